@@ -1,0 +1,42 @@
+# Everything from Debian's packages (scripts/install_dependencies.sh installs them) but ONNX, which cmake/onnx/build.sh builds
+# once a machine from its pinned source distribution.
+find_package(Threads REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(Eigen3 REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(JPEG REQUIRED)
+find_package(PNG REQUIRED)
+find_package(dnnl REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(MINIZIP REQUIRED IMPORTED_TARGET minizip)
+
+set(INFOPT_ONNX_DIR "" CACHE PATH "where ONNX is installed; empty: a cache folder, built there if it is missing")
+set(onnx_dir "${INFOPT_ONNX_DIR}")
+if(NOT onnx_dir)
+  file(SHA256 ${PROJECT_SOURCE_DIR}/cmake/onnx/requirements.txt pin)
+  string(SUBSTRING ${pin} 0 12 pin)
+  if(DEFINED ENV{XDG_CACHE_HOME})
+    set(cache "$ENV{XDG_CACHE_HOME}")
+  else()
+    set(cache "$ENV{HOME}/.cache")
+  endif()
+  set(onnx_dir "${cache}/infopt/onnx-${pin}-protobuf-${Protobuf_VERSION}")
+  if(NOT EXISTS ${onnx_dir}/lib/libinfopt_onnx.a)
+    message(STATUS "building ONNX into ${onnx_dir} (once a machine, some minutes)")
+    execute_process(COMMAND ${PROJECT_SOURCE_DIR}/cmake/onnx/build.sh ${onnx_dir} RESULT_VARIABLE result)
+    if(NOT result EQUAL 0)
+      message(FATAL_ERROR "ONNX could not be built: see above")
+    endif()
+  endif()
+endif()
+add_library(onnx_dependency STATIC IMPORTED)
+set_target_properties(onnx_dependency PROPERTIES
+  IMPORTED_LOCATION ${onnx_dir}/lib/libinfopt_onnx.a
+  INTERFACE_INCLUDE_DIRECTORIES ${onnx_dir}/include
+  INTERFACE_COMPILE_DEFINITIONS "ONNX_ML=1;ONNX_NAMESPACE=onnx"
+  INTERFACE_LINK_LIBRARIES protobuf::libprotobuf)

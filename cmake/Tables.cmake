@@ -1,0 +1,34 @@
+# infopt_table(NAME DIR PREFIX RETURN_TYPE [EXCLUDE stems…]): a header <NAME>_table.h that declares PREFIX_<stem>() for every DIR/*.cpp
+# in sorted order and lists them in <NAME>_families(). Adding a file is all it takes; a missing function is a link error.
+function(infopt_table name directory prefix return_type)
+  cmake_parse_arguments(arg "" "HEADER;NAMESPACE" "EXCLUDE" ${ARGN})
+  file(GLOB_RECURSE files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${directory}/*.cpp)
+  set(stems)
+  foreach(file ${files})
+    get_filename_component(stem ${file} NAME_WE)
+    if(NOT stem IN_LIST arg_EXCLUDE)
+      list(APPEND stems ${stem})
+    endif()
+  endforeach()
+  list(SORT stems)
+  set(declarations "")
+  set(entries "")
+  foreach(stem ${stems})
+    string(APPEND declarations "${return_type} ${prefix}_${stem}();\n")
+    string(APPEND entries "      &${prefix}_${stem},\n")
+  endforeach()
+  file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/generated/${name}_table.h @ONLY CONTENT "// Made by cmake/Tables.cmake.
+#pragma once
+#include <vector>
+#include \"${arg_HEADER}\"
+
+namespace infopt {
+${declarations}
+inline const std::vector<${return_type} (*)()>& ${name}_families() {
+  static const std::vector<${return_type} (*)()> all{
+${entries}  };
+  return all;
+}
+}  // namespace infopt
+")
+endfunction()

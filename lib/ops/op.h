@@ -1,0 +1,80 @@
+// What infopt knows of an operator: where it lies in the standard, and its CPU kernel. One file an operator family:
+// lib/ops/<stem>.cpp defines `std::vector<infopt::OpDef> op_<stem>()`, and CMake makes the table from the file names.
+#pragma once
+#include <functional>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/base/tensor.h"
+#include "lib/ir/graph.h"
+
+namespace infopt {
+
+/// How the elements of a 3-, 4- or 5-D tensor lie in memory. The shape is always the logical one, N, C, spatial….
+enum class Layout : uint8_t { Plain, ChannelsLast };
+
+/// What a kernel sees while it runs. Inputs and outputs are those of the node.
+class KernelContext {
+ public:
+  virtual ~KernelContext() = default;
+
+  virtual size_t inputs() const = 0;
+  virtual size_t outputs() const = 0;
+  /// False where the optional input is left out.
+  virtual bool has(size_t i) const = 0;
+  /// The input in plain layout (converted if need be). Throws Error(Malformed) where it is left out.
+  virtual const Tensor& in(size_t i) = 0;
+  /// The input as it lies. For kernels that can work in any layout.
+  virtual const Tensor& in_any(size_t i, Layout& layout) = 0;
+  /// False where nobody needs the output: it may be left unset.
+  virtual bool wanted(size_t i) const = 0;
+  /// Makes output i: fresh memory, uninitialized.
+  virtual Tensor& out(size_t i, DType dtype, Shape shape, Layout layout = Layout::Plain) = 0;
+  /// Makes output i in input j's memory if nobody else needs that input and the bytes fit, else in fresh memory. The
+  /// kernel must then not read input j's element after writing that element's place.
+  virtual Tensor& out_reusing(size_t i, size_t j, DType dtype, Shape shape, Layout layout = Layout::Plain) = 0;
+  /// Output i is this tensor: an input passed on or reshaped, or one that the kernel made.
+  virtual void set(size_t i, Tensor tensor, Layout layout = Layout::Plain) = 0;
+  /// Runs one of the node's bodies (numbered as Node::bodies() gives them) on its inputs, and returns its outputs.
+  virtual std::vector<Tensor> run_body(size_t body, std::vector<Tensor> inputs) = 0;
+};
+
+/// What a kernel is made from. Valid only while it is being made; what it needs later it copies.
+struct KernelSpec {
+  const Graph& graph;
+  const Node& node;
+  int64_t opset;  ///< of the node's domain
+  /// The constant behind an input, null where it isn't constant.
+  const Tensor* constant(size_t i) const { return graph.constant(node.input(i)); }
+};
+
+/// One node's kernel, shared by all threads that run the session: `run` is const, and what it caches it guards itself.
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  virtual void run(KernelContext& context) const = 0;
+  /// The input that the kernel has copied into a form of its own, so that the session needs it no more; kNone for none.
+  virtual std::vector<size_t> absorbed_inputs() const { return {}; }
+};
+
+/// A kernel of one function: most are.
+using KernelFunction = std::function<void(KernelContext&)>;
+std::unique_ptr<Kernel> make_kernel(KernelFunction function);
+
+struct OpDef {
+  std::string name;
+  std::string domain = {};
+  int64_t since = 1, until = std::numeric_limits<int64_t>::max();  ///< opset versions that this kernel knows, inclusive
+  /// Makes the kernel. Throws Error(Unsupported) with a reason where this node isn't one it can run.
+  std::unique_ptr<Kernel> (*cpu)(const KernelSpec&) = nullptr;
+  /// Same inputs, other elements every time (RandomNormal…), or an effect besides the outputs: never folded.
+  bool nondeterministic = false;
+};
+
+/// All operators, by the table that CMake makes; the first definition that fits the version.
+const OpDef* find_op(const std::string& domain, const std::string& name, int64_t opset);
+const std::vector<OpDef>& all_ops();
+
+}  // namespace infopt

@@ -1,0 +1,61 @@
+// Runs a graph on the CPU.
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "lib/base/tensor.h"
+#include "lib/ir/graph.h"
+#include "lib/ops/op.h"
+
+namespace infopt {
+
+/// Sees tensors as they are made. Called on the thread that runs; the tensor is valid only during the call. `layout`
+/// says how its elements lie.
+using Tap = std::function<void(ValueId value, const Tensor& tensor, Layout layout)>;
+
+struct SessionOptions {
+  /// What to compute: values of the graph; empty means its outputs.
+  std::vector<ValueId> fetches;
+  /// Values that a Tap will want to see: they are computed, and no fusion hides them.
+  std::vector<ValueId> taps;
+  /// Operators may be fused (Conv with its activation…) where no tap or fetch sees in between. Results may differ by rounding.
+  bool fuse = true;
+  /// Milliseconds by node, summed over runs, are kept for profile().
+  bool profile = false;
+};
+
+/// Made once from a graph, which must outlive it and not change. Many threads may call run() at once: each run is one
+/// thread's, and gives the same bits whatever the others do.
+class Session {
+ public:
+  /// Throws Error(Unsupported) naming the operator and node that infopt can't run.
+  explicit Session(const Graph& graph, SessionOptions options = {});
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  /// Inputs by value id: the graph's inputs (those with a default may be left out), or any other value, which then
+  /// isn't computed. Returns the fetches in their order.
+  /// Throws Error(Malformed) where an input is missing, or where shapes or types don't fit, naming the node.
+  std::vector<Tensor> run(const std::unordered_map<ValueId, Tensor>& inputs, const Tap& tap = {}) const;
+  /// The same by input name. Throws Error(Malformed) for a name that the graph doesn't have.
+  std::vector<Tensor> run(const std::map<std::string, Tensor>& inputs, const Tap& tap = {}) const;
+
+  struct NodeTime { NodeId node; double milliseconds; int64_t calls; };
+  std::vector<NodeTime> profile() const;
+
+  struct Impl;  ///< the plan; lib/runtime only
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Checks a sample's tensor against the declared type of a graph input: element type, rank and fixed dimensions.
+/// Throws Error(Malformed) naming the input, what it has and what is expected.
+void check_input(const Value& input, const Tensor& tensor);
+
+}  // namespace infopt
