@@ -6,6 +6,7 @@
 #include <new>
 
 #include "lib/base/error.h"
+#include "lib/base/mapped_file.h"
 #include "lib/base/memory.h"
 
 namespace infopt {
@@ -85,6 +86,10 @@ Tensor Tensor::clone() const {
   else if (bytes_)
     std::memcpy(t.data_, data_, bytes_);
   return t;
+}
+
+void Tensor::release_pages() const {
+  if (!owned_) release_mapped_pages(data_, bytes_);
 }
 
 void Tensor::check(DType wanted) const {

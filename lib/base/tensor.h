@@ -55,6 +55,9 @@ class Tensor {
   Tensor slice_front(int64_t begin, int64_t count) const;
   /// A copy whose memory nobody shares.
   Tensor clone() const;
+  /// Where the memory belongs to a mapped file (lib/base/mapped_file.h): lets the system take its pages back; they are
+  /// read again when touched. Does nothing for other memory.
+  void release_pages() const;
   /// True where no other Tensor shares this memory and it may be written.
   bool unique() const { return owned_ && keep_.use_count() == 1; }
 

@@ -41,11 +41,18 @@ class KernelContext {
   virtual std::vector<Tensor> run_body(size_t body, std::vector<Tensor> inputs) = 0;
 };
 
+/// What a convolution or product does to its result before it stores it.
+struct PostActivation {
+  enum Kind { None, Clip } kind = None;
+  float low = 0, high = 0;
+};
+
 /// What a kernel is made from. Valid only while it is being made; what it needs later it copies.
 struct KernelSpec {
   const Graph& graph;
   const Node& node;
   int64_t opset;  ///< of the node's domain
+  PostActivation post = {};
   /// The constant behind an input, null where it isn't constant.
   const Tensor* constant(size_t i) const { return graph.constant(node.input(i)); }
 };
@@ -55,8 +62,6 @@ class Kernel {
  public:
   virtual ~Kernel() = default;
   virtual void run(KernelContext& context) const = 0;
-  /// The input that the kernel has copied into a form of its own, so that the session needs it no more; kNone for none.
-  virtual std::vector<size_t> absorbed_inputs() const { return {}; }
 };
 
 /// A kernel of one function: most are.
@@ -71,6 +76,7 @@ struct OpDef {
   std::unique_ptr<Kernel> (*cpu)(const KernelSpec&) = nullptr;
   /// Same inputs, other elements every time (RandomNormal…), or an effect besides the outputs: never folded.
   bool nondeterministic = false;
+  bool fuses_activation = false;  ///< its kernel obeys KernelSpec::post
 };
 
 /// All operators, by the table that CMake makes; the first definition that fits the version.

@@ -1,0 +1,200 @@
+// MaxPool, AveragePool, LpPool and their global forms, in the layout that their input has: channels last for float32 images.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "lib/base/error.h"
+#include "lib/base/simd.h"
+#include "lib/ops/op.h"
+#include "lib/runtime/layout.h"
+#include "lib/runtime/window.h"
+
+namespace infopt {
+namespace {
+
+enum class PoolKind { Max, Average, Lp };
+
+INFOPT_SIMD void max_row(float* out, const float* in, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] = in[i] > out[i] || in[i] != in[i] ? in[i] : out[i];
+}
+INFOPT_SIMD void add_row(float* out, const float* in, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] += in[i];
+}
+INFOPT_SIMD void scale_row(float* out, float by, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] *= by;
+}
+
+/// Up to three spatial axes, missing ones in front as size 1.
+struct Pool3 {
+  int64_t in[3], out[3], kernel[3], stride[3], dilation[3], begin[3], end[3];
+};
+
+Pool3 widen(const Window& w, const Shape& spatial) {
+  Pool3 p;
+  const size_t n = spatial.size();
+  for (size_t i = 0; i < 3; ++i) {
+    if (i + n < 3) {
+      p.in[i] = p.out[i] = p.kernel[i] = p.stride[i] = p.dilation[i] = 1;
+      p.begin[i] = p.end[i] = 0;
+      continue;
+    }
+    const size_t a = i + n - 3;
+    p.in[i] = spatial[a], p.out[i] = w.out[a], p.kernel[i] = w.kernel[a], p.stride[i] = w.strides[a], p.dilation[i] = w.dilations[a];
+    p.begin[i] = w.pads_begin[a], p.end[i] = w.pads_end[a];
+  }
+  return p;
+}
+
+/// Calls f(offset) for each input position (in D×H×W order) under the window of one output position.
+template <class F> void each_under(const Pool3& p, const int64_t o[3], F f) {
+  int64_t at[3];
+  for (int64_t a = 0; a < p.kernel[0]; ++a) {
+    at[0] = o[0] * p.stride[0] - p.begin[0] + a * p.dilation[0];
+    if (at[0] < 0 || at[0] >= p.in[0]) continue;
+    for (int64_t b = 0; b < p.kernel[1]; ++b) {
+      at[1] = o[1] * p.stride[1] - p.begin[1] + b * p.dilation[1];
+      if (at[1] < 0 || at[1] >= p.in[1]) continue;
+      for (int64_t c = 0; c < p.kernel[2]; ++c) {
+        at[2] = o[2] * p.stride[2] - p.begin[2] + c * p.dilation[2];
+        if (at[2] >= 0 && at[2] < p.in[2]) f((at[0] * p.in[1] + at[1]) * p.in[2] + at[2]);
+      }
+    }
+  }
+}
+
+/// What an average is divided by: the window's elements inside the input, or inside the input and its pads.
+int64_t divisor(const Pool3& p, const int64_t o[3], bool count_pads) {
+  int64_t count = 1;
+  for (int i = 0; i < 3; ++i) {
+    int64_t n = 0;
+    for (int64_t k = 0; k < p.kernel[i]; ++k) {
+      const int64_t at = o[i] * p.stride[i] - p.begin[i] + k * p.dilation[i];
+      n += count_pads ? at < p.in[i] + p.end[i] : at >= 0 && at < p.in[i];
+    }
+    count *= n;
+  }
+  return std::max<int64_t>(1, count);
+}
+
+template <class F> void each_output(const Pool3& p, F f) {
+  int64_t index = 0;
+  for (int64_t a = 0; a < p.out[0]; ++a)
+    for (int64_t b = 0; b < p.out[1]; ++b)
+      for (int64_t c = 0; c < p.out[2]; ++c) {
+        const int64_t o[3] = {a, b, c};
+        f(o, index++);
+      }
+}
+
+int64_t volume(const int64_t d[3]) { return d[0] * d[1] * d[2]; }
+
+struct PoolOptions {
+  PoolKind kind;
+  WindowAttributes window;
+  bool global = false, count_pads = false, column_major = false;
+  int64_t p = 2;
+};
+
+/// float32, channels last: rows of C elements.
+void pool_rows(const PoolOptions& options, const Pool3& p, const float* in, float* out, int64_t channels) {
+  each_output(p, [&](const int64_t o[3], int64_t index) {
+    float* row = out + index * channels;
+    std::fill(row, row + channels, options.kind == PoolKind::Max ? -std::numeric_limits<float>::infinity() : 0.0f);
+    each_under(p, o, [&](int64_t at) { (options.kind == PoolKind::Max ? max_row : add_row)(row, in + at * channels, channels); });
+    if (options.kind == PoolKind::Average) scale_row(row, 1.0f / static_cast<float>(divisor(p, o, options.count_pads)), channels);
+  });
+}
+
+template <class T> void max_plane(const PoolOptions& options, const Pool3& p, const T* in, T* out, int64_t* where, int64_t base) {
+  each_output(p, [&](const int64_t o[3], int64_t index) {
+    bool any = false;
+    T best = std::numeric_limits<T>::lowest();
+    int64_t best_at = 0;
+    each_under(p, o, [&](int64_t at) {
+      if (any && !(in[at] > best)) return;
+      any = true;
+      best = in[at];
+      best_at = at;
+    });
+    out[index] = best;
+    if (!where) return;
+    if (options.column_major) {
+      const int64_t c = best_at % p.in[2], b = best_at / p.in[2] % p.in[1], a = best_at / (p.in[2] * p.in[1]);
+      best_at = (c * p.in[1] + b) * p.in[0] + a;
+    }
+    where[index] = base + best_at;
+  });
+}
+
+void mean_plane(const PoolOptions& options, const Pool3& p, const double* in, double* out) {
+  each_output(p, [&](const int64_t o[3], int64_t index) {
+    double sum = 0;
+    each_under(p, o, [&](int64_t at) { sum += options.kind == PoolKind::Lp ? std::pow(std::fabs(in[at]), static_cast<double>(options.p)) : in[at]; });
+    out[index] = options.kind == PoolKind::Lp ? std::pow(sum, 1.0 / static_cast<double>(options.p)) : sum / static_cast<double>(divisor(p, o, options.count_pads));
+  });
+}
+
+template <class T> void max_planes(const PoolOptions& options, const Pool3& p, const Tensor& x, Tensor& y, int64_t* where) {
+  const int64_t planes = x.dim(0) * x.dim(1), in = volume(p.in), out = volume(p.out);
+  for (int64_t n = 0; n < planes; ++n)
+    max_plane(options, p, x.data<T>() + n * in, y.mutable_data<T>() + n * out, where ? where + n * out : nullptr, n * in);
+}
+
+void pool_plain(const PoolOptions& options, const Pool3& p, KernelContext& context, const Shape& shape) {
+  const Tensor& x = context.in(0);
+  if (options.kind == PoolKind::Max) {
+    int64_t* where = context.wanted(1) ? context.out(1, DType::I64, shape).mutable_data<int64_t>() : nullptr;
+    if (x.dtype() == DType::F16 || x.dtype() == DType::BF16) {
+      Tensor wide = cast(x, DType::F32), y(DType::F32, shape);
+      max_planes<float>(options, p, wide, y, where);
+      return context.set(0, cast(y, x.dtype()));
+    }
+    Tensor& y = context.out(0, x.dtype(), shape);
+    switch (x.dtype()) {
+      case DType::F32: return max_planes<float>(options, p, x, y, where);
+      case DType::F64: return max_planes<double>(options, p, x, y, where);
+      case DType::U8: return max_planes<uint8_t>(options, p, x, y, where);
+      case DType::I8: return max_planes<int8_t>(options, p, x, y, where);
+      default: throw Error(ErrorKind::Unsupported, "a pooling of " + std::string(name_of(x.dtype())));
+    }
+  }
+  const Tensor wide = cast(x, DType::F64);
+  Tensor y(DType::F64, shape);
+  const int64_t planes = x.dim(0) * x.dim(1), in = volume(p.in), out = volume(p.out);
+  for (int64_t n = 0; n < planes; ++n) mean_plane(options, p, wide.data<double>() + n * in, y.mutable_data<double>() + n * out);
+  context.set(0, cast(y, x.dtype()));
+}
+
+void pool(const PoolOptions& options, KernelContext& context) {
+  Layout layout;
+  const Tensor x = context.in_any(0, layout);
+  if (x.rank() < 3 || x.rank() > 5) throw Error(ErrorKind::Malformed, "a pooling of shape " + to_string(x.shape()));
+  const Shape spatial(x.shape().begin() + 2, x.shape().end());
+  const Window w = options.global ? resolve_window({}, spatial, spatial) : resolve_window(options.window, spatial, options.window.kernel);
+  const Pool3 p = widen(w, spatial);
+  Shape shape{x.dim(0), x.dim(1)};
+  shape.insert(shape.end(), w.out.begin(), w.out.end());
+  if (layout == Layout::Plain || x.dtype() != DType::F32 || options.kind == PoolKind::Lp || context.wanted(1)) return pool_plain(options, p, context, shape);
+  Tensor& y = context.out(0, DType::F32, shape, Layout::ChannelsLast);
+  const int64_t channels = x.dim(1);
+  for (int64_t n = 0; n < x.dim(0); ++n)
+    pool_rows(options, p, x.data<float>() + n * volume(p.in) * channels, y.mutable_data<float>() + n * volume(p.out) * channels, channels);
+}
+
+template <PoolKind kind, bool global> std::unique_ptr<Kernel> make(const KernelSpec& spec) {
+  PoolOptions options{kind, WindowAttributes::of(spec.node), global, spec.node.i("count_include_pad", 0) != 0, spec.node.i("storage_order", 0) != 0, spec.node.i("p", 2)};
+  return make_kernel([options](KernelContext& context) { pool(options, context); });
+}
+
+}  // namespace
+
+std::vector<OpDef> op_pool() {
+  return {
+      {.name = "MaxPool", .cpu = make<PoolKind::Max, false>},           {.name = "GlobalMaxPool", .cpu = make<PoolKind::Max, true>},
+      {.name = "AveragePool", .cpu = make<PoolKind::Average, false>},   {.name = "GlobalAveragePool", .cpu = make<PoolKind::Average, true>},
+      {.name = "LpPool", .cpu = make<PoolKind::Lp, false>},             {.name = "GlobalLpPool", .cpu = make<PoolKind::Lp, true>},
+  };
+}
+
+}  // namespace infopt

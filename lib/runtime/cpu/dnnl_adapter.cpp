@@ -1,0 +1,295 @@
+#include "lib/runtime/cpu/dnnl_adapter.h"
+
+#include <omp.h>
+
+#include <map>
+#include <mutex>
+#include <numeric>
+#include <oneapi/dnnl/dnnl.hpp>
+
+#include "lib/base/error.h"
+
+namespace infopt::cpu {
+namespace {
+
+using dnnl::memory;
+using Tag = memory::format_tag;
+
+#if DNNL_VERSION_MAJOR >= 3
+#define INFOPT_DNNL3 1
+#else
+#define INFOPT_DNNL3 0
+#endif
+
+const dnnl::engine& engine() {
+  static const dnnl::engine e(dnnl::engine::kind::cpu, 0);
+  return e;
+}
+
+/// Each thread works alone: the parallel unit of infopt is the sample, and sums must not depend on a thread count.
+dnnl::stream& stream() {
+  thread_local dnnl::stream s = [] {
+    omp_set_num_threads(1);
+    return dnnl::stream(engine());
+  }();
+  return s;
+}
+
+memory::dims dims_of(const Shape& shape) { return {shape.begin(), shape.end()}; }
+
+Tag channels_last(size_t rank) { return rank == 3 ? Tag::nwc : rank == 4 ? Tag::nhwc : Tag::ndhwc; }
+
+memory view(const memory::desc& desc, const void* data) { return memory(desc, engine(), const_cast<void*>(data)); }
+
+/// The weights of a convolution as oneDNN names them: (g, M/g, C/g, k…), or without g where there is one group.
+memory::desc weight_desc(const Tensor& weights, const ConvGeometry& g) {
+  const Shape& w = weights.shape();
+  memory::dims dims, strides;
+  int64_t kernel = 1;
+  for (size_t i = 2; i < w.size(); ++i) kernel *= w[i];
+  const int64_t outer = w[0] / g.groups, inner = w[1];
+  if (g.groups > 1) {
+    dims.push_back(g.groups);
+    strides.push_back(outer * inner * kernel);
+  }
+  if (g.transposed) {  // ONNX: (C, M/g, k); oneDNN: (g, M/g, C/g, k)
+    dims.insert(dims.end(), {inner, outer});
+    strides.insert(strides.end(), {kernel, inner * kernel});
+  } else {
+    dims.insert(dims.end(), {outer, inner});
+    strides.insert(strides.end(), {inner * kernel, kernel});
+  }
+  for (size_t i = 2; i < w.size(); ++i) {
+    kernel /= w[i];
+    dims.push_back(w[i]);
+    strides.push_back(kernel);
+  }
+  return memory::desc(dims, memory::data_type::f32, strides);
+}
+
+memory::desc any_of(const memory::desc& desc) {
+#if INFOPT_DNNL3
+  return memory::desc(desc.get_dims(), desc.get_data_type(), Tag::any);
+#else
+  return memory::desc(desc.dims(), desc.data_type(), Tag::any);
+#endif
+}
+
+dnnl::primitive_attr attributes(const PostActivation& post) {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  dnnl::post_ops ops;
+  if (post.kind == PostActivation::Clip) {
+#if INFOPT_DNNL3
+    if (post.low == 0 && post.high == std::numeric_limits<float>::infinity()) ops.append_eltwise(dnnl::algorithm::eltwise_relu, 0, 0);
+    else ops.append_eltwise(dnnl::algorithm::eltwise_clip, post.low, post.high);
+#else
+    if (post.low == 0 && post.high == std::numeric_limits<float>::infinity()) ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0, 0);
+    else ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_clip, post.low, post.high);
+#endif
+  }
+  if (ops.len() > 0) attr.set_post_ops(ops);
+  return attr;
+}
+
+/// A primitive with what it needs to run besides the user's memory.
+struct Compiled {
+  dnnl::primitive primitive;
+  memory::desc src, weights, bias, dst, scratchpad;
+  std::shared_ptr<void> packed;  ///< null where the user's weights already lie right, or change from run to run
+  memory::desc user_weights;
+};
+
+void execute(const Compiled& c, const memory& src, const memory& weights, const void* bias, const memory& dst) {
+  std::unordered_map<int, memory> args{{DNNL_ARG_SRC, src}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, dst}};
+  if (bias) args.emplace(DNNL_ARG_BIAS, view(c.bias, bias));
+  Tensor scratchpad;
+  if (c.scratchpad.get_size() > 0) {
+    scratchpad = Tensor(DType::U8, {static_cast<int64_t>(c.scratchpad.get_size())});
+    args.emplace(DNNL_ARG_SCRATCHPAD, view(c.scratchpad, scratchpad.raw()));
+  }
+  c.primitive.execute(stream(), args);
+  stream().wait();
+}
+
+Tensor reorder(const memory::desc& wanted, const memory::desc& given, const Tensor& weights) {
+  Tensor out(DType::U8, {static_cast<int64_t>(wanted.get_size())});
+  memory from = view(given, weights.raw()), to = view(wanted, out.raw());
+  dnnl::reorder(from, to).execute(stream(), from, to);
+  stream().wait();
+  return out;
+}
+
+/// Constant weights in the forms that primitives asked for: most nodes have one.
+class PackedWeights {
+ public:
+  Tensor get(const Compiled& c, const Tensor& weights) {
+    std::lock_guard lock(mutex_);
+    for (const auto& [desc, tensor] : forms_)
+      if (desc == c.weights) return tensor;
+    Tensor made = reorder(c.weights, c.user_weights, weights);
+    weights.release_pages();
+    forms_.emplace_back(c.weights, made);
+    return made;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::pair<memory::desc, Tensor>> forms_;
+};
+
+template <class F> void translate(F f) {
+  try {
+    f();
+  } catch (const dnnl::error& e) {
+    throw Error(e.status == dnnl_out_of_memory ? ErrorKind::Limit : ErrorKind::Unsupported, std::string("oneDNN can't run it: ") + e.what());
+  }
+}
+
+}  // namespace
+
+struct Convolution::Impl {
+  ConvGeometry geometry;
+  std::mutex mutex;
+  std::map<std::pair<Shape, bool>, std::shared_ptr<Compiled>> compiled;
+  PackedWeights packed;
+
+  std::shared_ptr<Compiled> compile(const Tensor& src, const Tensor& weights, bool bias, const Tensor& dst);
+};
+
+Convolution::Convolution(ConvGeometry geometry) : impl_(std::make_unique<Impl>()) { impl_->geometry = std::move(geometry); }
+Convolution::~Convolution() = default;
+
+std::shared_ptr<Compiled> Convolution::Impl::compile(const Tensor& src, const Tensor& weights, bool with_bias, const Tensor& dst) {
+  std::lock_guard lock(mutex);
+  auto& entry = compiled[{src.shape(), with_bias}];
+  if (entry) return entry;
+  const size_t rank = src.shape().size();
+  auto c = std::make_shared<Compiled>();
+  const memory::desc s(dims_of(src.shape()), memory::data_type::f32, channels_last(rank));
+  const memory::desc d(dims_of(dst.shape()), memory::data_type::f32, channels_last(rank));
+  c->user_weights = weight_desc(weights, geometry);
+  const memory::desc w = any_of(c->user_weights);
+  const memory::desc b = with_bias ? memory::desc({dst.dim(1)}, memory::data_type::f32, Tag::a) : memory::desc();
+  memory::dims dilations;
+  for (int64_t v : geometry.dilations) dilations.push_back(v - 1);
+  const memory::dims strides(geometry.strides.begin(), geometry.strides.end());
+  const memory::dims low(geometry.pads_begin.begin(), geometry.pads_begin.end()), high(geometry.pads_end.begin(), geometry.pads_end.end());
+  const auto attr = attributes(geometry.post);
+  const auto kind = dnnl::prop_kind::forward_inference;
+  auto take = [&](const auto& pd, auto primitive) {
+    c->primitive = primitive;
+    c->src = pd.src_desc();
+    c->weights = pd.weights_desc();
+    c->bias = b;
+    c->dst = pd.dst_desc();
+    c->scratchpad = pd.scratchpad_desc();
+  };
+  if (geometry.transposed) {
+#if INFOPT_DNNL3
+    const dnnl::deconvolution_forward::primitive_desc pd(engine(), kind, dnnl::algorithm::deconvolution_direct, s, w, b, d, strides, dilations, low, high, attr);
+#else
+    const dnnl::deconvolution_forward::desc desc(kind, dnnl::algorithm::deconvolution_direct, s, w, b, d, strides, dilations, low, high);
+    const dnnl::deconvolution_forward::primitive_desc pd(desc, attr, engine());
+#endif
+    take(pd, dnnl::deconvolution_forward(pd));
+  } else {
+#if INFOPT_DNNL3
+    const dnnl::convolution_forward::primitive_desc pd(engine(), kind, dnnl::algorithm::convolution_direct, s, w, b, d, strides, dilations, low, high, attr);
+#else
+    const dnnl::convolution_forward::desc desc(kind, dnnl::algorithm::convolution_direct, s, w, b, d, strides, dilations, low, high);
+    const dnnl::convolution_forward::primitive_desc pd(desc, attr, engine());
+#endif
+    take(pd, dnnl::convolution_forward(pd));
+  }
+  entry = std::move(c);
+  return entry;
+}
+
+void Convolution::run(const Tensor& src, const Tensor& weights, bool packable, const Tensor* bias, Tensor& dst) const {
+  if (dst.size() == 0) return;
+  translate([&] {
+    stream();
+    const auto c = impl_->compile(src, weights, bias != nullptr, dst);
+    Tensor w = weights;
+    if (c->weights != c->user_weights) w = packable ? impl_->packed.get(*c, weights) : reorder(c->weights, c->user_weights, weights);
+    execute(*c, view(c->src, src.raw()), view(c->weights, w.raw()), bias ? bias->raw() : nullptr, view(c->dst, dst.raw()));
+  });
+}
+
+struct Product::Impl {
+  PostActivation post;
+  std::mutex mutex;
+  struct Key {
+    Shape a, b, bias;
+    bool ta, tb;
+    auto operator<=>(const Key&) const = default;
+  };
+  std::map<Key, std::shared_ptr<Compiled>> compiled;
+  PackedWeights packed;
+};
+
+namespace {
+
+/// A row-major tensor, or one whose last two axes lie swapped: the shape given is the logical one.
+memory::desc matrix_desc(Shape shape, bool transposed) {
+  const size_t rank = shape.size();
+  memory::dims strides(rank);
+  Shape stored = shape;
+  if (transposed) std::swap(stored[rank - 1], stored[rank - 2]);
+  int64_t step = 1;
+  for (size_t i = rank; i-- > 0;) {
+    strides[i] = step;
+    step *= stored[i];
+  }
+  if (transposed) std::swap(strides[rank - 1], strides[rank - 2]);
+  return memory::desc(dims_of(shape), memory::data_type::f32, strides);
+}
+
+}  // namespace
+
+Product::Product(PostActivation post) : impl_(std::make_unique<Impl>()) { impl_->post = post; }
+Product::~Product() = default;
+
+void Product::run(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, bool b_packable, const Tensor* bias, Tensor& dst) const {
+  if (dst.size() == 0) return;
+  translate([&] {
+    stream();
+    Shape as = a.shape(), bs = b.shape();
+    if (transpose_a) std::swap(as[as.size() - 1], as[as.size() - 2]);
+    if (transpose_b) std::swap(bs[bs.size() - 1], bs[bs.size() - 2]);
+    std::shared_ptr<Compiled> c;
+    {
+      std::lock_guard lock(impl_->mutex);
+      auto& entry = impl_->compiled[{as, bs, bias ? bias->shape() : Shape{-1}, transpose_a, transpose_b}];
+      if (!entry) {
+        auto made = std::make_shared<Compiled>();
+        const memory::desc ad = matrix_desc(as, transpose_a);
+        made->user_weights = matrix_desc(bs, transpose_b);
+        const memory::desc wd = b_packable && bs.size() == 2 ? any_of(made->user_weights) : made->user_weights;
+        const memory::desc dd = matrix_desc(dst.shape(), false);
+        const memory::desc bd = bias ? matrix_desc(bias->shape(), false) : memory::desc();
+        const auto attr = attributes(impl_->post);
+#if INFOPT_DNNL3
+        const dnnl::matmul::primitive_desc pd = bias ? dnnl::matmul::primitive_desc(engine(), ad, wd, bd, dd, attr) : dnnl::matmul::primitive_desc(engine(), ad, wd, dd, attr);
+#else
+        const dnnl::matmul::desc desc = bias ? dnnl::matmul::desc(ad, wd, bd, dd) : dnnl::matmul::desc(ad, wd, dd);
+        const dnnl::matmul::primitive_desc pd(desc, attr, engine());
+#endif
+        made->primitive = dnnl::matmul(pd);
+        made->src = pd.src_desc();
+        made->weights = pd.weights_desc();
+        made->bias = bd;
+        made->dst = pd.dst_desc();
+        made->scratchpad = pd.scratchpad_desc();
+        entry = std::move(made);
+      }
+      c = entry;
+    }
+    Tensor w = b;
+    if (c->weights != c->user_weights) w = impl_->packed.get(*c, b);
+    execute(*c, view(c->src, a.raw()), view(c->weights, w.raw()), bias ? bias->raw() : nullptr, view(c->dst, dst.raw()));
+  });
+}
+
+}  // namespace infopt::cpu

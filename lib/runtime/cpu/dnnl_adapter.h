@@ -1,0 +1,46 @@
+// The only door to oneDNN: float32 convolutions, deconvolutions and products, on the calling thread. Knows 2.6 and 3.x.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "lib/base/tensor.h"
+#include "lib/ops/op.h"
+
+namespace infopt::cpu {
+
+/// A convolution (or its transpose) of float32 tensors in any rank from 3 to 5.
+struct ConvGeometry {
+  std::vector<int64_t> strides, dilations, pads_begin, pads_end;  ///< one for each spatial axis; dilation 1 is dense
+  int64_t groups = 1;
+  bool transposed = false;
+  PostActivation post;
+};
+
+/// One convolution node. Primitives and packed weights are made at the first run of a shape and kept. Thread-safe.
+class Convolution {
+ public:
+  explicit Convolution(ConvGeometry geometry);
+  ~Convolution();
+  /// src and dst lie channels last. Weights as ONNX has them: (M, C/groups, k…), transposed (C, M/groups, k…).
+  /// `packable` says that the weights are the same in every run. bias may be null.
+  void run(const Tensor& src, const Tensor& weights, bool packable, const Tensor* bias, Tensor& dst) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// One product node: dst = src × weights, with NumPy's rules for the leading axes (each equal or 1), all of one rank.
+class Product {
+ public:
+  explicit Product(PostActivation post = {});
+  ~Product();
+  /// transpose_*: the last two axes of the tensor lie swapped. bias is null or of shape (1,…,1,N) or (1,…,M,N)-broadcastable.
+  void run(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b, bool b_packable, const Tensor* bias, Tensor& dst) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace infopt::cpu

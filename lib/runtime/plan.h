@@ -1,0 +1,58 @@
+// What a Session makes of a graph once: the nodes to run in order, each with its kernel, and when each value may go.
+#pragma once
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "lib/ops/op.h"
+#include "lib/runtime/session.h"
+
+namespace infopt {
+
+struct Step {
+  NodeId node = kNone;            ///< what errors and profiles name
+  std::vector<ValueId> inputs, outputs;
+  std::unique_ptr<Kernel> kernel;
+  std::vector<std::unique_ptr<class Plan>> bodies;
+  std::vector<ValueId> free_after;
+  std::vector<ValueId> tapped;    ///< outputs that a tap sees
+};
+
+class Plan {
+ public:
+  /// `parent` is the plan that a body's outer values come from; null for a whole model.
+  Plan(const Graph& graph, SessionOptions options, const Plan* parent);
+  ~Plan();
+
+  const Graph& graph() const { return graph_; }
+  const std::vector<Step>& steps() const { return steps_; }
+  const std::vector<ValueId>& fetches() const { return fetches_; }
+  const std::vector<std::pair<ValueId, Tensor>>& constants() const { return constants_; }
+  const std::vector<ValueId>& outer_values() const { return outer_; }
+  bool tapped(ValueId id) const { return tapped_[static_cast<size_t>(id)]; }
+  bool fed(ValueId id) const { return id != kNone && graph_.value(id).graph_input; }
+  bool profiling() const { return options_.profile; }
+  void add_time(size_t step, double milliseconds) const;
+  std::vector<Session::NodeTime> profile() const;
+  /// The graph's own opsets, or the enclosing graph's where a body doesn't say.
+  int64_t opset(const std::string& domain) const;
+
+ private:
+  std::vector<bool> find_needed() const;
+  void add_step(NodeId id);
+  void fuse_activation(Step& step, const Node& node, KernelSpec& spec);
+  void plan_lifetimes();
+
+  const Graph& graph_;
+  SessionOptions options_;
+  const Plan* parent_;
+  std::vector<ValueId> fetches_, outer_;
+  std::vector<bool> tapped_, fused_away_;
+  std::vector<Step> steps_;
+  std::vector<std::pair<ValueId, Tensor>> constants_;
+  mutable std::mutex mutex_;
+  mutable std::vector<std::pair<double, int64_t>> times_;
+};
+
+}  // namespace infopt

@@ -1,0 +1,64 @@
+#include "lib/runtime/session.h"
+
+#include <algorithm>
+#include <set>
+
+#include "lib/base/error.h"
+#include "lib/runtime/plan.h"
+#include "lib/runtime/run.h"
+
+namespace infopt {
+
+struct Session::Impl {
+  Plan plan;
+  Impl(const Graph& graph, SessionOptions options) : plan(graph, std::move(options), nullptr) {}
+};
+
+Session::Session(const Graph& graph, SessionOptions options) : impl_(std::make_unique<Impl>(graph, std::move(options))) {}
+Session::~Session() = default;
+
+std::vector<Tensor> Session::run(const std::unordered_map<ValueId, Tensor>& inputs, const Tap& tap) const {
+  Run run(impl_->plan, nullptr, tap ? &tap : nullptr);
+  for (const auto& [value, tensor] : inputs) run.feed(value, tensor);
+  return run.execute();
+}
+
+std::vector<Tensor> Session::run(const std::map<std::string, Tensor>& inputs, const Tap& tap) const {
+  const Graph& graph = impl_->plan.graph();
+  std::unordered_map<ValueId, Tensor> by_id;
+  for (ValueId id : graph.inputs()) {
+    const Value& value = graph.value(id);
+    const auto it = inputs.find(value.name);
+    if (it == inputs.end()) {
+      if (!value.constant.defined()) throw Error(ErrorKind::Malformed, "the model's input '" + value.name + "' was not given");
+      continue;
+    }
+    check_input(value, it->second);
+    by_id.emplace(id, it->second);
+  }
+  for (const auto& [name, tensor] : inputs) {
+    const bool known = std::any_of(graph.inputs().begin(), graph.inputs().end(), [&](ValueId id) { return graph.value(id).name == name; });
+    if (!known) throw Error(ErrorKind::Malformed, "the model has no input '" + name + "'");
+  }
+  return run(by_id, tap);
+}
+
+std::vector<Session::NodeTime> Session::profile() const { return impl_->plan.profile(); }
+
+void check_input(const Value& input, const Tensor& tensor) {
+  const Type& type = input.type;
+  if (type.dtype != DType::Undefined && type.dtype != tensor.dtype())
+    throw Error(ErrorKind::Malformed, "input '" + input.name + "' is " + std::string(name_of(tensor.dtype())) + ", the model takes " + std::string(name_of(type.dtype)));
+  if (!type.has_shape) return;
+  bool fits = type.shape.size() == tensor.shape().size();
+  std::string wanted = "[";
+  for (size_t i = 0; i < type.shape.size(); ++i) {
+    const Dim& d = type.shape[i];
+    wanted += (i ? "," : "") + (d.size >= 0 ? std::to_string(d.size) : d.symbol.empty() ? "?" : d.symbol);
+    fits = fits && (d.size < 0 || d.size == tensor.shape()[i]);
+  }
+  if (!fits)
+    throw Error(ErrorKind::Malformed, "input '" + input.name + "' has shape " + to_string(tensor.shape()) + ", the model takes " + wanted + "]");
+}
+
+}  // namespace infopt
