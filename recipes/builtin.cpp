@@ -1,0 +1,21 @@
+#include "recipes/recipe.h"
+
+namespace infopt {
+
+const std::vector<BuiltinRecipe>& builtin_recipes() {
+  static const std::vector<BuiltinRecipe> all{
+#include "builtin_recipes.inc"
+  };
+  return all;
+}
+
+const Vocabulary& vocabulary() {
+  static const Vocabulary all = [] {
+    Vocabulary v{.passes = all_passes(), .methods = {"minmax", "percentile", "entropy", "mse"}};
+    for (const Profile& p : all_profiles()) v.targets.push_back(p.name);
+    return v;
+  }();
+  return all;
+}
+
+}  // namespace infopt
