@@ -10,7 +10,7 @@ namespace {
 using onnx::TensorProto;
 
 [[noreturn]] void misfit(DType dtype, const Shape& shape, const std::string& has) {
-  throw Error(ErrorKind::Malformed, "has " + has + " where " + std::string(name_of(dtype)) + to_string(shape) + " needs another number");
+  throw Error(ErrorKind::Malformed, "has " + has + ", which doesn't fit " + std::string(name_of(dtype)) + to_string(shape));
 }
 
 size_t alignment_of(DType dtype) {
