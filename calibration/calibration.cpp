@@ -1,0 +1,109 @@
+#include "calibration/calibration.h"
+
+#include <condition_variable>
+#include <mutex>
+
+#include "lib/base/error.h"
+#include "lib/base/threads.h"
+#include "lib/runtime/session.h"
+
+namespace infopt {
+namespace {
+
+std::string name_of_value(const Graph& graph, ValueId id) {
+  const Value& v = graph.value(id);
+  if (!v.name.empty()) return "tensor '" + v.name + "'";
+  return v.producer == kNone ? "a tensor" : "the output of " + graph.label(v.producer);
+}
+
+/// Takes samples' results in any order and merges them in the order of the samples.
+class OrderedMerge {
+ public:
+  explicit OrderedMerge(StatisticsSet& into) : into_(into) {}
+
+  void add(int64_t index, std::map<ValueId, TensorStatistics> part) {
+    std::lock_guard lock(mutex_);
+    waiting_.emplace(index, std::move(part));
+    for (auto it = waiting_.begin(); it != waiting_.end() && it->first == next_; it = waiting_.erase(it), ++next_)
+      for (auto& [id, t] : it->second) into_.tensors[id].merge(t);
+  }
+
+ private:
+  StatisticsSet& into_;
+  std::mutex mutex_;
+  int64_t next_ = 0;
+  std::map<int64_t, std::map<ValueId, TensorStatistics>> waiting_;
+};
+
+}  // namespace
+
+std::vector<Observed> Calibration::observe(const Graph& graph) {
+  std::vector<Observed> seen(graph.value_capacity());
+  SessionOptions options;
+  options.fuse = false;
+  for (size_t v = 0; v < graph.value_capacity(); ++v)
+    if (graph.value_alive(static_cast<ValueId>(v))) options.taps.push_back(static_cast<ValueId>(v));
+  for (ValueId id : options.taps)
+    if (graph.value(id).constant.defined()) seen[static_cast<size_t>(id)] = {graph.value(id).constant.dtype(), graph.value(id).constant.shape()};
+  const Session session(graph, options);
+  data_->reset();
+  Sample sample;
+  if (!data_->next(sample)) throw Error(ErrorKind::Malformed, "the calibration data has no samples");
+  try {
+    session.run(sample.inputs, [&](ValueId id, const Tensor& t, Layout) { seen[static_cast<size_t>(id)] = {t.dtype(), t.shape()}; });
+  } catch (const Error& e) {
+    throw e.within(sample.where);
+  }
+  return seen;
+}
+
+const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<CollectRequest>& requests) {
+  if (saved_) {
+    if (saved_->model_key != content_key(graph)) throw Error(ErrorKind::Usage, "the saved statistics are of another model, or of another recipe's form of it; run `infopt calibrate` again");
+    if (saved_->data_key != data_->content_key()) throw Error(ErrorKind::Usage, "the saved statistics are of other data or of another number of samples; run `infopt calibrate` again");
+    return statistics_ = *saved_;
+  }
+  statistics_ = {};
+  statistics_.samples = data_->size();
+  SessionOptions options;
+  std::map<ValueId, int64_t> axes;
+  for (const CollectRequest& r : requests) {
+    axes[r.value] = r.channel_axis;
+    options.taps.push_back(r.value);
+  }
+  options.fetches = options.taps;
+  if (options.fetches.empty()) return statistics_;
+  options.fetches.resize(1);
+  const Session session(graph, options);
+  data_->reset();
+  OrderedMerge merge(statistics_);
+  std::mutex reading;
+  int64_t done = 0;
+  parallel_for(data_->size(), options_.threads, [&](int64_t, int) {
+    Sample sample;
+    {
+      std::lock_guard lock(reading);
+      if (!data_->next(sample)) throw Error(ErrorKind::Malformed, "the calibration data has fewer samples than it says");
+    }
+    std::map<ValueId, TensorStatistics> part;
+    try {
+      check_finite(sample);
+      session.run(sample.inputs, [&](ValueId id, const Tensor& t, Layout layout) {
+        try {
+          part[id] = infopt::collect(t, layout, axes.at(id));
+        } catch (const Error& e) {
+          throw Error(e.kind(), name_of_value(graph, id) + " " + e.message());
+        }
+      });
+    } catch (const Error& e) {
+      throw e.where().find(sample.where) == std::string::npos ? e.within(sample.where) : e;
+    }
+    merge.add(sample.index, std::move(part));
+    std::lock_guard lock(reading);
+    ++done;
+    if (options_.progress) options_.progress(done, data_->size());
+  });
+  return statistics_;
+}
+
+}  // namespace infopt
