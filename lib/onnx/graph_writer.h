@@ -16,9 +16,9 @@ class GraphWriter {
   GraphWriter(ValueNames& names, PutTensor put) : names_(names), put_(std::move(put)) {}
   void write(const Graph& graph, onnx::GraphProto* proto, bool is_body = false);
   void write_node(const Graph& graph, const Node& node, onnx::NodeProto* proto);
+  void write_attribute(const Attribute& attribute, onnx::AttributeProto* proto);
 
  private:
-  void write_attribute(const Attribute& attribute, onnx::AttributeProto* proto);
   void write_values(const Graph& graph, onnx::GraphProto* proto);
   void write_outputs(const Graph& graph, onnx::GraphProto* proto, bool is_body);
   void write_info(const Graph& graph, ValueId id, onnx::ValueInfoProto* proto);

@@ -1,0 +1,93 @@
+#include "lib/onnx/infer.h"
+
+#include "lib/ir/edit.h"
+#include "lib/onnx/graph_writer.h"
+#include "onnx/shape_inference/implementation.h"
+
+namespace infopt {
+namespace {
+
+/// Larger integer tensors can matter as shapes and indices, larger floats don't.
+constexpr size_t kShapeBytes = 1 << 16;
+
+using Types = std::unordered_map<std::string, const onnx::TypeProto*>;
+
+void forget(const std::shared_ptr<Graph>& graph) {
+  GraphEdit edit(*graph);
+  for (NodeId id : graph->order()) {
+    const Node& n = graph->node(id);
+    for (const auto& body : n.bodies()) forget(body);
+    if (!onnx::OpSchemaRegistry::Schema(n.op, static_cast<int>(graph->opset(n.domain)), n.domain)) continue;
+    for (ValueId o : n.outputs)
+      if (o != kNone) edit.set_type(o, {});
+  }
+}
+
+/// What is known of a value and what was found, together; a contradiction leaves what is known.
+Type merged(const Type& known, Type found) {
+  if (known.dtype == DType::Undefined && known.opaque.empty()) return found;
+  if (known.dtype != found.dtype || !known.opaque.empty() || !found.has_shape) return known;
+  if (!known.has_shape) return found;
+  if (known.shape.size() != found.shape.size()) return known;
+  for (size_t i = 0; i < known.shape.size(); ++i)
+    if (known.shape[i].size >= 0 || (found.shape[i].size < 0 && !known.shape[i].symbol.empty())) found.shape[i] = known.shape[i];
+  return found;
+}
+
+/// What inference throws in spite of its options (a declared shape that contradicts the inferred one) leaves the rest undone.
+bool infer(onnx::ModelProto& proto) {
+  try {
+    guarded(ErrorKind::Malformed, "inference", [&] {
+      onnx::shape_inference::InferShapes(proto, onnx::OpSchemaRegistry::Instance(), onnx::ShapeInferenceOptions(false, 0, true));
+    });
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+void store(const std::shared_ptr<Graph>& graph, const onnx::GraphProto& proto, const ValueNames& names) {
+  Types types;
+  for (const auto* list : {&proto.value_info(), &proto.input(), &proto.output()})
+    for (const auto& info : *list) types[info.name()] = &info.type();
+  GraphEdit edit(*graph);
+  for (size_t i = 0; i < graph->value_capacity(); ++i) {
+    const auto id = static_cast<ValueId>(i);
+    if (!graph->value_alive(id) || graph->value(id).constant.defined()) continue;
+    const auto it = types.find(names.of(*graph, id));
+    if (it == types.end()) continue;
+    edit.set_type(id, merged(graph->value(id).type, decode_type(*it->second)));
+  }
+  // Nodes and attributes were written in order.
+  for (size_t n = 0; n < graph->order().size(); ++n) {
+    const auto& attributes = graph->node(graph->order()[n]).attributes;
+    for (size_t a = 0; a < attributes.size(); ++a) {
+      const auto& written = proto.node(static_cast<int>(n)).attribute(static_cast<int>(a));
+      if (const auto* one = std::get_if<std::shared_ptr<Graph>>(&attributes[a].data)) store(*one, written.g(), names);
+      if (const auto* many = std::get_if<std::vector<std::shared_ptr<Graph>>>(&attributes[a].data))
+        for (size_t g = 0; g < many->size(); ++g) store((*many)[g], written.graphs(static_cast<int>(g)), names);
+    }
+  }
+}
+
+}  // namespace
+
+void infer_types(Model& model, bool afresh) {
+  if (afresh) forget(model.graph);
+  ValueNames names(*model.graph);
+  onnx::ModelProto proto = make_model_proto(model, names, [](const Tensor& t, onnx::TensorProto* out) {
+    const bool shape_like = (t.dtype() == DType::I64 || t.dtype() == DType::I32) && t.bytes() <= kShapeBytes;
+    if (shape_like) encode_tensor(t, out);
+    else put_small(t, out);
+  });
+  onnx::ModelProto bare = proto;
+  if (!infer(proto)) {
+    bare.mutable_graph()->clear_value_info();
+    for (auto& output : *bare.mutable_graph()->mutable_output()) output.clear_type();
+    if (!infer(bare)) return;
+    proto = std::move(bare);
+  }
+  store(model.graph, proto.graph(), names);
+}
+
+}  // namespace infopt
