@@ -41,7 +41,7 @@ Assignment parse(const std::string& text) {
     from = dot + 1;
   }
   try {
-    out.value = parse_yaml(value, out.where);
+    out.value = parse_yaml(value + "\n", out.where);
   } catch (const Error& e) {
     throw Error(e.kind(), e.message(), out.where);
   }

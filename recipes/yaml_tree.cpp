@@ -89,7 +89,7 @@ class Builder : public YAML::EventHandler {
 
   void open(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, YamlNode::Kind kind) {
     YamlNode node = make(mark, tag, anchor, kind);
-    if (wants_key()) fail(mark, "a key must be a plain name");
+    if (wants_key()) fail(mark, "a key must be a plain name, or a bracket is not closed");
     levels_.push_back({std::move(node), {}, false});
   }
 

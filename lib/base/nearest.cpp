@@ -5,7 +5,7 @@
 namespace infopt {
 namespace {
 
-constexpr size_t kLongestName = 128, kMostListed = 24;
+constexpr size_t kLongestName = 128, kMostListed = 24, kLeastPrefix = 4;
 
 char folded(char c) {
   if (c == '-') return '_';
@@ -34,6 +34,11 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 std::string nearest(std::string_view name, const std::vector<std::string>& candidates) {
   if (name.size() > kLongestName) return {};
+  if (name.size() >= kLeastPrefix) {
+    for (const std::string& candidate : candidates) {
+      if (candidate.size() > name.size() && edit_distance(name, std::string_view(candidate).substr(0, name.size())) == 0) return candidate;
+    }
+  }
   std::string best;
   size_t least = std::max<size_t>(2, name.size() / 3) + 1;
   for (const std::string& candidate : candidates) {

@@ -1,0 +1,58 @@
+// The recipes in the binary, with the passes that are in the binary.
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "lib/base/atomic_file.h"
+#include "lib/base/error.h"
+#include "recipes/recipe.h"
+
+namespace infopt {
+namespace {
+
+using testing::HasSubstr;
+using testing::UnorderedElementsAre;
+
+TEST(BuiltinRecipes, AreThoseOfTheFolder) {
+  std::vector<std::string> names;
+  for (const BuiltinRecipe& b : builtin_recipes()) {
+    names.push_back(b.name);
+    EXPECT_EQ(b.text, read_file(INFOPT_SOURCE_DIR "/recipes/" + b.name + ".yaml"));
+    EXPECT_TRUE(b.text.starts_with("# ")) << b.name << " says first what it is for";
+  }
+  EXPECT_THAT(names, UnorderedElementsAre("int8", "int8-percentile", "fp16", "mixed-transformer", "cnn-edge"));
+}
+
+TEST(BuiltinRecipes, AreReadWithoutAnErrorAndBearTheirNames) {
+  for (const BuiltinRecipe& b : builtin_recipes()) {
+    Recipe r = load_recipe(b.name, vocabulary());
+    EXPECT_EQ(r.name, b.name);
+    EXPECT_FALSE(r.description.empty());
+    std::string canonical = to_yaml(r);
+    EXPECT_EQ(to_yaml(read_recipe(canonical, "canonical", vocabulary())), canonical);
+    for (const Step& s : r.steps) EXPECT_EQ(options_of(s).all(), s.options);
+  }
+}
+
+TEST(BuiltinRecipes, AFileOfTheSameTextIsTheSameRecipe) {
+  std::string path = INFOPT_SOURCE_DIR "/recipes/cnn-edge.yaml";
+  EXPECT_EQ(to_yaml(load_recipe(path, vocabulary())), to_yaml(load_recipe("cnn-edge", vocabulary())));
+}
+
+TEST(BuiltinRecipes, AWrongNameIsToldTheRightOne) {
+  try {
+    load_recipe("int8-percentil", vocabulary());
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::Usage);
+    EXPECT_EQ(std::string(e.what()), "int8-percentil: there is no such file, and no built-in recipe of that name; did you mean 'int8-percentile'?");
+  }
+}
+
+TEST(RecipeSchema, IsThePublishedOne) {
+  EXPECT_EQ(read_file(INFOPT_SOURCE_DIR "/docs/recipe.schema.json"), recipe_json_schema(vocabulary()))
+      << "print it again with: infopt recipe schema > docs/recipe.schema.json";
+}
+
+}  // namespace
+}  // namespace infopt
