@@ -154,6 +154,29 @@ void GraphEdit::set_inputs(NodeId node, std::vector<ValueId> inputs) {
   dirty_ = true;
 }
 
+void GraphEdit::drop_output(NodeId node, size_t index) {
+  Node& n = graph_.nodes_[static_cast<size_t>(node)];
+  Value& v = graph_.values_[static_cast<size_t>(n.outputs[index])];
+  if (!v.uses.empty()) throw Error(ErrorKind::Defect, "an output in use was dropped", v.name);
+  v = Value{};
+  n.outputs[index] = kNone;
+  while (!n.outputs.empty() && n.outputs.back() == kNone) n.outputs.pop_back();
+  ++log_.values_replaced;
+}
+
+void GraphEdit::replace_output(NodeId node, size_t index, ValueId value) {
+  Node& n = graph_.nodes_[static_cast<size_t>(node)];
+  Value& old = graph_.values_[static_cast<size_t>(n.outputs[index])];
+  old.producer = kNone;
+  old.output_index = 0;
+  n.outputs[index] = value;
+  Value& v = graph_.values_[static_cast<size_t>(value)];
+  v.producer = node;
+  v.output_index = static_cast<int>(index);
+  ++log_.values_replaced;
+  dirty_ = true;
+}
+
 void GraphEdit::set_op(NodeId node, std::string op, std::string domain) {
   Node& n = graph_.nodes_[static_cast<size_t>(node)];
   n.op = std::move(op);
@@ -267,8 +290,20 @@ void GraphEdit::finish() {
       if (--waiting[static_cast<size_t>(n)] == 0) ready.push(n);
   }
   if (sorted.size() != graph_.order_.size()) {
+    // Going back from any node that still waits ends in the cycle.
+    NodeId at = kNone;
+    ValueId by = kNone;
     for (NodeId id : graph_.order_)
-      if (waiting[static_cast<size_t>(id)] > 0) throw Error(ErrorKind::Malformed, "the graph has a cycle through this node", graph_.label(id));
+      if (waiting[static_cast<size_t>(id)] > 0) at = id;
+    for (size_t step = 0; step < graph_.order_.size(); ++step) {
+      const Node& n = graph_.node(at);
+      const NodeId from = at;
+      for (const auto* list : {&n.inputs, &n.captures})
+        for (ValueId v : *list)
+          if (at == from && v != kNone && graph_.value(v).producer != kNone && waiting[static_cast<size_t>(graph_.value(v).producer)] > 0)
+            at = graph_.value(v).producer, by = v;
+    }
+    throw Error(ErrorKind::Malformed, "the graph has a cycle through the value '" + graph_.value(by).name + "' that this node makes", graph_.label(at));
   }
   graph_.order_ = std::move(sorted);
 }

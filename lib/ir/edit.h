@@ -57,6 +57,10 @@ class GraphEdit {
   void remove_node(NodeId id);
   void set_input(NodeId node, size_t index, ValueId value);  ///< extends the inputs with kNone where needed
   void set_inputs(NodeId node, std::vector<ValueId> inputs);
+  /// The node no longer makes this output, which must be unused and goes away.
+  void drop_output(NodeId node, size_t index);
+  /// The node makes `value`, which nothing makes yet, instead of its output; that value then waits for a new producer.
+  void replace_output(NodeId node, size_t index, ValueId value);
   void set_op(NodeId node, std::string op, std::string domain = {});
   void set_node_name(NodeId node, std::string name);
   void set_attribute(NodeId node, std::string name, Attribute::Data data);
