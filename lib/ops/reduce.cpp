@@ -1,0 +1,279 @@
+// ReduceSum, ReduceMean, ReduceMax…. Axes are an attribute before opset 18 (ReduceSum: 13), an input from then on.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+#include <type_traits>
+
+#include "lib/base/simd.h"
+#include "lib/base/vector_math.h"
+#include "lib/ops/elementwise.h"
+
+namespace infopt {
+namespace {
+
+enum class Kind { Sum, Mean, Max, Min, Prod, L1, L2, SumSquare, LogSum, LogSumExp };
+
+/// Where the reduced elements lie: dimensions from the outermost, neighbours of one kind merged.
+struct View {
+  struct Part {
+    int64_t size, stride;
+  };
+  std::vector<Part> kept, reduced;
+  int64_t kept_count = 1, reduced_count = 1;
+  int64_t outer = 1, n = 1, inner = 1;
+  bool simple = false;  ///< it is [outer, n, inner], reduced along n
+};
+
+View view_of(const Shape& shape, const std::vector<bool>& reduce) {
+  View v;
+  int64_t stride = 1;
+  std::vector<bool> kinds;  // of the merged parts, innermost first
+  for (size_t d = shape.size(); d-- > 0;) {
+    auto& parts = reduce[d] ? v.reduced : v.kept;
+    (reduce[d] ? v.reduced_count : v.kept_count) *= shape[d];
+    if (shape[d] != 1) {
+      if (!kinds.empty() && kinds.back() == reduce[d]) {
+        parts.back().size *= shape[d];
+      } else {
+        parts.push_back({shape[d], stride});
+        kinds.push_back(reduce[d]);
+      }
+    }
+    stride *= shape[d];
+  }
+  std::reverse(v.kept.begin(), v.kept.end());
+  std::reverse(v.reduced.begin(), v.reduced.end());
+  v.simple = v.reduced.size() == 1;
+  if (v.simple) {
+    v.n = v.reduced[0].size;
+    v.inner = v.reduced[0].stride;
+    v.outer = v.inner ? v.kept_count / v.inner : 0;
+  }
+  return v;
+}
+
+/// The offsets of all combinations of the parts, in row-major order.
+std::vector<int64_t> offsets_of(const std::vector<View::Part>& parts) {
+  std::vector<int64_t> offsets{0};
+  for (const auto& part : parts) {
+    std::vector<int64_t> longer;
+    longer.reserve(offsets.size() * static_cast<size_t>(part.size));
+    for (int64_t o : offsets)
+      for (int64_t i = 0; i < part.size; ++i) longer.push_back(o + i * part.stride);
+    offsets = std::move(longer);
+  }
+  return offsets;
+}
+
+/// One reduction, by an accumulator A: double for floats, and integers wrap in unsigned.
+template <class T> T reduce_floats(Kind kind, const T* x, const std::vector<int64_t>& at) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  double total = kind == Kind::Prod ? 1 : kind == Kind::Max || kind == Kind::LogSumExp ? -infinity : kind == Kind::Min ? infinity : 0;
+  for (int64_t i : at) {
+    const double v = static_cast<double>(x[i]);
+    switch (kind) {
+      case Kind::Sum: case Kind::Mean: case Kind::LogSum: total += v; break;
+      case Kind::Prod: total *= v; break;
+      case Kind::L1: total += std::fabs(v); break;
+      case Kind::L2: case Kind::SumSquare: total += v * v; break;
+      case Kind::Max: case Kind::LogSumExp: total = v > total || v != v ? v : total; break;
+      case Kind::Min: total = v < total || v != v ? v : total; break;
+    }
+  }
+  if (kind == Kind::Mean) total /= static_cast<double>(at.size());
+  if (kind == Kind::L2) total = std::sqrt(total);
+  if (kind == Kind::LogSum) total = std::log(total);
+  if (kind == Kind::LogSumExp && std::isfinite(total)) {
+    double exps = 0;
+    for (int64_t i : at) exps += std::exp(static_cast<double>(x[i]) - total);
+    total += std::log(exps);
+  }
+  return static_cast<T>(total);
+}
+
+template <class T> T reduce_integers(Kind kind, const T* x, const std::vector<int64_t>& at) {
+  if (kind == Kind::Max || kind == Kind::Min) {
+    T best = kind == Kind::Max ? std::numeric_limits<T>::lowest() : std::numeric_limits<T>::max();
+    for (int64_t i : at) best = kind == Kind::Max ? std::max(best, x[i]) : std::min(best, x[i]);
+    return best;
+  }
+  if (kind == Kind::Sum || kind == Kind::Prod || kind == Kind::SumSquare || kind == Kind::L1) {
+    uint64_t total = kind == Kind::Prod ? 1 : 0;
+    for (int64_t i : at) {
+      const uint64_t v = static_cast<uint64_t>(x[i]);
+      if (kind == Kind::Prod) total *= v;
+      else total += kind == Kind::SumSquare ? v * v : kind == Kind::L1 && x[i] < T(0) ? uint64_t{0} - v : v;
+    }
+    return static_cast<T>(total);
+  }
+  if (kind == Kind::Mean) {
+    if (at.empty()) return 0;
+    if constexpr (std::is_signed_v<T>) {
+      int64_t total = 0;
+      for (int64_t i : at) total = static_cast<int64_t>(static_cast<uint64_t>(total) + static_cast<uint64_t>(x[i]));
+      return static_cast<T>(total / static_cast<int64_t>(at.size()));
+    } else {
+      uint64_t total = 0;
+      for (int64_t i : at) total += x[i];
+      return static_cast<T>(total / at.size());
+    }
+  }
+  std::vector<double> values(at.size());
+  std::vector<int64_t> places(at.size());
+  for (size_t i = 0; i < at.size(); ++i) values[i] = static_cast<double>(x[at[i]]), places[i] = static_cast<int64_t>(i);
+  const double y = reduce_floats(kind, values.data(), places);
+  const double top = static_cast<double>(std::numeric_limits<T>::max()), low = static_cast<double>(std::numeric_limits<T>::lowest());
+  return y >= top ? std::numeric_limits<T>::max() : y > low ? static_cast<T>(y) : std::numeric_limits<T>::lowest();
+}
+
+/// Any pattern of axes and any type, element by element.
+template <class T> void reduce_any(Kind kind, const T* x, T* y, const View& v) {
+  if (v.kept_count == 0) return;
+  const std::vector<int64_t> kept = offsets_of(v.kept), reduced = offsets_of(v.reduced);
+  for (size_t k = 0; k < kept.size(); ++k) {
+    if constexpr (std::is_floating_point_v<T>) y[k] = reduce_floats(kind, x + kept[k], reduced);
+    else y[k] = reduce_integers(kind, x + kept[k], reduced);
+  }
+}
+
+/// Rows of n float32, each reduced to one.
+bool reduce_rows(Kind kind, const float* x, float* y, int64_t rows, int64_t n) {
+  switch (kind) {
+    case Kind::Sum: for (int64_t r = 0; r < rows; ++r) y[r] = sum(x + r * n, n); return true;
+    case Kind::Mean: for (int64_t r = 0; r < rows; ++r) y[r] = sum(x + r * n, n) / static_cast<float>(n); return true;
+    case Kind::Max: for (int64_t r = 0; r < rows; ++r) y[r] = max_of(x + r * n, n); return true;
+    case Kind::Min: for (int64_t r = 0; r < rows; ++r) y[r] = min_of(x + r * n, n); return true;
+    case Kind::L1: for (int64_t r = 0; r < rows; ++r) y[r] = sum_abs(x + r * n, n); return true;
+    case Kind::L2: for (int64_t r = 0; r < rows; ++r) y[r] = std::sqrt(sum_squares(x + r * n, n)); return true;
+    case Kind::SumSquare: for (int64_t r = 0; r < rows; ++r) y[r] = sum_squares(x + r * n, n); return true;
+    default: return false;
+  }
+}
+
+/// n rows of `columns` float32, added up (or their squares, or the larger, or the lesser).
+INFOPT_SIMD void add_columns(const float* x, float* y, int64_t n, int64_t columns) {
+  for (int64_t j = 0; j < columns; ++j) y[j] = 0.0f;
+  for (int64_t i = 0; i < n; ++i)
+#pragma GCC ivdep
+    for (int64_t j = 0; j < columns; ++j) y[j] += x[i * columns + j];
+}
+INFOPT_SIMD void add_column_squares(const float* x, float* y, int64_t n, int64_t columns) {
+  for (int64_t j = 0; j < columns; ++j) y[j] = 0.0f;
+  for (int64_t i = 0; i < n; ++i)
+#pragma GCC ivdep
+    for (int64_t j = 0; j < columns; ++j) y[j] += x[i * columns + j] * x[i * columns + j];
+}
+INFOPT_SIMD void max_columns(const float* x, float* y, int64_t n, int64_t columns, float sign) {
+  for (int64_t j = 0; j < columns; ++j) y[j] = -std::numeric_limits<float>::infinity();
+  for (int64_t i = 0; i < n; ++i)
+#pragma GCC ivdep
+    for (int64_t j = 0; j < columns; ++j) {
+      const float v = x[i * columns + j] * sign;
+      y[j] = v > y[j] || v != v ? v : y[j];
+    }
+  for (int64_t j = 0; j < columns; ++j) y[j] *= sign;
+}
+
+bool reduce_columns(Kind kind, const float* x, float* y, const View& v) {
+  const bool squares = kind == Kind::L2 || kind == Kind::SumSquare, extreme = kind == Kind::Max || kind == Kind::Min;
+  if (!squares && !extreme && kind != Kind::Sum && kind != Kind::Mean) return false;
+  for (int64_t o = 0; o < v.outer; ++o, x += v.n * v.inner, y += v.inner) {
+    if (squares) add_column_squares(x, y, v.n, v.inner);
+    else if (extreme) max_columns(x, y, v.n, v.inner, kind == Kind::Max ? 1.0f : -1.0f);
+    else add_columns(x, y, v.n, v.inner);
+    if (kind == Kind::Mean)
+      for (int64_t j = 0; j < v.inner; ++j) y[j] /= static_cast<float>(v.n);
+    if (kind == Kind::L2)
+      for (int64_t j = 0; j < v.inner; ++j) y[j] = std::sqrt(y[j]);
+  }
+  return true;
+}
+
+void reduce_f32(Kind kind, const float* x, float* y, const View& v) {
+  if (v.kept_count == 0) return;
+  if (v.simple && v.n > 0 && (v.inner == 1 ? reduce_rows(kind, x, y, v.outer, v.n) : reduce_columns(kind, x, y, v))) return;
+  reduce_any(kind, x, y, v);
+}
+
+void reduce_bools(Kind kind, const bool* x, bool* y, const View& v) {
+  if (kind != Kind::Max && kind != Kind::Min) refuse_type(DType::Bool);
+  if (v.kept_count == 0) return;
+  const std::vector<int64_t> kept = offsets_of(v.kept), reduced = offsets_of(v.reduced);
+  for (size_t k = 0; k < kept.size(); ++k) {
+    bool result = kind == Kind::Min;
+    for (int64_t i : reduced) result = kind == Kind::Max ? result || x[kept[k] + i] : result && x[kept[k] + i];
+    y[k] = result;
+  }
+}
+
+struct Options {
+  Kind kind;
+  bool keep_dims, no_op_without_axes;
+  std::optional<std::vector<int64_t>> axes;  ///< of the attribute
+};
+
+std::vector<bool> reduced_axes(KernelContext& context, const Options& options, int64_t rank) {
+  std::vector<int64_t> axes;
+  if (options.axes) axes = *options.axes;
+  else if (context.has(1)) axes = to_vector<int64_t>(context.in(1));
+  std::vector<bool> reduce(static_cast<size_t>(rank), axes.empty() && !options.no_op_without_axes);
+  for (int64_t axis : axes) reduce[static_cast<size_t>(normalize_axis(axis, rank))] = true;
+  return reduce;
+}
+
+/// Channels-last data reduced over all of space, and only that: the channels' columns.
+bool over_space(const std::vector<bool>& reduce) {
+  return reduce.size() >= 3 && !reduce[0] && !reduce[1] && std::all_of(reduce.begin() + 2, reduce.end(), [](bool r) { return r; });
+}
+
+void run(KernelContext& context, const Options& options) {
+  Layout layout;
+  const Tensor* input = &context.in_any(0, layout);
+  const DType dtype = input->dtype();
+  const std::vector<bool> reduce = reduced_axes(context, options, input->rank());
+  Shape lying = input->shape();
+  std::vector<bool> reduce_lying = reduce;
+  if (layout == Layout::ChannelsLast && over_space(reduce)) {
+    std::rotate(lying.begin() + 1, lying.begin() + 2, lying.end());
+    std::rotate(reduce_lying.begin() + 1, reduce_lying.begin() + 2, reduce_lying.end());
+  } else if (layout != Layout::Plain) {
+    input = &context.in(0);
+  }
+  Shape shape;
+  for (size_t d = 0; d < reduce.size(); ++d) {
+    if (!reduce[d]) shape.push_back(input->shape()[d]);
+    else if (options.keep_dims) shape.push_back(1);
+  }
+  const View view = view_of(lying, reduce_lying);
+  if (is_16_bit_float(dtype)) {
+    const Tensor wide = cast(*input, DType::F32);
+    Tensor y(DType::F32, shape);
+    reduce_f32(options.kind, wide.data<float>(), y.mutable_data<float>(), view);
+    return context.set(0, cast(y, dtype));
+  }
+  const std::byte* x = input->raw();
+  Tensor& output = context.out(0, dtype, shape);
+  if (dtype == DType::F32) return reduce_f32(options.kind, reinterpret_cast<const float*>(x), output.mutable_data<float>(), view);
+  if (dtype == DType::Bool) return reduce_bools(options.kind, reinterpret_cast<const bool*>(x), output.mutable_data<bool>(), view);
+  visit_number(dtype, [&]<class T>() { reduce_any(options.kind, reinterpret_cast<const T*>(x), output.mutable_data<T>(), view); });
+}
+
+template <Kind kind> std::unique_ptr<Kernel> make(const KernelSpec& spec) {
+  Options options{kind, spec.node.i("keepdims", 1) != 0, spec.node.i("noop_with_empty_axes", 0) != 0, std::nullopt};
+  const bool by_attribute = spec.opset < (kind == Kind::Sum ? 13 : 18);
+  if (by_attribute) options.axes = spec.node.ints("axes"), options.no_op_without_axes = false;
+  return make_kernel([options](KernelContext& context) { run(context, options); });
+}
+
+}  // namespace
+
+std::vector<OpDef> op_reduce() {
+  return {{.name = "ReduceSum", .cpu = make<Kind::Sum>},       {.name = "ReduceMean", .cpu = make<Kind::Mean>},
+          {.name = "ReduceMax", .cpu = make<Kind::Max>},       {.name = "ReduceMin", .cpu = make<Kind::Min>},
+          {.name = "ReduceProd", .cpu = make<Kind::Prod>},     {.name = "ReduceL1", .cpu = make<Kind::L1>},
+          {.name = "ReduceL2", .cpu = make<Kind::L2>},         {.name = "ReduceSumSquare", .cpu = make<Kind::SumSquare>},
+          {.name = "ReduceLogSum", .cpu = make<Kind::LogSum>}, {.name = "ReduceLogSumExp", .cpu = make<Kind::LogSumExp>}};
+}
+
+}  // namespace infopt
