@@ -1,8 +1,12 @@
-# infopt_table(NAME DIR PREFIX RETURN_TYPE [EXCLUDE stems…]): a header <NAME>_table.h that declares PREFIX_<stem>() for every DIR/*.cpp
+# infopt_table(NAME DIRS PREFIX RETURN_TYPE [EXCLUDE stems…]): a header <NAME>_table.h that declares PREFIX_<stem>() for every DIR/*.cpp of the list
 # in sorted order and lists them in <NAME>_families(). Adding a file is all it takes; a missing function is a link error.
-function(infopt_table name directory prefix return_type)
+function(infopt_table name directories prefix return_type)
   cmake_parse_arguments(arg "" "HEADER;NAMESPACE" "EXCLUDE" ${ARGN})
-  file(GLOB_RECURSE files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${directory}/*.cpp)
+  set(files)
+  foreach(directory ${directories})
+    file(GLOB found CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${directory}/*.cpp)
+    list(APPEND files ${found})
+  endforeach()
   set(stems)
   foreach(file ${files})
     get_filename_component(stem ${file} NAME_WE)

@@ -58,6 +58,9 @@ struct PassContext {
   const std::vector<GroupRule>& groups;
   /// Statistics of the calibration data over the present graph; null where the run has no data.
   Calibration* calibration = nullptr;
+  /// How activation ranges are found: an observer's name and its options.
+  std::string method = "minmax";
+  double percentile = 99.99;
   int threads = 1;
   Report& report;          ///< the whole run's
   PassReport& pass_report; ///< this pass's part of it

@@ -86,7 +86,7 @@ NodeCost CostModel::convolution(const Node& node, const Layer& layer) const {
   for (int64_t s : node.ints("strides")) c.stride = std::max(c.stride, s);
   c.width = y->back();
   if (layer.transposed) return {float_convolution(c) * 2, std::nullopt, std::nullopt};
-  const bool flat = y->size() == 4;  // integer kernels for images; other ranks go a slow way
+  const bool flat = y->size() == 4 && c.pixels > 2;  // integer kernels are for images, not for what is one product a channel
   return {float_convolution(c), flat ? std::optional(integer_convolution(c)) : std::nullopt, std::nullopt};
 }
 
@@ -97,7 +97,7 @@ NodeCost CostModel::product(const Node& node, const Layer& layer) const {
   const double weights = static_cast<double>(layer.in * layer.out);
   const bool large = weights * 4 > 1 << 20;
   const double in_float = 500 + std::max(0.02 * rows * weights, (large ? 0.29 : 0.03) * weights);
-  const double in_integer = 3500 + std::max(0.005 * rows * weights, (large ? 0.1 : 0.015) * weights);
+  const double in_integer = 3500 + std::max((rows > 8 ? 0.0076 : 0.005) * rows * weights, (large ? 0.1 : 0.015) * weights);
   return {in_float, in_integer, in_integer + 0.4 * rows * static_cast<double>(layer.in)};
 }
 
@@ -119,11 +119,12 @@ NodeCost CostModel::elementwise(const Node& n) const {
     const bool narrow = shape(n.outputs[0]) && shape(n.outputs[0])->size() > 1 && (*shape(n.outputs[0]))[1] < 32;
     return {350 + 0.04 * taps * out, n.outputs.size() == 1 ? std::optional(800 + out * (0.035 * taps + (narrow ? 0.5 : 0))) : no, no};
   }
-  if (n.is("GlobalAveragePool") || n.is("AveragePool")) return {350 + 0.06 * in, 1500 + 0.06 * in, no};
+  if (n.is("GlobalAveragePool")) return {350 + 0.06 * in, 1500 + 0.06 * in, no};
   if (n.is("Sigmoid") || n.is("LeakyRelu")) return {after_convolution(n) ? 0 : 0.3 * out, 800 + 0.37 * out, no};
   if (n.is("HardSwish")) return {(after_convolution(n) ? 0.3 : 0.55) * out, no, no};
   if (n.is("HardSigmoid")) return {(after_convolution(n) ? 0.05 : 0.2) * out, no, no};
-  if (n.is("Resize")) return {350 + 0.3 * out, 800 + 0.25 * out, no};
+  if (n.is("AveragePool")) return {350 + 0.1 * out, 800 + 1.5 * out, no};
+  if (n.is("Resize")) return {350 + 0.6 * out, 800 + 5.5 * out, no};
   const double moved = 0.15 * out;
   return {moved, only_moves(n) ? std::optional(moved) : no, no};
 }

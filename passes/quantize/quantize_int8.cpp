@@ -1,0 +1,46 @@
+// Before: a float graph. After: the same graph with QuantizeLinear/DequantizeLinear (or DynamicQuantizeLinear) where int8 gains.
+//
+// Every weight takes one of four forms: integer with static activation ranges, integer with ranges taken at run time
+// (products only), storage (int8 in the file, float in the engine), or float. Which, is decided from shapes by the target's
+// costs, from the statistics of one calibration pass, and from the recipe's groups; never from names of models.
+#include "calibration/calibration.h"
+#include "lib/base/error.h"
+#include "passes/pass.h"
+#include "passes/support/plan_int8.h"
+#include "passes/support/write_int8.h"
+
+namespace infopt {
+namespace {
+
+void run(GraphEdit& edit, PassContext& context, const Options& options) {
+  if (!context.calibration) throw Error(ErrorKind::Usage, "the step quantize_int8 needs calibration data: give --calib DATA");
+  Int8Plan plan = plan_int8(edit.graph(), context, options);
+  write_int8(edit, plan, context, options);
+  for (LayerReport& layer : plan.reports) context.report.layers.push_back(std::move(layer));
+}
+
+}  // namespace
+
+PassDef pass_quantize_int8() {
+  return {
+      .name = "quantize_int8",
+      .summary = "int8 weights and activations where they gain on the target",
+      .contract = Contract::Lossy,
+      .options =
+          {
+              {.name = "activations", .help = "auto chooses for each product; the others allow only that form", .otherwise = std::string("auto"), .choices = {"auto", "static", "dynamic", "none"}},
+              {.name = "per_channel", .help = "a scale for each output channel of a weight", .otherwise = true},
+              {.name = "bias_correction", .help = "take the mean error of quantized weights out of the bias", .otherwise = true},
+              {.name = "equalize", .help = "move outlier channels of a product's input into its weights", .otherwise = true},
+              {.name = "embeddings", .help = "form of tables that are only looked up in", .otherwise = std::string("storage"), .choices = {"storage", "float"}},
+              {.name = "storage", .help = "int8 in the file for weights whose products stay in float", .otherwise = true},
+              {.name = "min_weights", .help = "smaller weights stay as they are", .otherwise = int64_t{400}, .least = 1},
+              {.name = "min_layer_sqnr_db", .help = "a product whose estimated error is larger stays in float", .otherwise = 8.0, .least = -100, .most = 200},
+          },
+      .needs_calibration = true,
+      .needs_opset = 13,
+      .run = run,
+  };
+}
+
+}  // namespace infopt

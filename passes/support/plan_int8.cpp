@@ -1,0 +1,228 @@
+#include "passes/support/plan_int8.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "passes/support/equalize.h"
+#include "passes/support/groups.h"
+#include "passes/support/quantize_weights.h"
+
+namespace infopt {
+namespace {
+
+constexpr double kMargin = 1.1;
+constexpr double kWorthwhile = 0.92;  ///< of float's estimated time; above it integers aren't worth their error
+
+/// What a group or the step's options say about a node.
+struct Wish {
+  bool weights = true, activations = true;  ///< int8 allowed
+  std::string form;                         ///< static, dynamic, storage, float; empty: free
+  const GroupRule* rule = nullptr;
+};
+
+class Planner {
+ public:
+  Planner(const Graph& graph, PassContext& context, const Options& options) : graph_(graph), context_(context), options_(options), groups_(assign_groups(graph, context.groups)) {}
+
+  Int8Plan plan() {
+    plan_.seen = context_.calibration->observe(graph_);
+    choose_static();
+    choose_forms();
+    choose_tables();
+    collect_statistics();
+    judge_products();
+    return std::move(plan_);
+  }
+
+ private:
+  Wish wish(NodeId id) const;
+  void choose_static();
+  void choose_forms();
+  LayerForm form_of(const Layer& layer, const Wish& wish, const NodeCost& cost, std::string& reason) const;
+  void choose_tables();
+  void collect_statistics();
+  void judge_products();
+  void judge_group(ValueId input, std::vector<LayerPlan*>& products);
+  double signal_of(const Layer& layer) const;
+  LayerReport& report(const LayerPlan& p) { return plan_.reports[p.report]; }
+  bool stores(int64_t elements) const { return options_.flag("storage") && elements >= options_.integer("min_weights"); }
+
+  const Graph& graph_;
+  PassContext& context_;
+  const Options& options_;
+  std::vector<const GroupRule*> groups_;
+  Int8Plan plan_;
+};
+
+Wish Planner::wish(NodeId id) const {
+  Wish w;
+  w.form = options_.text("activations") == "auto" ? "" : options_.text("activations") == "none" ? "storage" : options_.text("activations");
+  const GroupRule* rule = groups_[static_cast<size_t>(id)];
+  if (!rule) return w;
+  w.rule = rule;
+  w.weights = rule->weights.empty() || rule->weights == "int8";
+  w.activations = rule->activations.empty() || rule->activations == "int8";
+  if (!rule->form.empty() && rule->form != "auto") w.form = rule->form;
+  return w;
+}
+
+void Planner::choose_static() {
+  const CostModel costs(graph_, plan_.seen, context_.profile);
+  std::vector<bool> keep_float(graph_.node_capacity()), keep_integer(graph_.node_capacity());
+  bool forced = false;
+  for (NodeId id : graph_.order()) {
+    const Wish w = wish(id);
+    const bool free = w.weights && w.activations && (w.form.empty() || w.form == "static");
+    keep_float[static_cast<size_t>(id)] = !free;
+    keep_integer[static_cast<size_t>(id)] = free && w.form == "static" && layer_of(graph_, id).has_value();
+    forced = forced || keep_integer[static_cast<size_t>(id)];
+  }
+  plan_.regions = choose_regions(graph_, plan_.seen, costs, keep_float, keep_integer);
+  if (context_.profile.weigh_cost && !forced && plan_.regions.mixed_ns > kWorthwhile * plan_.regions.float_ns) plan_.regions.integer.assign(graph_.node_capacity(), false);
+}
+
+LayerForm Planner::form_of(const Layer& layer, const Wish& w, const NodeCost& cost, std::string& reason) const {
+  const int64_t elements = layer.out * layer.in * layer.taps;
+  if (plan_.regions.is_integer(layer.node)) {
+    reason = w.form == "static" ? "asked for" : "its integer kernel gains";
+    return LayerForm::Int8Static;
+  }
+  if (!w.weights) {
+    reason = "group " + w.rule->name + " keeps its weights in " + w.rule->weights;
+    return LayerForm::Float32;
+  }
+  const bool dynamic_allowed = w.activations && (w.form.empty() || w.form == "dynamic") && cost.dynamic.has_value();
+  if (dynamic_allowed && (w.form == "dynamic" || *cost.dynamic * kMargin < cost.in_float) && elements >= options_.integer("min_weights")) {
+    reason = w.form == "dynamic" ? "asked for" : "its integer kernel gains; ranges at run time lose less";
+    return LayerForm::Int8Dynamic;
+  }
+  if (w.form == "float") reason = "asked for";
+  else if (!w.activations) reason = "group " + w.rule->name + " keeps its activations in " + w.rule->activations;
+  else if (w.form == "storage") reason = "asked for";
+  else if (!cost.in_integer && !cost.dynamic) reason = "the target has no integer kernel for it";
+  else reason = "its float kernel is as fast on the target, the way into integers counted";
+  if (w.form != "float" && context_.profile.storage_form && stores(elements)) return LayerForm::Int8Storage;
+  if (elements < options_.integer("min_weights")) reason += "; too few weights to store as int8";
+  return LayerForm::Float32;
+}
+
+void Planner::choose_forms() {
+  const CostModel costs(graph_, plan_.seen, context_.profile);
+  for (NodeId id : graph_.order()) {
+    const Node& n = graph_.node(id);
+    const auto layer = layer_of(graph_, id);
+    const int64_t macs = macs_of(graph_, n, plan_.seen);
+    if (!layer && macs == 0) continue;
+    LayerReport r;
+    r.node = graph_.label(id);
+    r.op = n.op;
+    r.macs = macs;
+    if (!layer) {
+      r.reason = "a product of two activations";
+      plan_.reports.push_back(std::move(r));
+      continue;
+    }
+    r.weight_elements = layer->out * layer->in * layer->taps;
+    r.form = form_of(*layer, wish(id), costs.node(n), r.reason);
+    plan_.layers.push_back({*layer, r.form, plan_.reports.size()});
+    plan_.reports.push_back(std::move(r));
+  }
+}
+
+void Planner::choose_tables() {
+  for (NodeId id : graph_.order()) {
+    const Node& n = graph_.node(id);
+    const Wish w = wish(id);
+    if (!w.weights || w.form == "float" || !options_.flag("storage")) continue;
+    if (n.is("Gather") && options_.text("embeddings") == "storage") {
+      const Tensor* table = graph_.constant(n.input(0));
+      if (table && table->dtype() == DType::F32 && table->rank() == 2 && n.i("axis", 0) == 0 && stores(table->size()) && !graph_.constant(n.input(1)))
+        plan_.embeddings.push_back({id, n.input(0)});
+    }
+    if (n.is("LSTM") || n.is("GRU") || n.is("RNN"))
+      for (size_t input : {1u, 2u}) {
+        const Tensor* weights = graph_.constant(n.input(input));
+        if (weights && weights->dtype() == DType::F32 && weights->rank() == 3 && stores(weights->size())) plan_.stored.push_back({id, input, 1});
+      }
+  }
+}
+
+void Planner::collect_statistics() {
+  std::map<ValueId, int64_t> wanted;
+  auto want = [&](ValueId v, int64_t axis) { wanted.emplace(v, axis); };
+  for (const LayerPlan& p : plan_.layers) {
+    if (p.form == LayerForm::Float32) continue;
+    const Node& n = graph_.node(p.layer.node);
+    want(n.input(0), p.layer.input_axis);
+    if (p.form == LayerForm::Int8Dynamic) want(n.outputs[0], -1);
+  }
+  for (NodeId id : graph_.order()) {
+    const Node& n = graph_.node(id);
+    if (!plan_.regions.is_integer(id)) continue;
+    for (ValueId v : data_inputs(graph_, n, plan_.seen)) want(v, 1);
+    if (keeps_float_output(graph_, plan_.regions, n, plan_.seen)) continue;
+    const Node* activation = absorbed_activation(graph_, n);
+    want(activation ? activation->outputs[0] : n.outputs[0], 1);
+  }
+  std::vector<CollectRequest> requests;
+  for (const auto& [value, axis] : wanted) requests.push_back({value, axis});
+  plan_.statistics = context_.calibration->collect(graph_, requests).tensors;
+}
+
+double Planner::signal_of(const Layer& layer) const {
+  const auto it = plan_.statistics.find(graph_.node(layer.node).outputs[0]);
+  if (it == plan_.statistics.end()) return 0;
+  double signal = 0;
+  for (size_t c = 0; c < it->second.channel_square.size(); ++c) signal += it->second.square(c);
+  return signal;
+}
+
+/// Products with ranges at run time that read the same tensor: their outlier channels are moved into the weights together.
+void Planner::judge_group(ValueId input, std::vector<LayerPlan*>& products) {
+  const auto it = plan_.statistics.find(input);
+  if (it == plan_.statistics.end() || it->second.channel_max.empty()) return;
+  std::vector<std::vector<float>> weights;
+  for (const LayerPlan* p : products) weights.push_back(read_weights(p->layer, *graph_.constant(p->layer.weights)));
+  std::vector<ProductNoise> noise;
+  for (size_t i = 0; i < products.size(); ++i)
+    noise.emplace_back(weights[i], static_cast<size_t>(products[i]->layer.out), static_cast<size_t>(products[i]->layer.in), signal_of(products[i]->layer));
+  std::vector<double> factors;
+  if (options_.flag("equalize")) factors = equalizing_factors(it->second, noise);
+  for (size_t i = 0; i < products.size(); ++i) {
+    const double nsr = noise[i].nsr(it->second, factors);
+    LayerReport& r = report(*products[i]);
+    if (nsr > 0) r.estimated_sqnr_db = -10 * std::log10(nsr);
+    if (!factors.empty()) r.cost = "one multiplication of its input, whose outlier channels moved into the weights";
+    if (!r.estimated_sqnr_db || *r.estimated_sqnr_db >= options_.number("min_layer_sqnr_db") || wish(products[i]->layer.node).form == "dynamic") continue;
+    r.reason = "8-bit inputs would leave its output only " + std::to_string(static_cast<int>(std::lround(*r.estimated_sqnr_db))) + " dB";
+    r.cost = "float's time for its products";
+    r.form = products[i]->form = stores(r.weight_elements) ? LayerForm::Int8Storage : LayerForm::Float32;
+  }
+  const bool any = std::any_of(products.begin(), products.end(), [](const LayerPlan* p) { return p->form == LayerForm::Int8Dynamic; });
+  if (any && !factors.empty()) plan_.equalize.emplace(input, std::move(factors));
+}
+
+void Planner::judge_products() {
+  std::map<ValueId, std::vector<LayerPlan*>> groups;
+  for (LayerPlan& p : plan_.layers)
+    if (p.form == LayerForm::Int8Dynamic) groups[graph_.node(p.layer.node).input(0)].push_back(&p);
+  for (auto& [input, products] : groups) judge_group(input, products);
+}
+
+}  // namespace
+
+bool keeps_float_output(const Graph& graph, const Regions& regions, const Node& node, const std::vector<Observed>& seen) {
+  const auto layer = layer_of(graph, node.id);
+  if (!layer || layer->convolution || absorbed_activation(graph, node)) return false;
+  const auto& uses = graph.value(node.outputs[0]).uses;
+  return std::none_of(uses.begin(), uses.end(), [&](const Use& u) {
+    if (u.index < 0 || !regions.is_integer(u.node)) return false;
+    const auto inputs = data_inputs(graph, graph.node(u.node), seen);
+    return std::find(inputs.begin(), inputs.end(), node.outputs[0]) != inputs.end();
+  });
+}
+
+Int8Plan plan_int8(const Graph& graph, PassContext& context, const Options& options) { return Planner(graph, context, options).plan(); }
+
+}  // namespace infopt

@@ -1,0 +1,49 @@
+// What quantize_int8 decides before it changes anything.
+#pragma once
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "calibration/observer.h"
+#include "passes/pass.h"
+#include "passes/support/regions.h"
+
+namespace infopt {
+
+/// A table of rows that Gather looks up: int8 with a scale for each column.
+struct EmbeddingPlan {
+  NodeId gather = kNone;
+  ValueId table = kNone;
+};
+
+/// Weights of a recurrent layer, kept as int8 with a scale for each row.
+struct StoredWeights {
+  NodeId node = kNone;
+  size_t input = 0;
+  int64_t axis = 0;
+};
+
+struct LayerPlan {
+  Layer layer;
+  LayerForm form = LayerForm::Float32;
+  size_t report = 0;  ///< its place in Int8Plan::reports
+};
+
+struct Int8Plan {
+  std::vector<Observed> seen;
+  Regions regions;
+  std::vector<LayerPlan> layers;
+  std::vector<EmbeddingPlan> embeddings;
+  std::vector<StoredWeights> stored;
+  std::map<ValueId, std::vector<double>> equalize;  ///< factors by a dynamic product's input
+  std::map<ValueId, TensorStatistics> statistics;
+  std::vector<LayerReport> reports;
+};
+
+/// Throws Error(Malformed) where calibration data or weights hold NaN or Inf.
+Int8Plan plan_int8(const Graph& graph, PassContext& context, const Options& options);
+
+/// Whether the calibrated ranges give out a value in integers: an integer product whose readers are all float doesn't.
+bool keeps_float_output(const Graph& graph, const Regions& regions, const Node& node, const std::vector<Observed>& seen);
+
+}  // namespace infopt

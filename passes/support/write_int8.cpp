@@ -1,0 +1,337 @@
+#include "passes/support/write_int8.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "lib/base/error.h"
+#include "passes/support/qdq_writer.h"
+#include "passes/support/quantize_weights.h"
+
+namespace infopt {
+namespace {
+
+/// A bias that follows a MatMul as an Add of a constant vector; and which input of the Add it is.
+struct FollowingBias {
+  const Node* add = nullptr;
+  size_t index = 0;
+};
+
+class Writer {
+ public:
+  Writer(GraphEdit& edit, Int8Plan& plan, PassContext& context, const Options& options)
+      : edit_(edit), graph_(edit.graph()), plan_(plan), context_(context), options_(options), qdq_(edit, context.profile), clips_(!context.profile.activations_symmetric) {}
+
+  void write() {
+    for (const LayerPlan& p : plan_.layers) {
+      if (p.form == LayerForm::Int8Static) write_static(p);
+      else if (p.form == LayerForm::Int8Dynamic) write_dynamic(p);
+      else if (p.form == LayerForm::Int8Storage) write_storage(p);
+    }
+    for (const EmbeddingPlan& e : plan_.embeddings) write_embedding(e);
+    for (const StoredWeights& s : plan_.stored) write_stored(s);
+    write_activations();
+  }
+
+ private:
+  struct Quantized {
+    std::vector<float> weights;  ///< what the codes stand for: equalized, in read_weights' order
+    QuantizedWeights q;
+  };
+  Quantized quantize(const LayerPlan& p, const std::vector<double>& factors = {});
+  std::vector<double> shift_of(const LayerPlan& p, const Quantized& z, const std::vector<double>& factors) const;
+  FollowingBias following_bias(const Node& n, int64_t channels) const;
+  std::vector<double> bias_of(const Node& n, const Layer& layer) const;
+  Quantization activation(ValueId v);
+  Quantization range_of(ValueId v) const;
+  void write_static(const LayerPlan& p);
+  void write_dynamic(const LayerPlan& p);
+  void write_storage(const LayerPlan& p);
+  void write_embedding(const EmbeddingPlan& e);
+  void write_stored(const StoredWeights& s);
+  void write_activations();
+  void write_activation(ValueId v, const Node* maker);
+  void quantize_constants(const Node& n);
+  void set_bias(const Node& n, const Layer& layer, const std::vector<double>& bias);
+  void set_following_bias(const FollowingBias& f, const std::vector<double>& shift);
+  bool takes_bias(const Node& n) const { return !n.is("MatMul"); }
+  LayerReport& report(const LayerPlan& p) { return plan_.reports[p.report]; }
+
+  GraphEdit& edit_;
+  const Graph& graph_;
+  Int8Plan& plan_;
+  PassContext& context_;
+  const Options& options_;
+  QdqWriter qdq_;
+  bool clips_;  ///< an unsigned code with zero point 0 stands for a Relu
+  std::map<ValueId, Quantization> activations_;
+  std::map<std::pair<ValueId, int64_t>, ValueId> stored_;  ///< tied weights, by value and axis
+  struct Dynamic { ValueId codes, scale, zero; };
+  std::map<ValueId, Dynamic> dynamic_;
+};
+
+Writer::Quantized Writer::quantize(const LayerPlan& p, const std::vector<double>& factors) {
+  const Tensor& stored = *graph_.constant(p.layer.weights);
+  Quantized z{read_weights(p.layer, stored), {}};
+  for (size_t i = 0; !factors.empty() && i < z.weights.size(); ++i) z.weights[i] = static_cast<float>(static_cast<double>(z.weights[i]) * factors[i % factors.size()]);
+  try {
+    z.q = quantize_weights(p.layer, z.weights, options_.flag("per_channel") && context_.profile.weights_per_channel);
+  } catch (const Error& e) {
+    throw e.within(graph_.label(p.layer.node));
+  }
+  if (z.q.noise > 0) report(p).weight_sqnr_db = 10 * std::log10(z.q.signal / z.q.noise);
+  return z;
+}
+
+/// What the layer's output is too large by, on average over the calibration data, because of its weights' codes; empty where not corrected.
+std::vector<double> Writer::shift_of(const LayerPlan& p, const Quantized& z, const std::vector<double>& factors) const {
+  const auto it = plan_.statistics.find(graph_.node(p.layer.node).input(0));
+  const auto channels = static_cast<size_t>(p.layer.in * p.layer.groups);
+  if (!options_.flag("bias_correction") || it == plan_.statistics.end() || it->second.channel_sum.size() != channels) return {};
+  std::vector<double> means(channels);
+  for (size_t c = 0; c < channels; ++c) means[c] = it->second.mean(c) / (factors.empty() ? 1 : factors[c]);
+  return output_shift(p.layer, z.weights, z.q, means);
+}
+
+FollowingBias Writer::following_bias(const Node& n, int64_t channels) const {
+  const Node* add = graph_.sole_consumer(n.outputs[0]);
+  if (!add || !add->is("Add")) return {};
+  for (size_t i : {0u, 1u}) {
+    const Tensor* c = graph_.constant(add->input(i));
+    if (c && c->dtype() == DType::F32 && c->size() == channels && c->rank() >= 1 && c->dim(-1) == channels) return {add, i};
+  }
+  return {};
+}
+
+/// A Conv's or Gemm's own bias, one for each output channel; empty where it has one of another shape or one that isn't constant.
+std::vector<double> Writer::bias_of(const Node& n, const Layer& layer) const {
+  const auto count = static_cast<size_t>(layer.out);
+  if (n.input(2) == kNone) return std::vector<double>(count, 0);
+  const Tensor* c = graph_.constant(n.input(2));
+  if (!c || (c->size() != 1 && (c->size() != layer.out || c->dim(-1) != layer.out))) return {};
+  auto values = to_vector<double>(*c);
+  if (values.size() == 1) values.assign(count, values[0]);
+  for (double& v : values) v *= static_cast<double>(n.f("beta", 1));
+  return values;
+}
+
+Quantization Writer::range_of(ValueId v) const {
+  const auto it = plan_.statistics.find(v);
+  if (it == plan_.statistics.end()) throw Error(ErrorKind::Defect, "an activation without statistics is to be quantized", graph_.value(v).name);
+  const Profile& profile = context_.profile;
+  ObserverOptions o;
+  o.percentile = context_.percentile;
+  o.symmetric = profile.activations_symmetric;
+  Range range = find_observer(context_.method).range(it->second, o);
+  // Below here HardSwish gives nothing: the codes are better spent above.
+  const Node* next = graph_.sole_consumer(v);
+  if (next && next->is("HardSwish")) range.low = std::max(range.low, -3.0);
+  return quantization_of(range, profile.activations_signed, profile.activations_symmetric);
+}
+
+/// An activation's scale; what only moves elements has its input's.
+Quantization Writer::activation(ValueId v) {
+  const auto it = activations_.find(v);
+  if (it != activations_.end()) return it->second;
+  const Node* p = graph_.producer(v);
+  const Quantization q = p && only_moves(*p) && plan_.regions.is_integer(p->id) ? activation(p->input(0)) : range_of(v);
+  return activations_[v] = q;
+}
+
+void Writer::set_bias(const Node& n, const Layer& layer, const std::vector<double>& bias) {
+  std::vector<float> values(bias.begin(), bias.end());
+  edit_.set_input(n.id, 2, edit_.add_constant(cast(Tensor::vector(values), graph_.constant(layer.weights)->dtype())));
+  if (n.find("beta")) edit_.remove_attribute(n.id, "beta");
+}
+
+void Writer::set_following_bias(const FollowingBias& f, const std::vector<double>& shift) {
+  const Tensor& old = *graph_.constant(f.add->input(f.index));
+  Tensor values = old.clone();
+  for (size_t c = 0; c < shift.size(); ++c) values.mutable_data<float>()[c] = static_cast<float>(static_cast<double>(old.data<float>()[c]) - shift[c]);
+  edit_.set_input(f.add->id, f.index, edit_.add_constant(std::move(values)));
+}
+
+void Writer::write_static(const LayerPlan& p) {
+  const Node& n = graph_.node(p.layer.node);
+  const Shape stored = graph_.constant(p.layer.weights)->shape();
+  Quantized z = quantize(p);
+  const float input_scale = activation(n.input(0)).scale;
+  const std::vector<double> shift = shift_of(p, z, {});
+  const FollowingBias follows = takes_bias(n) ? FollowingBias{} : following_bias(n, p.layer.out);
+  std::vector<double> bias = takes_bias(n) ? bias_of(n, p.layer) : std::vector<double>{};
+  if (follows.add) bias = to_vector<double>(*graph_.constant(follows.add->input(follows.index)));
+  if (!bias.empty()) {
+    const bool had = follows.add || n.input(2) != kNone;
+    for (size_t c = 0; c < shift.size(); ++c) bias[c] -= shift[c];
+    if (had || !shift.empty()) {
+      if (const int64_t widened = fit_bias(p.layer, z.weights, bias, input_scale, z.q))
+        edit_.note(graph_.label(n.id) + ": " + std::to_string(widened) + " channels have a wider weight scale, so that their bias fits int32");
+      const ValueId value = qdq_.bias(bias, input_scale, z.q.scales);
+      if (follows.add) edit_.set_input(follows.add->id, follows.index, value);
+      else edit_.set_input(n.id, 2, value);
+      if (n.find("beta")) edit_.remove_attribute(n.id, "beta");
+    }
+  }
+  edit_.set_input(n.id, 1, qdq_.weights(p.layer, stored, z.q));
+}
+
+void Writer::write_dynamic(const LayerPlan& p) {
+  const Node n = graph_.node(p.layer.node);
+  const ValueId x = n.input(0);
+  const auto equalized = plan_.equalize.find(x);
+  const std::vector<double> factors = equalized == plan_.equalize.end() ? std::vector<double>{} : equalized->second;
+  auto [it, fresh] = dynamic_.emplace(x, Dynamic{});
+  if (fresh) {
+    ValueId source = x;
+    if (!factors.empty()) {
+      std::vector<float> inverse;
+      for (double f : factors) inverse.push_back(static_cast<float>(1 / f));
+      source = edit_.add({.op = "Mul"}, {x, qdq_.vector(inverse)});
+    }
+    it->second = {edit_.add_value(), edit_.add_value(), edit_.add_value()};
+    edit_.add_node({.op = "DynamicQuantizeLinear"}, {source}, {it->second.codes, it->second.scale, it->second.zero});
+  }
+  const Quantized z = quantize(p, factors);
+  const std::vector<double> shift = shift_of(p, z, factors);
+  // W[out][in] to the (K, N) of MatMulInteger, whatever the order in the file.
+  Layer layer = p.layer;
+  layer.out_axis = 1;
+  const ValueId codes = edit_.add_constant(write_weights(layer, {layer.in, layer.out}, z.q.codes));
+  const ValueId sums = edit_.add({.op = "MatMulInteger"}, {it->second.codes, codes, it->second.zero});
+  const ValueId wide = edit_.add({.op = "Cast", .attributes = {{"to", static_cast<int64_t>(DType::F32), {}}}}, {sums});
+  const ValueId weight_scale = z.q.scales.size() == 1 ? qdq_.scalar(z.q.scales[0]) : qdq_.vector(z.q.scales);
+  const ValueId scale = edit_.add({.op = "Mul"}, {it->second.scale, weight_scale});
+  ValueId y = edit_.add({.op = "Mul"}, {wide, scale});
+  if (takes_bias(n)) {
+    std::vector<double> bias = bias_of(n, p.layer);
+    if (bias.empty()) {  // a bias for each row: added as it is
+      y = edit_.add({.op = "Add"}, {y, n.input(2)});
+    } else if (n.input(2) != kNone || !shift.empty()) {
+      for (size_t c = 0; c < shift.size(); ++c) bias[c] -= shift[c];
+      y = edit_.add({.op = "Add"}, {y, qdq_.vector({bias.begin(), bias.end()})});
+    }
+  } else if (const FollowingBias follows = following_bias(n, p.layer.out); follows.add && !shift.empty()) {
+    set_following_bias(follows, shift);
+  }
+  edit_.replace_uses(n.outputs[0], y);
+  edit_.remove_node(n.id);
+}
+
+void Writer::write_storage(const LayerPlan& p) {
+  const Node& n = graph_.node(p.layer.node);
+  const Quantized z = quantize(p);
+  const std::vector<double> shift = shift_of(p, z, {});
+  if (!shift.empty()) {
+    if (takes_bias(n)) {
+      std::vector<double> bias = bias_of(n, p.layer);
+      for (size_t c = 0; c < bias.size(); ++c) bias[c] -= shift[c];
+      if (!bias.empty()) set_bias(n, p.layer, bias);
+    } else if (const FollowingBias follows = following_bias(n, p.layer.out); follows.add) {
+      set_following_bias(follows, shift);
+    }
+  }
+  auto [it, fresh] = stored_.emplace(std::pair{p.layer.weights, p.layer.out_axis}, kNone);
+  if (fresh) it->second = qdq_.weights(p.layer, graph_.constant(p.layer.weights)->shape(), z.q);
+  edit_.set_input(n.id, 1, it->second);
+}
+
+void Writer::write_embedding(const EmbeddingPlan& e) {
+  const Node& n = graph_.node(e.gather);
+  const Tensor& table = *graph_.constant(e.table);
+  Layer layer;  // columns as output channels
+  layer.out = table.dim(1), layer.in = table.dim(0), layer.out_axis = 1;
+  auto [it, fresh] = stored_.emplace(std::pair{e.table, int64_t{-1}}, kNone);
+  const QuantizedWeights q = quantize_weights(layer, read_weights(layer, table), true);
+  if (fresh) it->second = edit_.add_constant(write_weights(layer, table.shape(), q.codes));
+  const ValueId old = n.outputs[0];
+  const ValueId rows = edit_.add({.op = "Gather", .name = n.name, .attributes = n.attributes}, {it->second, n.input(1)});
+  const ValueId y = qdq_.dequantize(rows, qdq_.vector(q.scales), edit_.add_constant(Tensor::zeros(DType::I8, {layer.out})), -1, true);
+  edit_.note(graph_.label(n.id) + ": table of " + to_string(table.shape()) + " as int8, " + (q.noise > 0 ? std::to_string(static_cast<int>(10 * std::log10(q.signal / q.noise))) + " dB" : "exact"));
+  edit_.replace_uses(old, y);
+  edit_.remove_node(e.gather);
+}
+
+void Writer::write_stored(const StoredWeights& s) {
+  const Node& n = graph_.node(s.node);
+  const Tensor& w = *graph_.constant(n.input(s.input));
+  Layer layer;  // (directions, rows, columns): a scale for each row, the same in all directions
+  layer.out = w.dim(1), layer.in = w.dim(2), layer.out_axis = 0;
+  const auto values = to_vector<float>(w);
+  std::vector<float> scales(static_cast<size_t>(layer.out), 0);
+  const auto columns = static_cast<size_t>(layer.in);
+  auto row = [&](size_t i) { return i / columns % scales.size(); };
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) throw Error(ErrorKind::Malformed, "its weights have a NaN or an infinity", graph_.label(s.node));
+    scales[row(i)] = std::max(scales[row(i)], std::fabs(values[i]) / 127.0f);
+  }
+  for (float& f : scales) f = f > 0 ? f : 1.0f;
+  Tensor codes(DType::I8, w.shape());
+  for (size_t i = 0; i < values.size(); ++i) codes.mutable_data<int8_t>()[i] = static_cast<int8_t>(std::clamp(std::nearbyint(static_cast<double>(values[i]) / static_cast<double>(scales[row(i)])), -127.0, 127.0));
+  const ValueId zero = edit_.add_constant(Tensor::zeros(DType::I8, {layer.out}));
+  edit_.note(graph_.label(s.node) + ": weights of " + to_string(w.shape()) + " kept as int8");
+  edit_.set_input(s.node, s.input, qdq_.dequantize(edit_.add_constant(std::move(codes)), qdq_.vector(scales), zero, s.axis, true));
+}
+
+void Writer::quantize_constants(const Node& n) {
+  if (!n.is("Add") && !n.is("Mul") && !n.is("Concat")) return;
+  for (size_t i = 0; i < n.inputs.size(); ++i) {
+    const Tensor* c = graph_.constant(n.input(i));
+    if (c && c->dtype() == DType::F32) edit_.set_input(n.id, i, qdq_.constant(*c, context_.profile.activations_symmetric));
+  }
+}
+
+/// Quantizes a value that integer operators read, or that one made.
+void Writer::write_activation(ValueId v, const Node* maker) {
+  const Quantization q = activation(v);
+  const bool made = maker && plan_.regions.is_integer(maker->id);
+  ValueId source = v;
+  const Node* p = graph_.producer(v);
+  const bool absorb = made && clips_ && p && p->id != maker->id;  // the Relu between them
+  if (absorb) source = maker->outputs[0];
+  const std::vector<Use> uses = graph_.value(v).uses;
+  const ValueId d = qdq_.round_trip(source, q);
+  if (made) {
+    const NodeId first = graph_.value(graph_.node(graph_.value(d).producer).inputs[0]).producer;
+    edit_.replace_uses_except(v, d, first);
+    if (absorb) edit_.remove_node(p->id);
+    return;
+  }
+  for (const Use& u : uses) {
+    if (u.index < 0 || !plan_.regions.is_integer(u.node)) continue;
+    const auto inputs = data_inputs(graph_, graph_.node(u.node), plan_.seen);
+    const bool data = u.index == 0 || (!only_moves(graph_.node(u.node)) && !layer_of(graph_, u.node));
+    if (data && std::find(inputs.begin(), inputs.end(), v) != inputs.end()) edit_.set_input(u.node, static_cast<size_t>(u.index), d);
+  }
+}
+
+void Writer::write_activations() {
+  // What to quantize, in the graph's order, gathered before the graph changes under it.
+  std::vector<std::pair<ValueId, NodeId>> todo;
+  auto add = [&](ValueId v, NodeId maker) {
+    if (std::none_of(todo.begin(), todo.end(), [&](const auto& t) { return t.first == v; })) todo.emplace_back(v, maker);
+  };
+  auto owner = [&](ValueId v) -> NodeId {
+    const Node* p = graph_.producer(v);
+    if (!p) return kNone;
+    const Node* before = graph_.producer(p->input(0));
+    if (before && plan_.regions.is_integer(before->id) && absorbed_activation(graph_, *before) == p) return before->id;
+    return p->id;
+  };
+  for (NodeId id : graph_.order()) {
+    const Node& n = graph_.node(id);
+    if (!plan_.regions.is_integer(id)) continue;
+    for (ValueId v : data_inputs(graph_, n, plan_.seen)) add(v, owner(v));
+    if (keeps_float_output(graph_, plan_.regions, n, plan_.seen)) continue;
+    const Node* activation_node = absorbed_activation(graph_, n);
+    add(activation_node ? activation_node->outputs[0] : n.outputs[0], id);
+  }
+  for (const auto& [v, maker] : todo) activation(v);
+  for (NodeId id : graph_.order())
+    if (plan_.regions.is_integer(id)) quantize_constants(graph_.node(id));
+  for (const auto& [v, maker] : todo) write_activation(v, maker == kNone ? nullptr : &graph_.node(maker));
+}
+
+}  // namespace
+
+void write_int8(GraphEdit& edit, Int8Plan& plan, PassContext& context, const Options& options) { Writer(edit, plan, context, options).write(); }
+
+}  // namespace infopt
