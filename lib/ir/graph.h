@@ -2,6 +2,7 @@
 // Const to everyone but a GraphEdit (lib/ir/edit.h), the model's importer included.
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -134,8 +135,9 @@ class Graph {
 
  private:
   friend class GraphEdit;
-  std::vector<Node> nodes_;
-  std::vector<Value> values_;
+  // Deques: references to nodes and values stay good while a GraphEdit adds more.
+  std::deque<Node> nodes_;
+  std::deque<Value> values_;
   std::vector<NodeId> order_;
   std::vector<ValueId> inputs_, outputs_;
 };

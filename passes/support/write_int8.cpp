@@ -22,6 +22,7 @@ class Writer {
       : edit_(edit), graph_(edit.graph()), plan_(plan), context_(context), options_(options), qdq_(edit, context.profile), clips_(!context.profile.activations_symmetric) {}
 
   void write() {
+    find_activations();
     for (const LayerPlan& p : plan_.layers) {
       if (p.form == LayerForm::Int8Static) write_static(p);
       else if (p.form == LayerForm::Int8Dynamic) write_dynamic(p);
@@ -48,8 +49,17 @@ class Writer {
   void write_storage(const LayerPlan& p);
   void write_embedding(const EmbeddingPlan& e);
   void write_stored(const StoredWeights& s);
+  /// A value to quantize: what makes it (the operator before an absorbed activation), and the integer operators that read it.
+  struct Activation {
+    ValueId value = kNone;
+    NodeId maker = kNone;
+    bool made_integer = false, absorb = false;
+    std::vector<Use> readers;
+  };
+  void find_activations();
+  void add_activation(ValueId v);
   void write_activations();
-  void write_activation(ValueId v, const Node* maker);
+  void write_activation(const Activation& a);
   void quantize_constants(const Node& n);
   void set_bias(const Node& n, const Layer& layer, const std::vector<double>& bias);
   void set_following_bias(const FollowingBias& f, const std::vector<double>& shift);
@@ -67,6 +77,7 @@ class Writer {
   std::map<std::pair<ValueId, int64_t>, ValueId> stored_;  ///< tied weights, by value and axis
   struct Dynamic { ValueId codes, scale, zero; };
   std::map<ValueId, Dynamic> dynamic_;
+  std::vector<Activation> todo_;
 };
 
 Writer::Quantized Writer::quantize(const LayerPlan& p, const std::vector<double>& factors) {
@@ -280,54 +291,57 @@ void Writer::quantize_constants(const Node& n) {
 }
 
 /// Quantizes a value that integer operators read, or that one made.
-void Writer::write_activation(ValueId v, const Node* maker) {
-  const Quantization q = activation(v);
-  const bool made = maker && plan_.regions.is_integer(maker->id);
-  ValueId source = v;
-  const Node* p = graph_.producer(v);
-  const bool absorb = made && clips_ && p && p->id != maker->id;  // the Relu between them
-  if (absorb) source = maker->outputs[0];
-  const std::vector<Use> uses = graph_.value(v).uses;
-  const ValueId d = qdq_.round_trip(source, q);
-  if (made) {
-    const NodeId first = graph_.value(graph_.node(graph_.value(d).producer).inputs[0]).producer;
-    edit_.replace_uses_except(v, d, first);
-    if (absorb) edit_.remove_node(p->id);
+void Writer::write_activation(const Activation& a) {
+  const ValueId source = a.absorb ? graph_.node(a.maker).outputs[0] : a.value;
+  const NodeId activation_node = graph_.value(a.value).producer;
+  const ValueId d = qdq_.round_trip(source, activation(a.value));
+  if (!a.made_integer) {
+    for (const Use& u : a.readers) edit_.set_input(u.node, static_cast<size_t>(u.index), d);
     return;
   }
-  for (const Use& u : uses) {
-    if (u.index < 0 || !plan_.regions.is_integer(u.node)) continue;
-    const auto inputs = data_inputs(graph_, graph_.node(u.node), plan_.seen);
-    const bool data = u.index == 0 || (!only_moves(graph_.node(u.node)) && !layer_of(graph_, u.node));
-    if (data && std::find(inputs.begin(), inputs.end(), v) != inputs.end()) edit_.set_input(u.node, static_cast<size_t>(u.index), d);
-  }
+  const NodeId quantize = graph_.value(graph_.producer(d)->inputs[0]).producer;
+  edit_.replace_uses_except(a.value, d, quantize);
+  if (a.absorb) edit_.remove_node(activation_node);
 }
 
-void Writer::write_activations() {
-  // What to quantize, in the graph's order, gathered before the graph changes under it.
-  std::vector<std::pair<ValueId, NodeId>> todo;
-  auto add = [&](ValueId v, NodeId maker) {
-    if (std::none_of(todo.begin(), todo.end(), [&](const auto& t) { return t.first == v; })) todo.emplace_back(v, maker);
-  };
-  auto owner = [&](ValueId v) -> NodeId {
-    const Node* p = graph_.producer(v);
-    if (!p) return kNone;
+void Writer::add_activation(ValueId v) {
+  if (std::any_of(todo_.begin(), todo_.end(), [&](const Activation& a) { return a.value == v; })) return;
+  Activation a;
+  a.value = v;
+  if (const Node* p = graph_.producer(v)) {
     const Node* before = graph_.producer(p->input(0));
-    if (before && plan_.regions.is_integer(before->id) && absorbed_activation(graph_, *before) == p) return before->id;
-    return p->id;
-  };
+    const bool follows = before && plan_.regions.is_integer(before->id) && absorbed_activation(graph_, *before) == p;
+    a.maker = follows ? before->id : p->id;
+    a.made_integer = plan_.regions.is_integer(a.maker);
+    a.absorb = follows && clips_;
+  }
+  for (const Use& u : graph_.value(v).uses) {
+    if (u.index < 0 || !plan_.regions.is_integer(u.node)) continue;
+    const auto inputs = data_inputs(graph_, graph_.node(u.node), plan_.seen);
+    const bool first_only = only_moves(graph_.node(u.node)) || layer_of(graph_, u.node) || graph_.node(u.node).is("Resize");
+    if ((u.index == 0 || !first_only) && std::find(inputs.begin(), inputs.end(), v) != inputs.end()) a.readers.push_back(u);
+  }
+  todo_.push_back(std::move(a));
+}
+
+/// In the graph's order, and all before anything changes.
+void Writer::find_activations() {
   for (NodeId id : graph_.order()) {
     const Node& n = graph_.node(id);
     if (!plan_.regions.is_integer(id)) continue;
-    for (ValueId v : data_inputs(graph_, n, plan_.seen)) add(v, owner(v));
+    for (ValueId v : data_inputs(graph_, n, plan_.seen)) add_activation(v);
     if (keeps_float_output(graph_, plan_.regions, n, plan_.seen)) continue;
-    const Node* activation_node = absorbed_activation(graph_, n);
-    add(activation_node ? activation_node->outputs[0] : n.outputs[0], id);
+    const Node* next = absorbed_activation(graph_, n);
+    add_activation(next ? next->outputs[0] : n.outputs[0]);
   }
-  for (const auto& [v, maker] : todo) activation(v);
-  for (NodeId id : graph_.order())
+  for (const Activation& a : todo_) activation(a.value);
+}
+
+void Writer::write_activations() {
+  const std::vector<NodeId> order = graph_.order();
+  for (NodeId id : order)
     if (plan_.regions.is_integer(id)) quantize_constants(graph_.node(id));
-  for (const auto& [v, maker] : todo) write_activation(v, maker == kNone ? nullptr : &graph_.node(maker));
+  for (const Activation& a : todo_) write_activation(a);
 }
 
 }  // namespace
