@@ -1,0 +1,167 @@
+// Pad: constant, reflect, edge and wrap, with negative pads, which crop first.
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "lib/base/strided.h"
+#include "lib/ops/kernel_util.h"
+
+namespace infopt {
+namespace {
+
+enum class PadMode { Constant, Reflect, Edge, Wrap };
+
+PadMode mode_of(const std::string& name) {
+  if (name == "constant") return PadMode::Constant;
+  if (name == "reflect") return PadMode::Reflect;
+  if (name == "edge") return PadMode::Edge;
+  if (name == "wrap") return PadMode::Wrap;
+  malformed("Pad has no mode '" + name + "'");
+}
+
+/// Where element i - begin of an axis of length n is read; -1 for the constant.
+std::vector<int64_t> source_of(int64_t n, int64_t begin, int64_t end, PadMode mode) {
+  std::vector<int64_t> from(at(n + begin + end), -1);
+  if (n == 0) {
+    if (mode != PadMode::Constant && begin + end > 0) malformed("Pad can't take elements from an empty axis");
+    return from;
+  }
+  const int64_t period = std::max<int64_t>(1, 2 * (n - 1));
+  for (int64_t i = 0; i < static_cast<int64_t>(from.size()); ++i) {
+    int64_t p = i - begin;
+    if (p < 0 || p >= n) {
+      if (mode == PadMode::Constant) continue;
+      if (mode == PadMode::Edge) p = std::clamp<int64_t>(p, 0, n - 1);
+      if (mode == PadMode::Wrap) p = ((p % n) + n) % n;
+      if (mode == PadMode::Reflect) {
+        p = ((p % period) + period) % period;
+        if (p >= n) p = period - p;
+      }
+    }
+    from[at(i)] = p;
+  }
+  return from;
+}
+
+class Padder {
+ public:
+  Padder(const Tensor& x, const Tensor& value, const std::vector<int64_t>& begins, const std::vector<int64_t>& ends, PadMode mode)
+      : size_(element_bytes(x.dtype())), x_(x), value_(value), begins_(begins) {
+    Shape shape;
+    for (size_t i = 0; i < begins.size(); ++i) {
+      int64_t n = 0;
+      if (__builtin_add_overflow(x.shape()[i], begins[i], &n) || __builtin_add_overflow(n, ends[i], &n)) malformed("Pad's output overflows 64 bits");
+      shape.push_back(n);
+    }
+    y_ = Tensor(x.dtype(), shape);
+    if (y_.size() == 0) return;
+    for (size_t i = 0; i < begins.size(); ++i) from_.push_back(source_of(x.shape()[i], begins[i], ends[i], mode));
+    in_ = row_major_strides(x.shape());
+    out_ = row_major_strides(shape);
+    whole_.assign(begins.size() + 1, true);
+    for (size_t i = begins.size(); i-- > 0;) whole_[i] = whole_[i + 1] && begins[i] == 0 && ends[i] == 0;
+    copy(0, 0, 0);
+  }
+  Tensor result() const { return y_; }
+
+ private:
+  std::byte* to(int64_t element) { return y_.mutable_raw() + size_ * at(element); }
+  const std::byte* from(int64_t element) const { return x_.raw() + size_ * at(element); }
+
+  void copy(size_t axis, int64_t out, int64_t in) {
+    if (whole_[axis]) {
+      std::memcpy(to(out), from(in), size_ * at(product(x_.shape(), axis, begins_.size())));
+      return;
+    }
+    const std::vector<int64_t>& map = from_[axis];
+    const auto n = static_cast<int64_t>(map.size());
+    if (axis + 1 == begins_.size()) return copy_row(map, begins_[axis], x_.shape()[axis], out, in);
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t source = map[at(i)];
+      if (source < 0) fill_elements(size_, to(out + i * out_[axis]), value_.raw(), out_[axis]);
+      else copy(axis + 1, out + i * out_[axis], in + source * in_[axis]);
+    }
+  }
+  void copy_row(const std::vector<int64_t>& map, int64_t begin, int64_t n, int64_t out, int64_t in) {
+    const auto border = [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) std::memcpy(to(out + i), map[at(i)] < 0 ? value_.raw() : from(in + map[at(i)]), size_);
+    };
+    border(0, begin);
+    if (n) std::memcpy(to(out + begin), from(in), size_ * at(n));
+    border(begin + n, static_cast<int64_t>(map.size()));
+  }
+
+  size_t size_;
+  const Tensor &x_, &value_;
+  const std::vector<int64_t>& begins_;
+  Tensor y_;
+  std::vector<std::vector<int64_t>> from_;
+  Shape in_, out_;
+  std::vector<bool> whole_;  ///< from this axis on nothing is padded
+};
+
+Tensor padded(const Tensor& given, const Tensor& value, std::vector<int64_t> begins, std::vector<int64_t> ends, PadMode mode) {
+  Tensor x = given;
+  Shape shape = x.shape();
+  const Shape strides = row_major_strides(shape);
+  int64_t offset = 0;
+  for (size_t i = 0; i < begins.size(); ++i) {
+    if (std::min(begins[i], ends[i]) < -(int64_t{1} << 62)) malformed("Pad removes more elements than there are");
+    const int64_t front = std::max<int64_t>(0, -begins[i]), back = std::max<int64_t>(0, -ends[i]);
+    if (front + back > shape[i]) malformed("Pad removes more elements than a dimension of " + std::to_string(shape[i]) + " has");
+    shape[i] -= front + back;
+    offset += shape[i] ? front * strides[i] : 0;
+    begins[i] = std::max<int64_t>(0, begins[i]);
+    ends[i] = std::max<int64_t>(0, ends[i]);
+  }
+  if (shape != x.shape()) x = gather_strided(x, shape, offset, strides);
+  if (x.rank() == 0) return x;
+  return Padder(x, value, begins, ends, mode).result();
+}
+
+void pad(KernelContext& c, const std::vector<int64_t>& pads, std::vector<int64_t> axes, const Tensor& value, PadMode mode) {
+  const Tensor& x = c.in(0);
+  axes = normal_axes(std::move(axes), x.rank());
+  if (pads.size() != 2 * axes.size()) malformed("Pad has " + std::to_string(pads.size()) + " pads for " + std::to_string(axes.size()) + " axes");
+  std::vector<int64_t> begins(x.shape().size()), ends(x.shape().size());
+  for (size_t i = 0; i < axes.size(); ++i) {
+    begins[at(axes[i])] = pads[i];
+    ends[at(axes[i])] = pads[i + axes.size()];
+  }
+  if (value.size() != 1) malformed("Pad's constant should be one element");
+  c.set(0, move_elements({x, value}, [&](const std::vector<Tensor>& in) { return padded(in[0], in[1], begins, ends, mode); }));
+}
+
+std::vector<int64_t> all_axes(int64_t rank) {
+  std::vector<int64_t> axes(at(rank));
+  std::iota(axes.begin(), axes.end(), 0);
+  return axes;
+}
+
+std::unique_ptr<Kernel> pad_attributes(const KernelSpec& spec) {
+  const PadMode mode = mode_of(spec.node.s("mode", "constant"));
+  const std::vector<int64_t> pads = spec.node.ints("pads");
+  const float value = spec.node.f("value", 0);
+  return make_kernel([=](KernelContext& c) {
+    const Tensor& x = c.in(0);
+    pad(c, pads, all_axes(x.rank()), cast(Tensor::scalar(value), x.dtype()), mode);
+  });
+}
+
+std::unique_ptr<Kernel> pad_inputs(const KernelSpec& spec) {
+  const PadMode mode = mode_of(spec.node.s("mode", "constant"));
+  return make_kernel([mode](KernelContext& c) {
+    const Tensor& x = c.in(0);
+    const bool given = c.inputs() > 2 && c.has(2) && c.in(2).size() > 0;
+    const std::vector<int64_t> axes = c.inputs() > 3 && c.has(3) ? integers(c.in(3)) : all_axes(x.rank());
+    pad(c, integers(c.in(1)), axes, given ? c.in(2) : Tensor::zeros(x.dtype(), {}), mode);
+  });
+}
+
+}  // namespace
+
+std::vector<OpDef> op_pad() {
+  return {{.name = "Pad", .since = 2, .until = 10, .cpu = &pad_attributes}, {.name = "Pad", .since = 11, .cpu = &pad_inputs}};
+}
+
+}  // namespace infopt
