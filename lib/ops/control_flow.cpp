@@ -1,0 +1,234 @@
+// If, Loop and Scan.
+#include <algorithm>
+#include <optional>
+
+#include "lib/base/strided.h"
+#include "lib/ops/kernel_util.h"
+
+namespace infopt {
+namespace {
+
+/// The number, among the node's bodies, of the one in that attribute.
+size_t body_index(const Node& node, std::string_view name) {
+  size_t index = 0;
+  for (const Attribute& a : node.attributes) {
+    const bool graph = std::holds_alternative<std::shared_ptr<Graph>>(a.data);
+    if (a.name == name && graph) return index;
+    if (graph) ++index;
+    if (const auto* many = std::get_if<std::vector<std::shared_ptr<Graph>>>(&a.data)) index += many->size();
+  }
+  malformed(node.op + " has no " + std::string(name));
+}
+
+bool truth(const Tensor& t) {
+  if (t.dtype() != DType::Bool) malformed("a condition should be bool, not " + std::string(name_of(t.dtype())));
+  return to_scalar<int64_t>(t) != 0;
+}
+
+std::unique_ptr<Kernel> if_else(const KernelSpec& spec) {
+  const size_t then_body = body_index(spec.node, "then_branch"), else_body = body_index(spec.node, "else_branch");
+  return make_kernel([=](KernelContext& c) {
+    std::vector<Tensor> results = c.run_body(truth(c.in(0)) ? then_body : else_body, {});
+    if (results.size() != c.outputs()) malformed("If's branch gives " + std::to_string(results.size()) + " outputs, the node has " + std::to_string(c.outputs()));
+    for (size_t i = 0; i < results.size(); ++i) c.set(i, std::move(results[i]));
+  });
+}
+
+/// Type and shape of what a body declares for its outputs: for scan outputs of no iteration at all. Unknown dimensions count 0.
+struct Declared {
+  DType dtype = DType::F32;
+  Shape shape;
+};
+
+std::vector<Declared> declared_outputs(const Graph& body) {
+  std::vector<Declared> all;
+  for (const ValueId id : body.outputs()) {
+    const Type& type = body.value(id).type;
+    Declared d;
+    if (type.dtype != DType::Undefined) d.dtype = type.dtype;
+    for (const Dim& dim : type.shape) d.shape.push_back(std::max<int64_t>(0, dim.size));
+    all.push_back(d);
+  }
+  return all;
+}
+
+/// Puts equally shaped pieces along a new axis, in order or reversed.
+Tensor stacked(const std::vector<Tensor>& pieces, int64_t given_axis, bool reverse, const Declared& declared) {
+  const Shape piece = pieces.empty() ? declared.shape : pieces[0].shape();
+  const size_t axis = at(normal_axis(given_axis, static_cast<int64_t>(piece.size()) + 1));
+  Shape shape = piece;
+  shape.insert(shape.begin() + static_cast<ptrdiff_t>(axis), static_cast<int64_t>(pieces.size()));
+  if (pieces.empty()) return Tensor::zeros(declared.dtype, shape);
+  for (const Tensor& p : pieces)
+    if (p.shape() != piece) malformed("a scan output changes its shape from " + to_string(piece) + " to " + to_string(p.shape()));
+  return move_elements(pieces, [&](const std::vector<Tensor>& in) {
+    Tensor y(in[0].dtype(), shape);
+    if (y.size() == 0) return y;
+    const Shape all = row_major_strides(shape);
+    Shape strides = all;
+    strides.erase(strides.begin() + static_cast<ptrdiff_t>(axis));
+    const size_t size = element_bytes(y.dtype());
+    for (size_t i = 0; i < in.size(); ++i) {
+      const size_t place = reverse ? in.size() - 1 - i : i;
+      copy_strided(size, piece, y.mutable_raw() + size * place * at(all[axis]), strides, in[i].raw(), row_major_strides(piece));
+    }
+    return y;
+  });
+}
+
+/// Entry i of an axis, without that axis.
+Tensor entry(const Tensor& x, size_t axis, int64_t i) {
+  Shape shape = x.shape();
+  shape.erase(shape.begin() + static_cast<ptrdiff_t>(axis));
+  if (axis == 0 && bits_of(x.dtype()) >= 8) return x.slice_front(i, 1).reshaped(shape);
+  return move_elements({x}, [&](const std::vector<Tensor>& in) {
+    Shape strides = row_major_strides(in[0].shape());
+    const int64_t offset = i * strides[axis];
+    strides.erase(strides.begin() + static_cast<ptrdiff_t>(axis));
+    return gather_strided(in[0], shape, offset, strides);
+  });
+}
+
+std::unique_ptr<Kernel> loop(const KernelSpec& spec) {
+  const size_t body = body_index(spec.node, "body");
+  const std::vector<Declared> declared = declared_outputs(*spec.node.bodies()[body]);
+  return make_kernel([=](KernelContext& c) {
+    const bool bounded = c.has(0), conditional = c.has(1);
+    const int64_t most = bounded ? to_scalar<int64_t>(c.in(0)) : std::numeric_limits<int64_t>::max();
+    bool go = !conditional || truth(c.in(1));
+    std::vector<Tensor> carried;
+    for (size_t i = 2; i < c.inputs(); ++i) carried.push_back(c.in(i));
+    const size_t states = carried.size();
+    if (declared.size() < states + 1 || declared.size() - 1 != c.outputs())
+      malformed("Loop's body gives " + std::to_string(declared.size()) + " outputs for " + std::to_string(states) + " carried values and " + std::to_string(c.outputs()) + " outputs");
+    std::vector<std::vector<Tensor>> scans(declared.size() - 1 - states);
+    for (int64_t i = 0; go && i < most; ++i) {
+      std::vector<Tensor> inputs{Tensor::scalar(i), Tensor::scalar(go)};
+      inputs.insert(inputs.end(), std::make_move_iterator(carried.begin()), std::make_move_iterator(carried.end()));
+      std::vector<Tensor> results = c.run_body(body, std::move(inputs));
+      // A condition that isn't an input of the node still ends the loop.
+      go = truth(results[0]);
+      carried.assign(results.begin() + 1, results.begin() + 1 + static_cast<ptrdiff_t>(states));
+      for (size_t s = 0; s < scans.size(); ++s) scans[s].push_back(results[1 + states + s]);
+    }
+    for (size_t s = 0; s < states; ++s) c.set(s, std::move(carried[s]));
+    for (size_t s = 0; s < scans.size(); ++s)
+      if (c.wanted(states + s)) c.set(states + s, stacked(scans[s], 0, false, declared[1 + states + s]));
+  });
+}
+
+struct ScanSpec {
+  size_t body = 0;
+  std::vector<Declared> declared;
+  int64_t scan_inputs = 0;
+  std::vector<int64_t> input_axes, input_directions, output_axes, output_directions;
+};
+
+ScanSpec scan_spec(const KernelSpec& spec) {
+  ScanSpec s;
+  s.body = body_index(spec.node, "body");
+  s.declared = declared_outputs(*spec.node.bodies()[s.body]);
+  s.scan_inputs = spec.node.i("num_scan_inputs", 0);
+  s.input_axes = spec.node.ints("scan_input_axes");
+  s.input_directions = spec.node.ints(spec.opset < 9 ? "directions" : "scan_input_directions");
+  s.output_axes = spec.node.ints("scan_output_axes");
+  s.output_directions = spec.node.ints("scan_output_directions");
+  return s;
+}
+
+int64_t nth(const std::vector<int64_t>& list, size_t i) { return i < list.size() ? list[i] : 0; }
+
+/// One scan. Takes the states' first values and the scanned tensors; gives the states' last values and the stacked outputs.
+std::vector<Tensor> scan_once(KernelContext& c, const ScanSpec& s, std::vector<Tensor> states, const std::vector<Tensor>& scanned, std::optional<int64_t> length) {
+  std::vector<size_t> axes;
+  int64_t steps = -1;
+  for (size_t k = 0; k < scanned.size(); ++k) {
+    axes.push_back(at(normal_axis(nth(s.input_axes, k), scanned[k].rank())));
+    const int64_t n = scanned[k].shape()[axes[k]];
+    if (steps >= 0 && n != steps) malformed("Scan's inputs differ in length: " + std::to_string(steps) + " and " + std::to_string(n));
+    steps = n;
+  }
+  if (length) {
+    if (*length < 0 || *length > steps) malformed("Scan's sequence length " + std::to_string(*length) + " of " + std::to_string(steps));
+    steps = *length;
+  }
+  if (s.declared.size() < states.size()) malformed("Scan's body gives fewer outputs than there are states");
+  std::vector<std::vector<Tensor>> outputs(s.declared.size() - states.size());
+  for (int64_t i = 0; i < steps; ++i) {
+    std::vector<Tensor> inputs = states;
+    for (size_t k = 0; k < scanned.size(); ++k) inputs.push_back(entry(scanned[k], axes[k], nth(s.input_directions, k) ? steps - 1 - i : i));
+    std::vector<Tensor> results = c.run_body(s.body, std::move(inputs));
+    std::copy_n(results.begin(), states.size(), states.begin());
+    for (size_t k = 0; k < outputs.size(); ++k) outputs[k].push_back(results[states.size() + k]);
+  }
+  std::vector<Tensor> all = states;
+  for (size_t k = 0; k < outputs.size(); ++k)
+    all.push_back(stacked(outputs[k], nth(s.output_axes, k), nth(s.output_directions, k) != 0, s.declared[states.size() + k]));
+  return all;
+}
+
+/// The node's inputs from `first` on, parted into states and scanned ones.
+std::pair<std::vector<Tensor>, std::vector<Tensor>> parted(KernelContext& c, const ScanSpec& s, size_t first) {
+  const auto given = static_cast<int64_t>(c.inputs() - first);
+  if (s.scan_inputs < 1 || s.scan_inputs > given) malformed("Scan has num_scan_inputs " + std::to_string(s.scan_inputs) + " and " + std::to_string(given) + " inputs");
+  if (s.declared.size() != c.outputs()) malformed("Scan's body gives " + std::to_string(s.declared.size()) + " outputs, the node has " + std::to_string(c.outputs()));
+  std::pair<std::vector<Tensor>, std::vector<Tensor>> parts;
+  for (size_t i = first; i < c.inputs(); ++i) (static_cast<int64_t>(c.inputs() - i) <= s.scan_inputs ? parts.second : parts.first).push_back(c.in(i));
+  return parts;
+}
+
+std::unique_ptr<Kernel> scan(const KernelSpec& spec) {
+  const ScanSpec s = scan_spec(spec);
+  return make_kernel([s](KernelContext& c) {
+    auto [states, scanned] = parted(c, s, 0);
+    std::vector<Tensor> results = scan_once(c, s, std::move(states), scanned, std::nullopt);
+    for (size_t i = 0; i < results.size(); ++i) c.set(i, std::move(results[i]));
+  });
+}
+
+/// Scan-8: everything has a batch axis in front, and sequences may be shorter than the tensor; what lies beyond is zero.
+std::unique_ptr<Kernel> scan_batched(const KernelSpec& spec) {
+  const ScanSpec s = scan_spec(spec);
+  return make_kernel([s](KernelContext& c) {
+    if (c.inputs() < 2) malformed("Scan without inputs");
+    const auto [states, scanned] = parted(c, s, 1);
+    if (scanned[0].rank() < 2) malformed("Scan of a tensor of shape " + to_string(scanned[0].shape()));
+    const int64_t batch = scanned[0].dim(0), steps = scanned[0].dim(1);
+    const std::vector<int64_t> lengths = c.has(0) ? integers(c.in(0)) : std::vector<int64_t>(at(batch), steps);
+    if (static_cast<int64_t>(lengths.size()) != batch) malformed("Scan has " + std::to_string(lengths.size()) + " sequence lengths for a batch of " + std::to_string(batch));
+    std::vector<std::vector<Tensor>> by_output(c.outputs());
+    for (int64_t b = 0; b < batch; ++b) {
+      const auto take = [b](const std::vector<Tensor>& all) {
+        std::vector<Tensor> one;
+        for (const Tensor& t : all) {
+          if (t.rank() < 1 || b >= t.dim(0)) malformed("Scan's inputs differ in their batch");
+          one.push_back(entry(t, 0, b));
+        }
+        return one;
+      };
+      std::vector<Tensor> results = scan_once(c, s, take(states), take(scanned), lengths[at(b)]);
+      for (size_t k = 0; k < results.size(); ++k) {
+        if (k >= states.size() && results[k].dim(0) < steps) {
+          Shape full = results[k].shape();
+          full[0] = steps;
+          Tensor padded = Tensor::zeros(results[k].dtype(), full);
+          std::copy_n(results[k].raw(), results[k].bytes(), padded.mutable_raw());
+          results[k] = padded;
+        }
+        by_output[k].push_back(results[k]);
+      }
+    }
+    for (size_t k = 0; k < by_output.size(); ++k) c.set(k, stacked(by_output[k], 0, false, s.declared[k]));
+  });
+}
+
+}  // namespace
+
+std::vector<OpDef> op_control_flow() {
+  return {{.name = "If", .cpu = &if_else},
+          {.name = "Loop", .cpu = &loop},
+          {.name = "Scan", .since = 8, .until = 8, .cpu = &scan_batched},
+          {.name = "Scan", .since = 9, .cpu = &scan}};
+}
+
+}  // namespace infopt
