@@ -1,3 +1,4 @@
+#include "calibration/observer.h"
 #include "recipes/recipe.h"
 
 namespace infopt {
@@ -11,7 +12,8 @@ const std::vector<BuiltinRecipe>& builtin_recipes() {
 
 const Vocabulary& vocabulary() {
   static const Vocabulary all = [] {
-    Vocabulary v{.passes = all_passes(), .methods = {"minmax", "percentile", "entropy", "mse"}};
+    Vocabulary v{.passes = all_passes()};
+    for (const ObserverDef& o : all_observers()) v.methods.push_back(o.name);
     for (const Profile& p : all_profiles()) v.targets.push_back(p.name);
     return v;
   }();

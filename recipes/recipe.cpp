@@ -9,6 +9,7 @@
 #include "lib/base/atomic_file.h"
 #include "lib/base/error.h"
 #include "lib/base/nearest.h"
+#include "recipes/recipe_data.h"
 
 namespace infopt {
 namespace {
@@ -27,12 +28,6 @@ void get(const YamlNode& map, const char* key, bool& value) {
 void get(const YamlNode& map, const char* key, std::vector<std::string>& value) {
   if (const YamlNode* n = map.find(key)) value = as_texts(*n);
 }
-void get(const YamlNode& map, const char* key, std::vector<double>& value) {
-  if (const YamlNode* n = map.find(key)) value = as_numbers(*n);
-}
-void get(const YamlNode& map, const char* key, std::vector<int64_t>& value) {
-  if (const YamlNode* n = map.find(key)) value = as_ints(*n);
-}
 void get(const YamlNode& map, const char* key, std::optional<double>& value) {
   if (const YamlNode* n = map.find(key)) value = as_number(*n);
 }
@@ -41,27 +36,6 @@ void read_calibrate(const YamlNode& node, CalibrateSpec& out) {
   get(node, "method", out.method);
   get(node, "percentile", out.percentile);
   if (const YamlNode* n = node.find("samples")) out.samples = as_int(*n);
-}
-
-void read_data(const YamlNode& node, DataSpec& out) {
-  get(node, "input", out.input);
-  get(node, "label", out.label);
-  const YamlNode* image = node.find("image");
-  if (!image) return;
-  ImageSpec& spec = out.image.emplace();
-  get(*image, "resize", spec.resize);
-  get(*image, "crop", spec.crop);
-  get(*image, "layout", spec.layout);
-  get(*image, "color", spec.color);
-  get(*image, "scale", spec.scale);
-  get(*image, "mean", spec.mean);
-  get(*image, "std", spec.std);
-  size_t channels = spec.color == "gray" ? 1 : 3;
-  for (const char* key : {"mean", "std"}) {
-    const YamlNode* list = image->find(key);
-    size_t count = list ? as_numbers(*list).size() : 1;
-    if (count != 1 && count != channels) fail(*list, fmt::format("'{}' has {} numbers, {} images have {} channels", key, count, spec.color, channels));
-  }
 }
 
 OptionValue read_option(const YamlNode& node, const OptionValue& otherwise) {
@@ -134,7 +108,7 @@ Recipe decode(const YamlNode& root, const Vocabulary& names) {
   get(root, "description", out.description);
   get(root, "target", out.target);
   if (const YamlNode* n = root.find("calibrate")) read_calibrate(*n, out.calibrate);
-  if (const YamlNode* n = root.find("data")) read_data(*n, out.data);
+  if (const YamlNode* n = root.find("data")) out.data = read_data(*n);
   for (const YamlNode& step : root.find("steps")->items) out.steps.push_back(read_step(step, names));
   if (const YamlNode* n = root.find("groups")) out.groups = read_groups(*n);
   if (const YamlNode* n = root.find("gates")) {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "lib/data/dataset.h"
 #include "passes/group.h"
 #include "passes/pass.h"
 #include "recipes/gates.h"
@@ -22,21 +23,12 @@ struct CalibrateSpec {
   std::optional<int64_t> samples; ///< at most so many; empty: all that the data has
 };
 
-/// How images become a model's input: decoded, resized, cropped in the middle, then (pixel · scale − mean) / std per channel.
-struct ImageSpec {
-  std::vector<int64_t> resize;  ///< one number: the shorter side; two: height and width; none: not resized
-  std::vector<int64_t> crop;    ///< one number: a square; two: height and width; none: not cropped
-  std::string layout = "nchw";  ///< nchw, nhwc
-  std::string color = "rgb";    ///< rgb, bgr, gray
-  double scale = 1.0 / 255;
-  std::vector<double> mean, std;  ///< one number, or one a channel; none: 0 and 1
-};
-
 struct DataSpec {
-  std::string input;  ///< the model's input that images feed; empty: its only one
   std::string label;  ///< the array of an npz that holds the labels; empty: "label" or "labels" where there is one
-  std::optional<ImageSpec> image;
+  std::optional<ImageOptions> image;
 };
+/// Sets the label and the image's preprocessing of `options`.
+void apply(const DataSpec& data, DataOptions& options);
 
 /// A pass, with the options that are in force: those of the recipe, the pass's defaults for the rest, in the pass's order.
 struct Step {

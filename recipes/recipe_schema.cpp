@@ -51,23 +51,25 @@ Schema calibrate_schema(const Vocabulary& names) {
 }
 
 Schema image_schema() {
-  ImageSpec otherwise;
   Schema side = whole("Pixels.", 1);
   side.most = 16384;
-  return map("How images become the model's input: decoded, resized, cropped, then (pixel * scale - mean) / std.",
-             {{"resize", list("One number: the shorter side, the other in proportion. Two: height and width.", side, 1, 2)},
+  return map("How images become the model's input: resized, cropped, then (pixel * scale - mean) / std.",
+             {{"input", text("The model's input that the images are; without it, its first.")},
+              {"resize", list("One number: the shorter side, the other in proportion. Two: height and width.", side, 1, 2)},
+              {"filter", one_of("How it is resized, as Pillow does.", "filter", {"nearest", "bilinear", "bicubic"}, "bilinear")},
               {"crop", list("The middle of the image. One number: a square. Two: height and width.", side, 1, 2)},
-              {"layout", one_of("Order of the input's dimensions.", "layout", {"nchw", "nhwc"}, otherwise.layout)},
-              {"color", one_of("Order of the channels.", "color", {"rgb", "bgr", "gray"}, otherwise.color)},
-              {"scale", with_default(number("What a pixel's value (0 to 255) is multiplied by.", 0, {}, true), otherwise.scale)},
-              {"mean", list("Subtracted after scaling; one number, or one a channel.", number("", {}, {}), 1, 4)},
-              {"std", list("Divided by after that; one number, or one a channel.", number("", 0, {}, true), 1, 4)}});
+              {"layout", one_of("Order of the input's dimensions.", "layout", {"nchw", "nhwc"}, "nchw")},
+              {"color", one_of("Order of the channels.", "color", {"rgb", "bgr", "gray"}, "rgb")},
+              {"scale", with_default(number("What a pixel's value (0 to 255) is multiplied by; without it, 1/255.", 1e-30, 1e30), 1.0 / 255)},
+              {"mean", list("Subtracted after scaling; one number, or one a channel.", number("", -1e30, 1e30), 1, 3)},
+              {"std", list("Divided by after that; one number, or one a channel.", number("", 1e-30, 1e30), 1, 3)},
+              {"dtype", one_of("The input's element type.", "type", {"float32", "float16", "float64", "uint8", "int8", "int32", "int64"}, "float32")},
+              {"labels", text("A CSV file of \"file,label\" lines; without it, labels.csv in the folder, or its subfolders.")}});
 }
 
 Schema data_schema() {
   return map("How data becomes inputs and labels.",
-             {{"input", text("The model's input that images feed; without it, its only one.")},
-              {"label", text("The array of an npz that holds the labels; without it, `label` or `labels` where there is one.")},
+             {{"label", text("The array of an npz that holds the labels; without it, `label` or `labels` where there is one.")},
               {"image", image_schema()}});
 }
 

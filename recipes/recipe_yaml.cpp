@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "recipes/recipe.h"
+#include "recipes/recipe_data.h"
 
 namespace infopt {
 namespace {
@@ -9,6 +10,7 @@ namespace {
 std::string shown(bool v) { return v ? "true" : "false"; }
 std::string shown(int64_t v) { return fmt::format("{}", v); }
 std::string shown(double v) { return fmt::format("{}", v); }
+std::string shown(float v) { return fmt::format("{}", v); }
 std::string shown(const std::string& v) { return yaml_scalar(v); }
 template <class T>
 std::string shown(const std::vector<T>& values) {
@@ -64,11 +66,13 @@ Block calibrate(const CalibrateSpec& c) {
 
 Block data(const DataSpec& d) {
   Block out("  "), image("    ");
-  out.put_some("input", d.input).put_some("label", d.label);
+  out.put_some("label", d.label);
   if (d.image) {
-    const ImageSpec& i = *d.image;
-    image.put_some("resize", i.resize).put_some("crop", i.crop).put("layout", i.layout).put("color", i.color);
-    image.put("scale", i.scale).put_some("mean", i.mean).put_some("std", i.std);
+    const ImageOptions& i = *d.image;
+    ImageTexts texts = texts_of(i);
+    image.put_some("input", i.input).put_some("resize", texts.resize).put("filter", texts.filter).put_some("crop", texts.crop);
+    image.put("layout", texts.layout).put("color", texts.color).put("scale", i.scale).put_some("mean", i.mean).put_some("std", i.std);
+    image.put("dtype", std::string(name_of(i.dtype))).put_some("labels", i.labels);
   }
   return out.nest("image", image);
 }

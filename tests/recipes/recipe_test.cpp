@@ -38,15 +38,21 @@ TEST(Recipe, HoldsWhatTheFileSays) {
   EXPECT_EQ(r.calibrate.method, "percentile");
   EXPECT_EQ(r.calibrate.percentile, 99.9);
   EXPECT_EQ(r.calibrate.samples, 64);
-  EXPECT_EQ(r.data.input, "pixels");
   EXPECT_EQ(r.data.label, "7");
-  EXPECT_THAT(r.data.image->resize, ElementsAre(256));
-  EXPECT_THAT(r.data.image->crop, ElementsAre(224, 192));
-  EXPECT_EQ(r.data.image->layout, "nhwc");
-  EXPECT_EQ(r.data.image->color, "bgr");
-  EXPECT_EQ(r.data.image->scale, 0.0078125);
-  EXPECT_THAT(r.data.image->mean, ElementsAre(0.5, 0.25, 0.125));
-  EXPECT_THAT(r.data.image->std, ElementsAre(2.0));
+  const ImageOptions& image = r.data.image.value();
+  EXPECT_EQ(image.input, "pixels");
+  EXPECT_EQ(image.resize, ImageOptions::Resize::ShortSide);
+  EXPECT_EQ(image.resize_short, 256);
+  EXPECT_EQ(image.filter, ImageOptions::Filter::Bicubic);
+  EXPECT_EQ(image.crop_height, 224);
+  EXPECT_EQ(image.crop_width, 192);
+  EXPECT_EQ(image.layout, ImageOptions::Layout::Nhwc);
+  EXPECT_EQ(image.order, ImageOptions::Order::Bgr);
+  EXPECT_EQ(image.scale, 0.0078125f);
+  EXPECT_THAT(image.mean, ElementsAre(0.5f, 0.25f, 0.125f));
+  EXPECT_THAT(image.std, ElementsAre(2.0f));
+  EXPECT_EQ(image.dtype, DType::F16);
+  EXPECT_EQ(image.labels, "a, b.csv");
   ASSERT_EQ(r.steps.size(), 4u);
   EXPECT_EQ(r.steps[3].pass, "fold_constants");
   EXPECT_EQ(option(r, 1, "enabled"), OptionValue(false));
@@ -80,6 +86,21 @@ TEST(Recipe, WhatTheFileLeavesOutHasItsDefault) {
   EXPECT_EQ(option(r, 0, "kinds"), OptionValue(Texts{"conv"}));
 }
 
+TEST(Recipe, ImagesBecomeOptionsOfTheData) {
+  DataOptions options;
+  apply(read(kLeast + "data: {label: y, image: {resize: [320, 240], crop: 200, color: gray}}\n").data, options);
+  EXPECT_EQ(options.label, "y");
+  EXPECT_EQ(options.image.resize, ImageOptions::Resize::Exact);
+  EXPECT_EQ(options.image.resize_height, 320);
+  EXPECT_EQ(options.image.resize_width, 240);
+  EXPECT_EQ(options.image.crop_height, 200);
+  EXPECT_EQ(options.image.crop_width, 200);
+  EXPECT_EQ(options.image.order, ImageOptions::Order::Gray);
+  EXPECT_EQ(options.image.scale, ImageOptions{}.scale);
+  Recipe exact = read(kLeast + "data: {image: {resize: [320, 240]}}\n");
+  EXPECT_EQ(read(to_yaml(exact)).data.image->resize_width, 240);
+}
+
 TEST(Recipe, SectionsMayBeEmptyAndListsOfOneBare) {
   Recipe r = read("version: 1\ncalibrate:\ngroups:\ngates: {}\nsteps:\n  - quantize_int8:\n  - quantize_int8: {keep: x}\n");
   EXPECT_EQ(option(r, 1, "keep"), OptionValue(Texts{"x"}));
@@ -94,6 +115,7 @@ TEST(Recipe, TheCanonicalFormReadsBackToTheSameRecipe) {
   EXPECT_EQ(back.description, r.description);
   EXPECT_EQ(back.data.label, r.data.label);
   EXPECT_EQ(back.data.image->scale, r.data.image->scale);
+  EXPECT_EQ(back.data.image->crop_width, r.data.image->crop_width);
   EXPECT_EQ(back.steps[1].options, r.steps[1].options);
   EXPECT_EQ(back.groups[0].nodes, r.groups[0].nodes);
   EXPECT_EQ(back.groups[0].depth_from, r.groups[0].depth_from);
@@ -156,7 +178,7 @@ TEST(Recipe, ErrorsSayWhereAndWhatWasMeant) {
       {head + "gates: {max_size_ratio: 0}\n", "r.yaml:3:25: ", "must be more than 0"},
       {head + "data: {image: {resize: [1, 2, 3]}}\n", "r.yaml:3:24: ", "a list of at least 1 and at most 2 entries, here are 3"},
       {head + "data: {image: {mean: [1, 2]}}\n", "r.yaml:3:22: ", "'mean' has 2 numbers, rgb images have 3 channels"},
-      {head + "data: {image: {std: 0}}\n", "r.yaml:3:21: ", "must be more than 0"},
+      {head + "data: {image: {std: 0}}\n", "r.yaml:3:21: ", "must be at least 1e-30"},
       {"version: 2\nsteps: [fold_constants]\n", "r.yaml:1:10: ", "must be at least 1 and at most 1"},
       // Missing, twice, at odds
       {"steps: [fold_constants]\n", "r.yaml:1:1: ", "'version' is missing"},
@@ -239,7 +261,7 @@ TEST(RecipeSet, ChangesWhatItNames) {
   EXPECT_EQ(option(read(kFullRecipe, {"quantize_int8={rounds: 2}"}), 1, "enabled"), OptionValue(true));
   EXPECT_EQ(read(kFullRecipe, {"groups.attention.weights=int8"}).groups[0].weights, "int8");
   EXPECT_EQ(read(kFullRecipe, {"groups.1.name=last"}).groups[1].name, "last");
-  EXPECT_THAT(read(kFullRecipe, {"data.image.mean=[0, 0, 0.5]", "data.image.mean.1=0.25"}).data.image->mean, ElementsAre(0, 0.25, 0.5));
+  EXPECT_THAT(read(kFullRecipe, {"data.image.mean=[0, 0, 0.5]", "data.image.mean.1=0.25"}).data.image->mean, ElementsAre(0.0f, 0.25f, 0.5f));
   EXPECT_EQ(read(kLeast, {"gates.min_sqnr_db=30"}).gates.at(0).limit, 30);
 }
 

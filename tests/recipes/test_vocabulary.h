@@ -46,16 +46,19 @@ calibrate:
   percentile: 99.9
   samples: 64
 data:
-  input: pixels
   label: "7"
   image:
+    input: pixels
     resize: [256]
+    filter: bicubic
     crop: [224, 192]
     layout: nhwc
     color: bgr
     scale: 0.0078125
     mean: [0.5, 0.25, 0.125]
     std: [2.0]
+    dtype: float16
+    labels: "a, b.csv"
 steps:
   - fold_constants
   - quantize_int8:
