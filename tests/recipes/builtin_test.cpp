@@ -49,6 +49,32 @@ TEST(BuiltinRecipes, AWrongNameIsToldTheRightOne) {
   }
 }
 
+TEST(RecipeDocumentation, ItsExamplesAreRecipes) {
+  std::string text = read_file(INFOPT_SOURCE_DIR "/docs/recipes.md");
+  const std::string fence = "```yaml\n";
+  int examples = 0;
+  for (size_t at = text.find(fence); at != std::string::npos; at = text.find(fence, at + 1)) {
+    size_t from = at + fence.size();
+    EXPECT_NO_THROW(read_recipe(text.substr(from, text.find("```", from) - from), "docs/recipes.md", vocabulary()));
+    ++examples;
+  }
+  EXPECT_GE(examples, 3);
+}
+
+void expect_named(const std::string& text, const Schema& schema) {
+  for (const SchemaField& f : schema.fields) {
+    bool named = text.find("`" + f.name + "`") != std::string::npos || text.find("." + f.name + "`") != std::string::npos;
+    EXPECT_TRUE(named) << "docs/recipes.md lacks " << f.name;
+    for (const std::string& choice : f.schema.choices) EXPECT_THAT(text, HasSubstr("`" + choice + "`"));
+    expect_named(text, f.schema);
+    if (!f.schema.item.empty() && f.schema.item[0].kind == Schema::Kind::Map) expect_named(text, f.schema.item[0]);
+  }
+}
+
+TEST(RecipeDocumentation, NamesEveryKeyAndChoice) {
+  expect_named(read_file(INFOPT_SOURCE_DIR "/docs/recipes.md"), recipe_schema(vocabulary()));
+}
+
 TEST(RecipeSchema, IsThePublishedOne) {
   EXPECT_EQ(read_file(INFOPT_SOURCE_DIR "/docs/recipe.schema.json"), recipe_json_schema(vocabulary()))
       << "print it again with: infopt recipe schema > docs/recipe.schema.json";
