@@ -238,6 +238,7 @@ void GraphEdit::replace_uses_except(ValueId from, ValueId to, NodeId except) {
     if (use.index == kCapture) {
       replace_captured(use.node, from, to);
     } else if (use.index == kGraphOutput) {
+      if (!graph_.is_output(from)) continue;  // given out twice: done with the first
       for (size_t i = 0; i < graph_.outputs_.size(); ++i)
         if (graph_.outputs_[i] == from) set_output(i, to);
       Value& old = graph_.values_[static_cast<size_t>(from)];

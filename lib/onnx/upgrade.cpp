@@ -41,8 +41,11 @@ void upgrade_opset(Model& model, int64_t to) {
   if (from == 0 || from >= to) return;
   if (to > kNewestTarget) throw Error(ErrorKind::Defect, "an upgrade to opset " + std::to_string(to) + " was asked for");
   if (from < kOldestSource) {
-    convert_whole(model, kOldestSource);
-    return upgrade_opset(model, to);
+    Model converted = model;
+    convert_whole(converted, kOldestSource);
+    upgrade_opset(converted, to);
+    model = std::move(converted);
+    return;
   }
   infer_types(model);
   auto upgraded = model.graph->clone();
