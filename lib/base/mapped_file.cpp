@@ -29,7 +29,7 @@ Registry& registry() {
 }  // namespace
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is refused, not waited for
   if (fd < 0) throw Error(ErrorKind::Io, std::string("can't be read: ") + std::strerror(errno), path);
   struct Closer { int fd; ~Closer() { ::close(fd); } } closer{fd};
   return of_descriptor(fd, path);

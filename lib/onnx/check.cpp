@@ -54,11 +54,10 @@ void restore(onnx::GraphProto& graph, TensorSource& source, bool is_body) {
 void check_model_file(const std::string& path, ErrorKind kind) {
   read_model(path, {.inline_functions = false});  // sizes, names, external data
   const auto file = MappedFile::open(path);
-  const size_t slash = path.rfind('/');
-  TensorSource source{file->bytes(), file, file, slash == std::string::npos ? "." : path.substr(0, slash + 1)};
+  TensorSource source{view_of(*file), file, folder_of(path)};
   onnx::ModelProto proto;
   try {
-    if (!proto.ParseFromString(wire::strip(wire::Message::Model, file->bytes(), kWholeBytes))) throw Error(kind, "isn't an ONNX model");
+    if (!proto.ParseFromString(wire::strip(wire::Message::Model, source.bytes, kWholeBytes))) throw Error(kind, "isn't an ONNX model");
     weights_to_inputs(*proto.mutable_graph());
     restore(*proto.mutable_graph(), source, false);
     guarded(kind, "fails ONNX's check", [&] { onnx::checker::check_model(proto, true); });

@@ -1,10 +1,8 @@
 #include "lib/onnx/export.h"
 
-#include <bit>
-#include <cstdio>
-#include <cstring>
-
 #include "lib/base/atomic_file.h"
+#include "lib/base/hash.h"
+#include "lib/base/mapped_file.h"
 #include "lib/onnx/graph_writer.h"
 #include "lib/onnx/wire.h"
 
@@ -35,35 +33,6 @@ struct Skeleton {
   }
 };
 
-/// 128 bits over a sequence of bytes, from two multiply-and-rotate lanes. For names, not for secrets.
-class ContentHash {
- public:
-  void add(const void* data, size_t bytes) {
-    const auto* p = static_cast<const unsigned char*>(data);
-    uint64_t word;
-    for (; bytes >= 8; p += 8, bytes -= 8) {
-      std::memcpy(&word, p, 8);
-      mix(word);
-    }
-    word = 0;
-    if (bytes) std::memcpy(&word, p, bytes);
-    mix(word ^ (static_cast<uint64_t>(bytes) << 56));
-  }
-  std::string hex() {
-    for (int i = 0; i < 4; ++i) mix(static_cast<uint64_t>(i));
-    char text[33];
-    std::snprintf(text, sizeof text, "%016llx%016llx", static_cast<unsigned long long>(a_), static_cast<unsigned long long>(b_));
-    return text;
-  }
-
- private:
-  void mix(uint64_t word) {
-    a_ = std::rotl((a_ ^ word) * 0x9e3779b97f4a7c15u, 29) + b_;
-    b_ = std::rotl((b_ + word) * 0xc2b2ae3d27d4eb4fu, 31) ^ a_;
-  }
-  uint64_t a_ = 0x243f6a8885a308d3u, b_ = 0x13198a2e03707344u;
-};
-
 /// Larger tensors start at a page, so that they can be mapped.
 uint64_t aligned(uint64_t offset, uint64_t bytes) {
   const uint64_t step = bytes >= 4096 ? 4096 : 64;
@@ -80,10 +49,14 @@ void set_entry(onnx::TensorProto* proto, const char* key, std::string value) {
 
 /// Writes the tensors of at least `smallest` bytes to a file beside `path` and makes the skeleton refer to it.
 void move_outside(Skeleton& skeleton, const std::string& path, uint64_t smallest) {
-  ContentHash hash;
+  Hasher hash;
   bool any = false;
-  for (const auto& [proto, tensor] : skeleton.blobs)
-    if (tensor.bytes() >= smallest) hash.add(tensor.raw(), tensor.bytes()), any = true;
+  for (const auto& [proto, tensor] : skeleton.blobs) {
+    if (tensor.bytes() < smallest) continue;
+    any = true;
+    hash.number(static_cast<int64_t>(tensor.bytes())).bytes(tensor.raw(), tensor.bytes());
+    release_mapped_pages(tensor.raw(), tensor.bytes());
+  }
   if (!any) return;
   const std::string suffix = "." + hash.hex() + ".data";
   AtomicFile file(path + suffix);
@@ -94,6 +67,7 @@ void move_outside(Skeleton& skeleton, const std::string& path, uint64_t smallest
     const uint64_t start = aligned(offset, tensor.bytes());
     file.write(zeros.data(), start - offset);
     file.write(tensor.raw(), tensor.bytes());
+    release_mapped_pages(tensor.raw(), tensor.bytes());
     offset = start + tensor.bytes();
     proto->clear_segment();
     proto->set_data_location(onnx::TensorProto::EXTERNAL);
@@ -111,6 +85,7 @@ template <class Sink> void pour(const Skeleton& skeleton, const wire::Rope& rope
     } else {
       const Tensor& t = skeleton.blobs[std::get<uint64_t>(piece)].second;
       sink(reinterpret_cast<const char*>(t.raw()), t.bytes());
+      release_mapped_pages(t.raw(), t.bytes());
     }
   }
 }

@@ -75,8 +75,7 @@ Model read(TensorSource& source, const ImportOptions& options) {
 
 Model read_model(const std::string& path, const ImportOptions& options) {
   const auto file = MappedFile::open(path);
-  const size_t slash = path.rfind('/');
-  TensorSource source{file->bytes(), file, file, slash == std::string::npos ? "." : path.substr(0, slash + 1)};
+  TensorSource source{view_of(*file), file, folder_of(path)};
   try {
     Model model = read(source, options);
     model.path = path;
@@ -88,7 +87,7 @@ Model read_model(const std::string& path, const ImportOptions& options) {
 
 Model parse_model(const std::string& bytes, const ImportOptions& options) {
   auto copy = std::make_shared<const std::string>(bytes);
-  TensorSource source{*copy, copy, nullptr, {}};
+  TensorSource source{*copy, copy, {}};
   return read(source, options);
 }
 

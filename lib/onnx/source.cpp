@@ -1,7 +1,6 @@
 #include "lib/onnx/source.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,8 +38,21 @@ void check_location(const std::string& location) {
 
 }  // namespace
 
-std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+std::string_view view_of(const MappedFile& file) { return {reinterpret_cast<const char*>(file.data()), file.size()}; }
+
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+std::shared_ptr<const MappedFile> TensorSource::open_external(const std::string& location) {
+  check_location(location);
+  if (folder.empty()) throw Error(ErrorKind::Unsupported, "external data in a model that isn't read from a file");
+  auto& known = external[location];
+  if (known) return known;
+  const std::string root = real_path(folder), path = real_path(folder + "/" + location);
+  if (root != "/" && path.compare(0, root.size() + 1, root + "/") != 0) escapes(location, "a symbolic link");
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
   if (fd < 0) fail(path);
   struct Closer {
     int fd;
@@ -48,38 +60,8 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
   } closer{fd};
   struct stat info;
   if (::fstat(fd, &info) != 0) fail(path);
-  if (!S_ISREG(info.st_mode)) throw Error(ErrorKind::Io, S_ISDIR(info.st_mode) ? "is a folder, a file was expected" : "isn't a regular file", path);
-  std::shared_ptr<MappedFile> file(new MappedFile());
-  file->links_ = info.st_nlink;
-  if (info.st_size == 0) return file;
-  void* data = ::mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, fd, 0);
-  if (data == MAP_FAILED) fail(path);
-  file->data_ = static_cast<const char*>(data);
-  file->size_ = static_cast<size_t>(info.st_size);
-  return file;
-}
-
-MappedFile::~MappedFile() {
-  if (data_) ::munmap(const_cast<char*>(data_), size_);
-}
-
-void MappedFile::release(std::string_view part) const {
-  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const uintptr_t begin = (reinterpret_cast<uintptr_t>(part.data()) + page - 1) / page * page;
-  const uintptr_t end = reinterpret_cast<uintptr_t>(part.data() + part.size()) / page * page;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-}
-
-std::shared_ptr<MappedFile> TensorSource::open_external(const std::string& location) {
-  check_location(location);
-  if (folder.empty()) throw Error(ErrorKind::Unsupported, "external data in a model that isn't read from a file");
-  auto& known = external[location];
-  if (known) return known;
-  const std::string root = real_path(folder), path = real_path(folder + "/" + location);
-  if (root != "/" && path.compare(0, root.size() + 1, root + "/") != 0) escapes(location, "a symbolic link");
-  auto opened = MappedFile::open(path);
-  if (opened->hard_linked()) escapes(location, "a hard link to a file that has another name too");
-  return known = std::move(opened);
+  if (S_ISREG(info.st_mode) && info.st_nlink > 1) escapes(location, "a hard link to a file that has another name too");
+  return known = MappedFile::of_descriptor(fd, path);
 }
 
 }  // namespace infopt

@@ -26,13 +26,12 @@ bool is_sequence(std::string_view bytes) {
 
 NamedTensor read_tensor_file(const std::string& path) {
   const auto file = MappedFile::open(path);
+  TensorSource source{view_of(*file), file, folder_of(path)};
   try {
-    if (file->bytes().empty()) throw Error(ErrorKind::Malformed, "is empty");
-    if (is_sequence(file->bytes())) throw Error(ErrorKind::Unsupported, "isn't a tensor; sequences and optionals aren't supported");
+    if (source.bytes.empty()) throw Error(ErrorKind::Malformed, "is empty");
+    if (is_sequence(source.bytes)) throw Error(ErrorKind::Unsupported, "isn't a tensor; sequences and optionals aren't supported");
     onnx::TensorProto proto;
-    if (!proto.ParseFromString(wire::strip(wire::Message::Tensor, file->bytes(), kInlineBytes))) throw Error(ErrorKind::Malformed, "isn't a tensor");
-    const size_t slash = path.rfind('/');
-    TensorSource source{file->bytes(), file, file, slash == std::string::npos ? "." : path.substr(0, slash + 1)};
+    if (!proto.ParseFromString(wire::strip(wire::Message::Tensor, source.bytes, kInlineBytes))) throw Error(ErrorKind::Malformed, "isn't a tensor");
     return {proto.name(), decode_tensor(proto, source)};
   } catch (const Error& e) {
     throw e.within(path);

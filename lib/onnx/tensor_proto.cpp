@@ -19,7 +19,7 @@ size_t alignment_of(DType dtype) {
 }
 
 /// Bytes that may lie in the file. A bool must be 0 or 1 to be read as one.
-Tensor view(DType dtype, const Shape& shape, std::string_view bytes, const std::shared_ptr<const void>& keep, const MappedFile* file) {
+Tensor view(DType dtype, const Shape& shape, std::string_view bytes, const std::shared_ptr<const void>& keep) {
   const bool aligned = reinterpret_cast<uintptr_t>(bytes.data()) % alignment_of(dtype) == 0;
   const bool clean = dtype != DType::Bool || std::all_of(bytes.begin(), bytes.end(), [](char c) { return c == 0 || c == 1; });
   if (aligned && clean && keep) return {dtype, shape, keep, bytes.data()};
@@ -27,7 +27,7 @@ Tensor view(DType dtype, const Shape& shape, std::string_view bytes, const std::
   if (!bytes.empty()) std::memcpy(t.mutable_raw(), bytes.data(), bytes.size());
   if (!clean)
     for (size_t i = 0; i < bytes.size(); ++i) t.mutable_raw()[i] = std::byte{bytes[i] != 0};
-  if (file) file->release(bytes);
+  release_mapped_pages(bytes.data(), bytes.size());
   return t;
 }
 
@@ -52,11 +52,11 @@ Tensor decode_external(const TensorProto& proto, DType dtype, const Shape& shape
   if (dtype == DType::String) throw Error(ErrorKind::Malformed, "strings can't be external data");
   const auto file = source.open_external(location);
   if (has_length && length != need) misfit(dtype, shape, std::to_string(length) + " bytes of external data");
-  const std::string_view all = file->bytes();
+  const std::string_view all = view_of(*file);
   if (offset > all.size() || need > all.size() - offset)
     throw Error(ErrorKind::Malformed, "external data at byte " + std::to_string(offset) + ", " + std::to_string(need) + " bytes, isn't within '" +
                                           location + "' of " + std::to_string(all.size()) + " bytes");
-  return view(dtype, shape, all.substr(offset, need), file, file.get());
+  return view(dtype, shape, all.substr(offset, need), file);
 }
 
 template <class T, class Field> Tensor copied(DType dtype, const Shape& shape, const Field& field, int64_t per_element = 1) {
@@ -131,7 +131,7 @@ Tensor decode_tensor(const TensorProto& proto, TensorSource& source) {
   const bool inside = proto.has_segment();
   if (inside) bytes = source.bytes.substr(static_cast<size_t>(proto.segment().begin()), static_cast<size_t>(proto.segment().end() - proto.segment().begin()));
   if (bytes.size() != need) misfit(dtype, shape, std::to_string(bytes.size()) + " bytes");
-  return view(dtype, shape, bytes, inside ? source.keep : nullptr, inside ? source.file.get() : nullptr);
+  return view(dtype, shape, bytes, inside ? source.keep : nullptr);
 }
 
 void encode_header(const Tensor& tensor, TensorProto* proto) {
