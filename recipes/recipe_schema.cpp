@@ -1,4 +1,5 @@
 // The keys of a recipe: one table, read from top to bottom as a recipe is.
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "recipes/recipe.h"
@@ -113,6 +114,8 @@ Schema eval_schema() {
               {"higher_is_better", with_default({.kind = Kind::Bool, .help = "Whether a larger figure of the command is better."}, true)}});
 }
 
+Json bound(double v) { return v == std::floor(v) && std::abs(v) < 1e9 ? Json(static_cast<int64_t>(v)) : Json(v); }
+
 Json default_json(const OptionValue& value) {
   return std::visit([](const auto& v) { return Json(v); }, value);
 }
@@ -153,8 +156,8 @@ Json scalar_json(const Schema& schema) {
   constexpr const char* types[] = {"boolean", "integer", "number", "string"};
   Json out{{"type", types[static_cast<size_t>(schema.kind)]}};
   if (!schema.choices.empty()) out["enum"] = schema.choices;
-  if (schema.least) out[schema.above_least ? "exclusiveMinimum" : "minimum"] = *schema.least;
-  if (schema.most) out["maximum"] = *schema.most;
+  if (schema.least) out[schema.above_least ? "exclusiveMinimum" : "minimum"] = bound(*schema.least);
+  if (schema.most) out["maximum"] = bound(*schema.most);
   return out;
 }
 
