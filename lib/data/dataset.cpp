@@ -41,6 +41,7 @@ std::unique_ptr<DataSet> open_images(const std::string& path, const DataOptions&
 }
 
 std::unique_ptr<DataSet> open_folder(const std::string& path, const DataOptions& options) {
+  if (!options.image.labels.empty()) return open_images(path, options);
   std::vector<TestDataSet> sets = find_test_data(path);
   if (!sets.empty()) return open_test_data(path, std::move(sets), options);
   std::vector<std::string> npz = files_ending(path, ".npz"), npy = files_ending(path, ".npy");

@@ -127,7 +127,9 @@ Image resize(const Image& image, int64_t width, int64_t height, ImageOptions::Fi
   if (filter == ImageOptions::Filter::Nearest) return resize_nearest(image, width, height);
   if (width == image.width) return resize_down(image, height, filter);
   if (height == image.height) return resize_across(image, width, filter);
-  return resize_down(resize_across(image, width, filter), height, filter);
+  const int64_t fewer_rows = image.height - height, fewer_columns = image.width - width;
+  const bool down_first = fewer_rows > std::max<int64_t>(0, 2 * fewer_columns);
+  return down_first ? resize_across(resize_down(image, height, filter), width, filter) : resize_down(resize_across(image, width, filter), height, filter);
 }
 
 }  // namespace infopt

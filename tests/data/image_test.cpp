@@ -59,6 +59,24 @@ TEST(Resize, GivesPillowsBits) {
     }
 }
 
+/// The image that a tensor [H,W,3] of Pillow's is.
+Image as_image(const Tensor& t) {
+  return {.width = t.dim(1), .height = t.dim(0), .channels = 3, .pixels = std::vector<uint8_t>(t.data<uint8_t>(), t.data<uint8_t>() + t.size())};
+}
+
+TEST(Resize, TakesThePassesInPillowsOrder) {
+  const Image wide = as_image(expected("emu/baseline.jpg")), upright = decode("cat/rgb.png");
+  Image tall{.width = upright.height, .height = upright.width, .channels = 3, .pixels = {}};
+  for (int64_t y = 0; y < tall.height; ++y)
+    for (int64_t x = 0; x < tall.width; ++x)
+      for (int64_t c = 0; c < 3; ++c) tall.pixels.push_back(upright.pixels[static_cast<size_t>((x * upright.width + y) * 3 + c)]);
+  for (const auto& [w, h] : std::vector<std::pair<int64_t, int64_t>>{{10, 7}, {40, 20}, {49, 3}, {60, 38}}) {
+    const std::string size = std::to_string(w) + "x" + std::to_string(h);
+    EXPECT_EQ(difference(resize(wide, w, h, ImageOptions::Filter::Bilinear), expected("wide_" + size)), 0) << size;
+    EXPECT_EQ(difference(resize(tall, w, h, ImageOptions::Filter::Bicubic), expected("tall_" + size)), 0) << size;
+  }
+}
+
 ImageOptions imagenet() {
   ImageOptions o;
   o.resize = ImageOptions::Resize::ShortSide;
