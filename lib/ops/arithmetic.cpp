@@ -114,7 +114,13 @@ constexpr BinaryOp kAdd{number_loop<Add, add_loop>}, kSub{number_loop<Sub, sub_l
     kDiv{number_loop<Div, div_loop>}, kPRelu{number_loop<PRelu, prelu_loop>}, kMax{number_loop<Max, max_loop>}, kMin{number_loop<Min, min_loop>},
     kFloorMod{number_loop<FloorMod>}, kTruncMod{number_loop<TruncMod>}, kPower{number_loop<Power>};
 
-template <const BinaryOp& op> std::unique_ptr<Kernel> make_binary(const KernelSpec&) {
+/// Before opset 7 an attribute said how to broadcast; without it the shapes are equal, and NumPy's rule does no harm.
+void refuse_old_broadcast(const KernelSpec& spec) {
+  if (spec.opset < 7 && spec.node.i("broadcast", 0)) throw Error(ErrorKind::Unsupported, spec.node.op + " that broadcasts as before opset 7");
+}
+
+template <const BinaryOp& op> std::unique_ptr<Kernel> make_binary(const KernelSpec& spec) {
+  refuse_old_broadcast(spec);
   return make_kernel([](KernelContext& context) { run_binary(context, op); });
 }
 template <const BinaryOp& op> std::unique_ptr<Kernel> make_folded(const KernelSpec&) {
@@ -166,7 +172,8 @@ void run_mixed_power(KernelContext& context) {
   context.set(0, cast(y, dtype));
 }
 
-std::unique_ptr<Kernel> make_pow(const KernelSpec&) {
+std::unique_ptr<Kernel> make_pow(const KernelSpec& spec) {
+  refuse_old_broadcast(spec);
   return make_kernel([](KernelContext& context) {
     Layout layout;
     const Tensor& base = context.in_any(0, layout);
@@ -182,12 +189,12 @@ std::unique_ptr<Kernel> make_pow(const KernelSpec&) {
 
 std::vector<OpDef> op_arithmetic() {
   return {
-      {.name = "Add", .since = 7, .cpu = make_binary<kAdd>},     {.name = "Sub", .since = 7, .cpu = make_binary<kSub>},
-      {.name = "Mul", .since = 7, .cpu = make_binary<kMul>},     {.name = "Div", .since = 7, .cpu = make_binary<kDiv>},
+      {.name = "Add", .since = 6, .cpu = make_binary<kAdd>},     {.name = "Sub", .since = 6, .cpu = make_binary<kSub>},
+      {.name = "Mul", .since = 6, .cpu = make_binary<kMul>},     {.name = "Div", .since = 6, .cpu = make_binary<kDiv>},
       {.name = "PRelu", .since = 7, .cpu = make_binary<kPRelu>}, {.name = "Mod", .cpu = make_mod},
-      {.name = "Pow", .since = 7, .cpu = make_pow},              {.name = "Sum", .since = 8, .cpu = make_folded<kAdd>},
-      {.name = "Min", .since = 8, .cpu = make_folded<kMin>},     {.name = "Max", .since = 8, .cpu = make_folded<kMax>},
-      {.name = "Mean", .since = 8, .cpu = make_mean},
+      {.name = "Pow", .since = 6, .cpu = make_pow},              {.name = "Sum", .since = 6, .cpu = make_folded<kAdd>},
+      {.name = "Min", .since = 6, .cpu = make_folded<kMin>},     {.name = "Max", .since = 6, .cpu = make_folded<kMax>},
+      {.name = "Mean", .since = 6, .cpu = make_mean},
   };
 }
 

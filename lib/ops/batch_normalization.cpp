@@ -126,12 +126,13 @@ void run(KernelContext& context, const Options& options) {
 
 std::unique_ptr<Kernel> make(const KernelSpec& spec) {
   if (spec.opset < 9 && spec.node.i("spatial", 1) == 0) throw Error(ErrorKind::Unsupported, "BatchNormalization with spatial = 0 (statistics for each pixel)");
+  if (spec.opset < 7 && spec.node.i("is_test", 0) == 0) throw Error(ErrorKind::Unsupported, "BatchNormalization in training mode, before opset 7");
   const Options options{spec.node.f("epsilon", 1e-5f), spec.node.f("momentum", 0.9f), spec.opset >= 14 && spec.node.i("training_mode", 0) != 0};
   return make_kernel([options](KernelContext& context) { run(context, options); });
 }
 
 }  // namespace
 
-std::vector<OpDef> op_batch_normalization() { return {{.name = "BatchNormalization", .since = 7, .cpu = make}}; }
+std::vector<OpDef> op_batch_normalization() { return {{.name = "BatchNormalization", .since = 6, .cpu = make}}; }
 
 }  // namespace infopt

@@ -1,4 +1,4 @@
-// Cast, CastLike and BitCast.
+// Cast and CastLike.
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -150,21 +150,10 @@ std::unique_ptr<Kernel> make_cast_like(const KernelSpec& spec) {
   });
 }
 
-std::unique_ptr<Kernel> make_bit_cast(const KernelSpec& spec) {
-  return make_kernel([to = dtype_attribute(spec)](KernelContext& context) {
-    Layout layout;
-    const Tensor& x = context.in_any(0, layout);
-    if (bits_of(x.dtype()) != bits_of(to) || bits_of(to) == 0)
-      throw Error(ErrorKind::Malformed, "the bits of " + std::string(name_of(x.dtype())) + " can't be read as " + std::string(name_of(to)));
-    const auto keep = std::make_shared<Tensor>(x);
-    context.set(0, Tensor(to, x.shape(), keep, keep->raw()), layout);
-  });
-}
-
 }  // namespace
 
 std::vector<OpDef> op_cast() {
-  return {{.name = "Cast", .since = 6, .cpu = make_cast}, {.name = "CastLike", .cpu = make_cast_like}, {.name = "BitCast", .cpu = make_bit_cast}};
+  return {{.name = "Cast", .since = 6, .cpu = make_cast}, {.name = "CastLike", .cpu = make_cast_like}};
 }
 
 }  // namespace infopt
