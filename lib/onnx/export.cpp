@@ -47,33 +47,46 @@ void set_entry(onnx::TensorProto* proto, const char* key, std::string value) {
   entry->set_value(std::move(value));
 }
 
-/// Writes the tensors of at least `smallest` bytes to a file beside `path` and makes the skeleton refer to it.
-void move_outside(Skeleton& skeleton, const std::string& path, uint64_t smallest) {
+/// Tensors that go to a file beside the model, and where in it.
+struct Outside {
+  std::string path;
+  std::vector<std::pair<uint64_t, Tensor>> tensors;
+};
+
+/// Makes the skeleton refer to a file beside `path` for its tensors of at least `smallest` bytes.
+Outside move_outside(Skeleton& skeleton, const std::string& path, uint64_t smallest) {
   Hasher hash;
-  bool any = false;
   for (const auto& [proto, tensor] : skeleton.blobs) {
     if (tensor.bytes() < smallest) continue;
-    any = true;
     hash.number(static_cast<int64_t>(tensor.bytes())).bytes(tensor.raw(), tensor.bytes());
     release_mapped_pages(tensor.raw(), tensor.bytes());
   }
-  if (!any) return;
-  const std::string suffix = "." + hash.hex() + ".data";
-  AtomicFile file(path + suffix);
+  Outside outside{path + "." + hash.hex() + ".data", {}};
   uint64_t offset = 0;
-  const std::string zeros(4096, '\0');
   for (auto& [proto, tensor] : skeleton.blobs) {
     if (tensor.bytes() < smallest) continue;
-    const uint64_t start = aligned(offset, tensor.bytes());
-    file.write(zeros.data(), start - offset);
-    file.write(tensor.raw(), tensor.bytes());
-    release_mapped_pages(tensor.raw(), tensor.bytes());
-    offset = start + tensor.bytes();
+    offset = aligned(offset, tensor.bytes());
+    outside.tensors.emplace_back(offset, tensor);
     proto->clear_segment();
     proto->set_data_location(onnx::TensorProto::EXTERNAL);
-    set_entry(proto, "location", file_name(path) + suffix);
-    set_entry(proto, "offset", std::to_string(start));
+    set_entry(proto, "location", file_name(outside.path));
+    set_entry(proto, "offset", std::to_string(offset));
     set_entry(proto, "length", std::to_string(tensor.bytes()));
+    offset += tensor.bytes();
+  }
+  return outside;
+}
+
+void write_outside(const Outside& outside) {
+  if (outside.tensors.empty()) return;
+  AtomicFile file(outside.path);
+  const std::string zeros(4096, '\0');
+  uint64_t at = 0;
+  for (const auto& [offset, tensor] : outside.tensors) {
+    file.write(zeros.data(), offset - at);
+    file.write(tensor.raw(), tensor.bytes());
+    release_mapped_pages(tensor.raw(), tensor.bytes());
+    at = offset + tensor.bytes();
   }
   file.commit();
 }
@@ -95,13 +108,15 @@ template <class Sink> void pour(const Skeleton& skeleton, const wire::Rope& rope
 void write_model(const Model& model, const std::string& path, const ExportOptions& options) {
   Skeleton skeleton(model);
   wire::Rope rope = skeleton.rope();
+  Outside outside;
   if (options.external_data || rope.bytes > options.largest_file) {
-    move_outside(skeleton, path, options.smallest_external);
+    outside = move_outside(skeleton, path, options.smallest_external);
     rope = skeleton.rope();
   }
   if (rope.bytes > options.largest_file)
     throw Error(ErrorKind::Limit, "the model without its external data has " + std::to_string(rope.bytes) + " bytes, more than a file may have", path);
   AtomicFile file(path);
+  write_outside(outside);
   pour(skeleton, rope, [&](const char* data, size_t bytes) { file.write(data, bytes); });
   file.commit();
 }

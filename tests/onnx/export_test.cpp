@@ -180,7 +180,9 @@ TEST(Export, AModelThatCannotBeWrittenLeavesWhatStoodThere) {
   TempDir dir;
   test::write_bytes(dir / "m.onnx", "before");
   EXPECT_THROW(write_model(with_weight(5000), dir / "m.onnx", {.largest_file = 10, .smallest_external = 1 << 30}), Error);
+  EXPECT_THROW(write_model(with_weight(5000), dir / "m.onnx", {.largest_file = 10}), Error);
   EXPECT_EQ(read_file(dir / "m.onnx"), "before");
+  EXPECT_EQ(files_in(dir.path()).size(), 1u);
   EXPECT_THROW(write_model(with_weight(10), dir / "no/such/folder/m.onnx"), Error);
 }
 
