@@ -86,8 +86,6 @@ float filter(const ResizeSpec& s, float x) {
 Taps filter_taps(const ResizeSpec& s, const AxisPlan& a) {
   const float stretch = s.antialias ? std::min(a.scale, 1.0F) : 1.0F;
   const float reach = (s.mode == Interpolation::Linear ? 1.0F : 2.0F) / stretch;
-  // Antialiasing looks at pixels that exist only.
-  const bool exclude = s.exclude_outside || s.antialias;
   Taps t{a.in, a.out};
   t.width = 2 * static_cast<int64_t>(std::ceil(reach)) + (stretch < 1 ? 1 : 0);
   if (t.width > 1 << 20) unsupported("Resize with a filter of " + std::to_string(t.width) + " taps");
@@ -100,13 +98,13 @@ Taps filter_taps(const ResizeSpec& s, const AxisPlan& a) {
     float sum = 0;
     for (int64_t k = 0; k < t.width; ++k) {
       const int64_t p = first + k;
-      const bool skip = exclude && (p < 0 || p >= t.in);
+      const bool skip = s.exclude_outside && (p < 0 || p >= t.in);
       const float w = skip ? 0 : filter(s, (static_cast<float>(p) - x) * stretch);
       t.index[at(k * t.out + i)] = static_cast<int32_t>(std::clamp<int64_t>(p, 0, t.in - 1));
       t.weight[at(k * t.out + i)] = w;
       sum += w;
     }
-    if (exclude && sum != 0)
+    if ((s.exclude_outside || s.antialias) && sum != 0)
       for (int64_t k = 0; k < t.width; ++k) t.weight[at(k * t.out + i)] /= sum;
   }
   return t;
