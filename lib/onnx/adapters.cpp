@@ -45,18 +45,14 @@ void drop_outputs(GraphEdit& edit, NodeId id, size_t keep, const char* what) {
   }
 }
 
-void axes_to_input(GraphEdit& edit, NodeId id) {
-  ints_to_input(edit, id, "axes", 1);
-}
+void axes_to_input(GraphEdit& edit, NodeId id) { ints_to_input(edit, id, "axes", 1); }
 
 void batch_normalization_9(GraphEdit& edit, NodeId id) {
   if (edit.graph().node(id).i("spatial", 1) != 1) impossible("it normalizes each element by itself (spatial=0)");
   edit.remove_attribute(id, "spatial");
 }
 
-void batch_normalization_14(GraphEdit& edit, NodeId id) {
-  drop_outputs(edit, id, 1, "its training outputs are used");
-}
+void batch_normalization_14(GraphEdit& edit, NodeId id) { drop_outputs(edit, id, 1, "its training outputs are used"); }
 
 void upsample_9(GraphEdit& edit, NodeId id) {
   const std::vector<float> scales = edit.graph().node(id).floats("scales");
@@ -64,13 +60,9 @@ void upsample_9(GraphEdit& edit, NodeId id) {
   edit.remove_attribute(id, "scales");
 }
 
-void upsample_10(GraphEdit& edit, NodeId id) {
-  edit.set_op(id, "Resize");
-}
+void upsample_10(GraphEdit& edit, NodeId id) { edit.set_op(id, "Resize"); }
 
-void dropout_10(GraphEdit& edit, NodeId id) {
-  drop_outputs(edit, id, 1, "its mask is used as numbers");
-}
+void dropout_10(GraphEdit& edit, NodeId id) { drop_outputs(edit, id, 1, "its mask is used as numbers"); }
 
 void dropout_12(GraphEdit& edit, NodeId id) {
   const float ratio = edit.graph().node(id).f("ratio", 0.5f);
@@ -128,9 +120,7 @@ void resize_13(GraphEdit& edit, NodeId id) {
   }
 }
 
-void scatter_11(GraphEdit& edit, NodeId id) {
-  edit.set_op(id, "ScatterElements");
-}
+void scatter_11(GraphEdit& edit, NodeId id) { edit.set_op(id, "ScatterElements"); }
 
 /// Before version 13 Softmax and its like took all axes from `axis` on as one.
 void softmax_13(GraphEdit& edit, NodeId id) {
@@ -158,9 +148,7 @@ void softmax_13(GraphEdit& edit, NodeId id) {
   edit.add_node({.op = "Reshape"}, {made, shape}, {out});
 }
 
-void split_13(GraphEdit& edit, NodeId id) {
-  ints_to_input(edit, id, "split", 1);
-}
+void split_13(GraphEdit& edit, NodeId id) { ints_to_input(edit, id, "split", 1); }
 
 void split_18(GraphEdit& edit, NodeId id) {
   const Node& node = edit.graph().node(id);
@@ -187,7 +175,8 @@ void group_normalization_21(GraphEdit& edit, NodeId id) {
   const int64_t groups = edit.graph().node(id).i("num_groups", 0), channels = type.shape.size() > 1 ? type.shape[1].size : -1;
   if (groups < 1 || channels < 1 || channels % groups != 0) impossible("the number of its channels isn't known");
   for (size_t i = 1; i < 3; ++i) {
-    const ValueId column = edit.add({.op = "Reshape"}, {edit.graph().node(id).input(i), edit.add_constant(Tensor::of<int64_t>({2}, {groups, 1}))}, id);
+    const ValueId column =
+        edit.add({.op = "Reshape"}, {edit.graph().node(id).input(i), edit.add_constant(Tensor::of<int64_t>({2}, {groups, 1}))}, id);
     const ValueId rows = edit.add({.op = "Expand"}, {column, edit.add_constant(Tensor::of<int64_t>({2}, {groups, channels / groups}))}, id);
     edit.set_input(id, i, edit.add({.op = "Reshape"}, {rows, edit.add_constant(Tensor::of<int64_t>({1}, {-1}))}, id));
   }

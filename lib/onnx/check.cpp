@@ -23,7 +23,8 @@ void weights_to_inputs(onnx::GraphProto& graph) {
     if (listed) continue;
     auto* input = graph.add_input();
     input->set_name(tensor.name());
-    encode_type(Type::tensor(dtype_from_onnx(tensor.data_type()), Shape(tensor.dims().begin(), tensor.dims().end())), input->mutable_type());
+    encode_type(Type::tensor(dtype_from_onnx(tensor.data_type()), Shape(tensor.dims().begin(), tensor.dims().end())),
+                input->mutable_type());
   }
   graph.mutable_initializer()->Swap(&kept);
 }

@@ -91,7 +91,8 @@ void write_outside(const Outside& outside) {
   file.commit();
 }
 
-template <class Sink> void pour(const Skeleton& skeleton, const wire::Rope& rope, Sink sink) {
+template <class Sink>
+void pour(const Skeleton& skeleton, const wire::Rope& rope, Sink sink) {
   for (const auto& piece : rope.pieces) {
     if (const auto* text = std::get_if<std::string>(&piece)) {
       sink(text->data(), text->size());
@@ -114,7 +115,8 @@ void write_model(const Model& model, const std::string& path, const ExportOption
     rope = skeleton.rope();
   }
   if (rope.bytes > options.largest_file)
-    throw Error(ErrorKind::Limit, "the model without its external data has " + std::to_string(rope.bytes) + " bytes, more than a file may have", path);
+    throw Error(ErrorKind::Limit,
+                "the model without its external data has " + std::to_string(rope.bytes) + " bytes, more than a file may have", path);
   AtomicFile file(path);
   write_outside(outside);
   pour(skeleton, rope, [&](const char* data, size_t bytes) { file.write(data, bytes); });

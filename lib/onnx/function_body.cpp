@@ -18,14 +18,16 @@ onnx::NodeProto as_proto(const Node& node) {
   proto.set_op_type(node.op);
   proto.set_domain(node.domain);
   for (size_t i = 0; i < node.inputs.size(); ++i) proto.add_input(node.inputs[i] == kNone ? std::string() : "input" + std::to_string(i));
-  for (size_t i = 0; i < node.outputs.size(); ++i) proto.add_output(node.outputs[i] == kNone ? std::string() : "output" + std::to_string(i));
+  for (size_t i = 0; i < node.outputs.size(); ++i)
+    proto.add_output(node.outputs[i] == kNone ? std::string() : "output" + std::to_string(i));
   ValueNames none{Graph()};
   for (const Attribute& a : node.attributes) GraphWriter(none, encode_tensor).write_attribute(a, proto.add_attribute());
   return proto;
 }
 
 /// Puts the call's attributes in the place of references to them, and drops inputs that the call leaves out.
-void bind(google::protobuf::RepeatedPtrField<onnx::NodeProto>* nodes, const Attributes& attributes, const std::map<std::string, bool>& omitted) {
+void bind(google::protobuf::RepeatedPtrField<onnx::NodeProto>* nodes, const Attributes& attributes,
+          const std::map<std::string, bool>& omitted) {
   for (onnx::NodeProto& node : *nodes) {
     for (std::string& input : *node.mutable_input())
       if (omitted.contains(input)) input.clear();
@@ -47,7 +49,8 @@ void bind(google::protobuf::RepeatedPtrField<onnx::NodeProto>* nodes, const Attr
   }
 }
 
-std::optional<onnx::FunctionProto> function_of(const Graph& graph, const Node& node, const onnx::OpSchema& schema, const onnx::NodeProto& call, int opset) {
+std::optional<onnx::FunctionProto> function_of(const Graph& graph, const Node& node, const onnx::OpSchema& schema,
+                                               const onnx::NodeProto& call, int opset) {
   if (const auto* fixed = schema.GetFunction(opset)) {
     onnx::FunctionProto function = *fixed;
     if (function.input_size() == 0) schema.BuildFunction(function);

@@ -30,12 +30,14 @@ class Functions {
       const auto it = functions_.find(key(n.domain(), n.op_type(), n.overload()));
       if (it == functions_.end()) continue;
       for (const auto& d : it->second.function->attribute_proto())
-        if (std::none_of(n.attribute().begin(), n.attribute().end(), [&](const auto& a) { return a.name() == d.name(); })) *n.add_attribute() = d;
+        if (std::none_of(n.attribute().begin(), n.attribute().end(), [&](const auto& a) { return a.name() == d.name(); }))
+          *n.add_attribute() = d;
     }
   }
 
   /// The nodes that remain once every call is inlined.
-  template <class Nodes> int64_t of(const Nodes& nodes) {
+  template <class Nodes>
+  int64_t of(const Nodes& nodes) {
     int64_t total = 0;
     for (const onnx::NodeProto& n : nodes) {
       total += of_call(n);
@@ -65,7 +67,8 @@ class Functions {
     Entry& entry = it->second;
     if (entry.open) throw Error(ErrorKind::Malformed, "the function '" + n.op_type() + "' calls itself");
     if (!entry.known) {
-      if (++depth_ > kMaxCalls) throw Error(ErrorKind::Limit, "functions call one another more than " + std::to_string(kMaxCalls) + " deep");
+      if (++depth_ > kMaxCalls)
+        throw Error(ErrorKind::Limit, "functions call one another more than " + std::to_string(kMaxCalls) + " deep");
       entry.open = true;
       entry.nodes = of(entry.function->node());
       entry.open = false;

@@ -9,7 +9,8 @@ namespace {
 constexpr uint64_t kMaxDensified = uint64_t{1} << 30;
 
 /// Runs `work`; an Error in it gets `where` in front.
-template <class Work> auto at(const std::string& where, Work work) {
+template <class Work>
+auto at(const std::string& where, Work work) {
   try {
     return work();
   } catch (const Error& e) {
@@ -143,7 +144,8 @@ void GraphReader::read_initializer(const std::string& name, Tensor tensor) {
   const Value& v = graph_->value(it->second);
   if (v.constant.defined()) throw Error(ErrorKind::Malformed, "there are two initializers of this name", "tensor " + quoted(name));
   if (v.type.dtype != DType::Undefined && v.type.dtype != tensor.dtype())
-    throw Error(ErrorKind::Malformed, "is " + std::string(name_of(tensor.dtype())) + ", but the graph input is declared " + std::string(name_of(v.type.dtype)),
+    throw Error(ErrorKind::Malformed,
+                "is " + std::string(name_of(tensor.dtype())) + ", but the graph input is declared " + std::string(name_of(v.type.dtype)),
                 "tensor " + quoted(name));
   if (context_.ir_version < 4) {
     edit_.set_graph_input(it->second, false);
@@ -184,7 +186,8 @@ void GraphReader::read_node(const onnx::NodeProto& proto) {
   std::vector<ValueId> inputs, outputs;
   for (const auto& name : proto.input()) {
     inputs.push_back(name.empty() ? kNone : resolve(name));
-    if (!name.empty() && inputs.back() == kNone) throw Error(ErrorKind::Malformed, "reads the value " + quoted(name) + ", which nothing defines");
+    if (!name.empty() && inputs.back() == kNone)
+      throw Error(ErrorKind::Malformed, "reads the value " + quoted(name) + ", which nothing defines");
   }
   for (const auto& name : proto.output()) outputs.push_back(name.empty() ? kNone : names_.at(name));
   GraphEdit::NewNode spec{proto.op_type(), canonical_domain(proto.domain()), proto.name(), {}};

@@ -10,7 +10,9 @@ using A = onnx::AttributeProto;
 
 /// The IR version that first had opset 1, 2, …: ONNX's docs/Versioning.md, released versions.
 int64_t ir_of_opset(int64_t opset) {
-  constexpr struct { int64_t opset, ir; } kFirst[] = {{28, 14}, {25, 13}, {24, 12}, {23, 11}, {21, 10}, {19, 9}, {15, 8}, {12, 7}, {11, 6}, {10, 5}, {9, 4}};
+  constexpr struct {
+    int64_t opset, ir;
+  } kFirst[] = {{28, 14}, {25, 13}, {24, 12}, {23, 11}, {21, 10}, {19, 9}, {15, 8}, {12, 7}, {11, 6}, {10, 5}, {9, 4}};
   for (const auto& row : kFirst)
     if (opset >= row.opset) return row.ir;
   return 3;
@@ -18,11 +20,16 @@ int64_t ir_of_opset(int64_t opset) {
 
 int64_t ir_of_dtype(DType dtype) {
   switch (dtype) {
-    case DType::U2: case DType::I2: return 13;
+    case DType::U2:
+    case DType::I2: return 13;
     case DType::F8E8M0: return 12;
     case DType::F4E2M1: return 11;
-    case DType::U4: case DType::I4: return 10;
-    case DType::F8E4M3FN: case DType::F8E4M3FNUZ: case DType::F8E5M2: case DType::F8E5M2FNUZ: return 9;
+    case DType::U4:
+    case DType::I4: return 10;
+    case DType::F8E4M3FN:
+    case DType::F8E4M3FNUZ:
+    case DType::F8E5M2:
+    case DType::F8E5M2FNUZ: return 9;
     case DType::BF16: return 4;
     default: return 3;
   }

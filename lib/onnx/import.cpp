@@ -23,7 +23,8 @@ std::map<std::string, int64_t> read_opsets(const onnx::ModelProto& proto) {
   const int64_t newest = onnx::OpSchemaRegistry::DomainToVersionRange::Instance().Map().at("").second;
   if (it->second < 1) throw Error(ErrorKind::Malformed, "imports opset " + std::to_string(it->second));
   if (it->second > newest)
-    throw Error(ErrorKind::Unsupported, "opset " + std::to_string(it->second) + " is newer than " + std::to_string(newest) + ", the newest that infopt knows");
+    throw Error(ErrorKind::Unsupported,
+                "opset " + std::to_string(it->second) + " is newer than " + std::to_string(newest) + ", the newest that infopt knows");
   return opsets;
 }
 

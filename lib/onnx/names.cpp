@@ -54,7 +54,9 @@ void ValueNames::assign(const Graph& graph, const Graph* parent, std::unordered_
     std::string& name = names[static_cast<size_t>(v.id)];
     if (name.empty()) name = fresh(stem_of(graph, v));
   };
-  each([&](const Value& v) { if (v.producer == kNone) fill(v); });
+  each([&](const Value& v) {
+    if (v.producer == kNone) fill(v);
+  });
   for (NodeId id : graph.order())
     for (ValueId o : graph.node(id).outputs)
       if (o != kNone) fill(graph.value(o));
@@ -64,7 +66,9 @@ void ValueNames::assign(const Graph& graph, const Graph* parent, std::unordered_
   auto show = [&](ValueId id) {
     if (visible.insert(names[static_cast<size_t>(id)]).second) added.push_back(names[static_cast<size_t>(id)]);
   };
-  each([&](const Value& v) { if (v.producer == kNone) show(v.id); });
+  each([&](const Value& v) {
+    if (v.producer == kNone) show(v.id);
+  });
   for (NodeId id : graph.order()) {
     for (const auto& body : graph.node(id).bodies()) assign(*body, &graph, visible);
     for (ValueId o : graph.node(id).outputs)

@@ -20,7 +20,8 @@ inline constexpr size_t kInlineBytes = 256;
 /// The element type of that number. Throws Error(Unsupported) for one that ONNX has and infopt doesn't, Error(Malformed) for none.
 DType dtype_from_onnx(int32_t number);
 
-/// The tensor, its elements viewed in `source` where they lie there aligned. Throws Error(Malformed) where the data doesn't fit shape and type.
+/// The tensor, its elements viewed in `source` where they lie there aligned. Throws Error(Malformed) where the data doesn't fit shape and
+/// type.
 Tensor decode_tensor(const onnx::TensorProto& proto, TensorSource& source);
 /// The elements in raw_data (string_data for strings), copied.
 void encode_tensor(const Tensor& tensor, onnx::TensorProto* proto);
@@ -31,12 +32,14 @@ Type decode_type(const onnx::TypeProto& proto);
 /// Nothing is set where nothing is known.
 void encode_type(const Type& type, onnx::TypeProto* proto);
 
-template <class Props> Metadata decode_metadata(const Props& props) {
+template <class Props>
+Metadata decode_metadata(const Props& props) {
   Metadata out;
   for (const auto& p : props) out.emplace_back(p.key(), p.value());
   return out;
 }
-template <class Props> void encode_metadata(const Metadata& metadata, Props* props) {
+template <class Props>
+void encode_metadata(const Metadata& metadata, Props* props) {
   for (const auto& [key, value] : metadata) {
     auto* p = props->Add();
     p->set_key(key);

@@ -27,7 +27,8 @@ std::string real_path(const std::string& path) {
 }
 
 void check_location(const std::string& location) {
-  if (location.empty() || location.find('\0') != std::string::npos) throw Error(ErrorKind::Malformed, "external data has no usable location");
+  if (location.empty() || location.find('\0') != std::string::npos)
+    throw Error(ErrorKind::Malformed, "external data has no usable location");
   if (location.front() == '/') escapes(location, "an absolute path");
   for (size_t begin = 0; begin <= location.size();) {
     const size_t end = std::min(location.find('/', begin), location.size());

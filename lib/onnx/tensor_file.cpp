@@ -31,7 +31,8 @@ NamedTensor read_tensor_file(const std::string& path) {
     if (source.bytes.empty()) throw Error(ErrorKind::Malformed, "is empty");
     if (is_sequence(source.bytes)) throw Error(ErrorKind::Unsupported, "isn't a tensor; sequences and optionals aren't supported");
     onnx::TensorProto proto;
-    if (!proto.ParseFromString(wire::strip(wire::Message::Tensor, source.bytes, kInlineBytes))) throw Error(ErrorKind::Malformed, "isn't a tensor");
+    if (!proto.ParseFromString(wire::strip(wire::Message::Tensor, source.bytes, kInlineBytes)))
+      throw Error(ErrorKind::Malformed, "isn't a tensor");
     return {proto.name(), decode_tensor(proto, source)};
   } catch (const Error& e) {
     throw e.within(path);

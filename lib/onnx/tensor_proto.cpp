@@ -54,12 +54,13 @@ Tensor decode_external(const TensorProto& proto, DType dtype, const Shape& shape
   if (has_length && length != need) misfit(dtype, shape, std::to_string(length) + " bytes of external data");
   const std::string_view all = view_of(*file);
   if (offset > all.size() || need > all.size() - offset)
-    throw Error(ErrorKind::Malformed, "external data at byte " + std::to_string(offset) + ", " + std::to_string(need) + " bytes, isn't within '" +
-                                          location + "' of " + std::to_string(all.size()) + " bytes");
+    throw Error(ErrorKind::Malformed, "external data at byte " + std::to_string(offset) + ", " + std::to_string(need) +
+                                          " bytes, isn't within '" + location + "' of " + std::to_string(all.size()) + " bytes");
   return view(dtype, shape, all.substr(offset, need), file);
 }
 
-template <class T, class Field> Tensor copied(DType dtype, const Shape& shape, const Field& field, int64_t per_element = 1) {
+template <class T, class Field>
+Tensor copied(DType dtype, const Shape& shape, const Field& field, int64_t per_element = 1) {
   if (field.size() % per_element != 0 || field.size() / per_element != element_count(shape))
     misfit(dtype, shape, std::to_string(field.size()) + " numbers");
   Tensor t(dtype, shape);
@@ -72,11 +73,13 @@ template <class T, class Field> Tensor copied(DType dtype, const Shape& shape, c
 Tensor from_int32_data(const TensorProto& proto, DType dtype, const Shape& shape) {
   const size_t bits = std::max<size_t>(bits_of(dtype), 8), width = bits / 8;
   Tensor t(dtype, shape);
-  if (static_cast<size_t>(proto.int32_data_size()) != t.bytes() / width) misfit(dtype, shape, std::to_string(proto.int32_data_size()) + " numbers");
+  if (static_cast<size_t>(proto.int32_data_size()) != t.bytes() / width)
+    misfit(dtype, shape, std::to_string(proto.int32_data_size()) + " numbers");
   std::byte* out = t.mutable_raw();
   const int64_t low = -(int64_t{1} << (bits - 1)), high = int64_t{1} << bits;
   for (int32_t v : proto.int32_data()) {
-    if (v < low || v >= high) throw Error(ErrorKind::Malformed, "holds " + std::to_string(v) + ", which " + std::string(name_of(dtype)) + " can't");
+    if (v < low || v >= high)
+      throw Error(ErrorKind::Malformed, "holds " + std::to_string(v) + ", which " + std::string(name_of(dtype)) + " can't");
     if (dtype == DType::Bool) v = v != 0;
     std::memcpy(out, &v, width);  // little-endian, like every machine infopt is built for
     out += width;
@@ -129,7 +132,9 @@ Tensor decode_tensor(const TensorProto& proto, TensorSource& source) {
   if (dtype == DType::String) throw Error(ErrorKind::Malformed, "strings can't be raw data");
   std::string_view bytes = proto.raw_data();
   const bool inside = proto.has_segment();
-  if (inside) bytes = source.bytes.substr(static_cast<size_t>(proto.segment().begin()), static_cast<size_t>(proto.segment().end() - proto.segment().begin()));
+  if (inside)
+    bytes = source.bytes.substr(static_cast<size_t>(proto.segment().begin()),
+                                static_cast<size_t>(proto.segment().end() - proto.segment().begin()));
   if (bytes.size() != need) misfit(dtype, shape, std::to_string(bytes.size()) + " bytes");
   return view(dtype, shape, bytes, inside ? source.keep : nullptr);
 }
@@ -143,8 +148,7 @@ void encode_tensor(const Tensor& tensor, TensorProto* proto) {
   encode_header(tensor, proto);
   if (tensor.dtype() == DType::String)
     for (const std::string& s : tensor.strings()) proto->add_string_data(s);
-  else
-    proto->set_raw_data(tensor.raw(), tensor.bytes());
+  else proto->set_raw_data(tensor.raw(), tensor.bytes());
 }
 
 }  // namespace infopt

@@ -46,7 +46,9 @@ void expect_bad_file(const std::string& bytes, ErrorKind kind, const std::string
 
 onnx::TensorProto* weight(onnx::ModelProto& proto) { return proto.mutable_graph()->mutable_initializer(0); }
 
-TEST(BadModel, MissingFile) { expect_error([] { read_model("/nonexistent/m.onnx"); }, ErrorKind::Io, "/nonexistent/m.onnx"); }
+TEST(BadModel, MissingFile) {
+  expect_error([] { read_model("/nonexistent/m.onnx"); }, ErrorKind::Io, "/nonexistent/m.onnx");
+}
 
 TEST(BadModel, Folder) {
   TempDir dir;

@@ -94,7 +94,12 @@ TEST(Import, NamesOfNodesMayRepeatOrBeMissing) {
 /// int32_data holds 16-bit floats as their bits and four-bit integers two to a number; expected bits by numpy:
 /// np.float16([1, -2]).view('u2') = [15360, 49152].
 TEST(Import, DecodesTypedDataOfEveryWidth) {
-  struct Case { int32_t dtype; std::vector<int64_t> dims; std::vector<int32_t> stored; std::vector<double> expected; };
+  struct Case {
+    int32_t dtype;
+    std::vector<int64_t> dims;
+    std::vector<int32_t> stored;
+    std::vector<double> expected;
+  };
   const Case cases[] = {
       {onnx::TensorProto::INT8, {2}, {-128, 127}, {-128, 127}},
       {onnx::TensorProto::UINT8, {2}, {0, 255}, {0, 255}},
@@ -197,7 +202,8 @@ TEST(Import, FunctionsAreKeptWhereAsked) {
 
 TEST(Import, UnknownDomainsPassThrough) {
   const Model m = parse_model(
-      proto_of("<ir_version: 8, opset_import: [\"\": 17, \"acme\": 2]> g (float[2] x) => (float[2] y) { y = acme.Magic <level = 3> (x) }").SerializeAsString());
+      proto_of("<ir_version: 8, opset_import: [\"\": 17, \"acme\": 2]> g (float[2] x) => (float[2] y) { y = acme.Magic <level = 3> (x) }")
+          .SerializeAsString());
   EXPECT_EQ(m.graph->opset("acme"), 2);
   EXPECT_EQ(m.graph->node(m.graph->order()[0]).i("level", 0), 3);
 }

@@ -70,7 +70,8 @@ TEST(FunctionBody, HasTheCallsAttributesAndInputs) {
 }
 
 TEST(FunctionBody, DependsOnWhatTheCallGives) {
-  const Model m = model_of("g (float[2, 3] x, float[3] s) => (float[2, 3] y, float[2, 3] z) { y = LayerNormalization <axis = -1> (x, s) z = Clip(x) }");
+  const Model m =
+      model_of("g (float[2, 3] x, float[3] s) => (float[2, 3] y, float[2, 3] z) { y = LayerNormalization <axis = -1> (x, s) z = Clip(x) }");
   const auto norm = expand_function(*m.graph, m.graph->order()[0]);
   ASSERT_TRUE(norm);
   EXPECT_EQ(norm->inputs().size(), 2u);

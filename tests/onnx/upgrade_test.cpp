@@ -63,7 +63,8 @@ const Case kCases[] = {
     {9, 13, "g (float[4] x) => (float[a] y) { y = Pad <pads = [1, 2], value = 1.5> (x) }", "Pad(x, [1,2], [1.5])"},
     {9, 13, "g (float[2, 3] x) => (float[2, 3] y) { y = Softmax(x) }", "Softmax(x) axis=1"},
     {9, 13, "g (float[2, 3, 1] x) => (float[2, 3, 1] y) { y = Softmax(x) }", "Softmax(x) axis=1"},
-    {9, 13, "g (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = LogSoftmax(x) }", "Flatten(x) axis=1; Shape(x); LogSoftmax(_) axis=-1; Reshape(_, _)"},
+    {9, 13, "g (float[2, 3, 4] x) => (float[2, 3, 4] y) { y = LogSoftmax(x) }",
+     "Flatten(x) axis=1; Shape(x); LogSoftmax(_) axis=-1; Reshape(_, _)"},
     {11, 13, "g (float[2, 1] x) => (float[2] y) { y = Squeeze <axes = [1]> (x) }", "Squeeze(x, [1])"},
     {11, 13, "g (float[2, 1] x) => (float[2] y) { y = Squeeze(x) }", "Squeeze(x)"},
     {11, 13, "g (float[2] x) => (float[2, 1] y) { y = Unsqueeze <axes = [1]> (x) }", "Unsqueeze(x, [1])"},
@@ -81,7 +82,8 @@ const Case kCases[] = {
      "BatchNormalization(x, s, s, s, s)"},
     {9, 13, "g (float[3] x, int64[2] i, float[2] u) => (float[3] y) { y = Scatter(x, i, u) }", "ScatterElements(x, i, u)"},
     {17, 20, "g (float[2, 5, 1] x) => (float[a, b, c] y) { y = DFT(x) }", "DFT(x, , [1])"},
-    {16, 20, "g (float[1, 1, 4, 4] x, float[1, 3, 3, 2] p) => (float[a, b, c, d] y) { y = GridSample(x, p) }", "GridSample(x, p) mode=linear"},
+    {16, 20, "g (float[1, 1, 4, 4] x, float[1, 3, 3, 2] p) => (float[a, b, c, d] y) { y = GridSample(x, p) }",
+     "GridSample(x, p) mode=linear"},
     {10, 16, "g (float[1, 1, 8, 8] x, float[2, 4] r, int64[2] i) => (float[a, b, c, d] y) { y = RoiAlign(x, r, i) }",
      "RoiAlign(x, r, i) coordinate_transformation_mode=output_half_pixel"},
     {12, 21, "g (float[2] x, float[2] w) => (float[2] y) { y = Add(x, w) }", "Add(x, w)"},
@@ -102,7 +104,8 @@ TEST(Upgrade, EachChangedOperatorMeansTheSame) {
 TEST(Upgrade, GoesIntoBodies) {
   Model m = model_of(R"(g (float[2, 1] x, bool c) => (float[2] y) {
     y = If (c) <then_branch = th () => (float[2] p) { p = Squeeze <axes = [1]> (x) }, else_branch = el () => (float[2] q) { q = Squeeze(x) }>
-  })", 11);
+  })",
+                     11);
   upgrade_opset(m, 13);
   const auto body = m.graph->node(m.graph->order()[0]).bodies()[0];
   EXPECT_EQ(body->opset(), 13);
@@ -116,10 +119,15 @@ TEST(Upgrade, AClipsBoundsHaveTheTypeOfWhatItClips) {
 }
 
 TEST(Upgrade, WhatTheNewerOpsetCannotSayIsRefusedByNameAndLeavesTheModel) {
-  const struct { int from; const char* graph; } cases[] = {
+  const struct {
+    int from;
+    const char* graph;
+  } cases[] = {
       {7, "g (float[2, 3] x, float[2, 3] s) => (float[2, 3] y) { y = BatchNormalization <spatial = 0> (x, s, s, s, s) }"},
       {9, "g (float[4] x) => (float[4] y, float[4] z) { y, mask = Dropout(x) z = Neg(mask) }"},
-      {11, "g (float[1, 1, 2, 2] x, float[4] s) => (float[a, b, c, d] y) <float[0] r = {}> { y = Resize <coordinate_transformation_mode = \"tf_half_pixel_for_nn\"> (x, r, s) }"},
+      {11,
+       "g (float[1, 1, 2, 2] x, float[4] s) => (float[a, b, c, d] y) <float[0] r = {}> { y = Resize <coordinate_transformation_mode = "
+       "\"tf_half_pixel_for_nn\"> (x, r, s) }"},
   };
   for (const auto& c : cases) {
     Model m = model_of(c.graph, c.from);

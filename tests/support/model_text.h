@@ -1,11 +1,11 @@
 // Small models for tests, from ONNX's textual form.
 #pragma once
+#include <stdlib.h>
+
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
 #include <string>
-
-#include <stdlib.h>
 
 #include "lib/onnx/import.h"
 #include "onnx/defs/parser.h"
