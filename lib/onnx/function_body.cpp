@@ -26,7 +26,7 @@ onnx::NodeProto as_proto(const Node& node) {
 }
 
 /// Puts the call's attributes in the place of references to them, and drops inputs that the call leaves out.
-void bind(google::protobuf::RepeatedPtrField<onnx::NodeProto>* nodes, const Attributes& attributes,
+void bind_call(google::protobuf::RepeatedPtrField<onnx::NodeProto>* nodes, const Attributes& attributes,
           const std::map<std::string, bool>& omitted) {
   for (onnx::NodeProto& node : *nodes) {
     for (std::string& input : *node.mutable_input())
@@ -40,8 +40,8 @@ void bind(google::protobuf::RepeatedPtrField<onnx::NodeProto>* nodes, const Attr
         a = *it->second;
         a.set_name(name);
       } else {
-        if (a.has_g()) bind(a.mutable_g()->mutable_node(), attributes, omitted);
-        for (auto& g : *a.mutable_graphs()) bind(g.mutable_node(), attributes, omitted);
+        if (a.has_g()) bind_call(a.mutable_g()->mutable_node(), attributes, omitted);
+        for (auto& g : *a.mutable_graphs()) bind_call(g.mutable_node(), attributes, omitted);
       }
       bound.Add(std::move(a));
     }
@@ -85,7 +85,7 @@ std::shared_ptr<Graph> expand(const Graph& graph, const Node& node, const onnx::
     if (i >= call.input_size() || call.input(i).empty()) omitted[function->input(i)] = true;
     if (i < call.input_size()) body.add_input()->set_name(function->input(i));
   }
-  bind(function->mutable_node(), attributes, omitted);
+  bind_call(function->mutable_node(), attributes, omitted);
   body.mutable_node()->Swap(function->mutable_node());
   for (int i = 0; i < call.output_size(); ++i) body.add_output()->set_name(function->output(i));
   TensorSource nowhere;
