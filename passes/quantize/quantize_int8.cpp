@@ -35,7 +35,7 @@ PassDef pass_quantize_int8() {
               {.name = "embeddings", .help = "form of tables that are only looked up in", .otherwise = std::string("storage"), .choices = {"storage", "float"}},
               {.name = "storage", .help = "int8 in the file for weights whose products stay in float", .otherwise = true},
               {.name = "min_weights", .help = "smaller weights stay as they are", .otherwise = int64_t{400}, .least = 1},
-              {.name = "min_layer_sqnr_db", .help = "a product whose estimated error is larger stays in float", .otherwise = 8.0, .least = -100, .most = 200},
+              {.name = "min_layer_sqnr_db", .help = "a product whose estimated error is larger stays in float", .otherwise = 20.0, .least = -100, .most = 200},
           },
       .needs_calibration = true,
       .needs_opset = 13,

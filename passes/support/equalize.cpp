@@ -4,6 +4,12 @@
 #include <cmath>
 
 namespace infopt {
+namespace {
+
+constexpr double kGoodEnough = 1e-3;   // 30 dB: the extra multiplication isn't worth it
+constexpr double kWorthwhile = 0.5;    // at least 3 dB less noise
+
+}  // namespace
 
 ProductNoise::ProductNoise(const std::vector<float>& weights, size_t out, size_t in, double signal)
     : weights_(weights), out_(out), in_(in), signal_(signal), energy_(in, 0), largest_(out, 0) {
@@ -50,7 +56,9 @@ std::vector<double> equalizing_factors(const TensorStatistics& x, const std::vec
     return sum;
   };
   std::vector<double> best;
-  double least = total({}) * 0.9;
+  const double untouched = total({});
+  if (untouched < kGoodEnough) return {};
+  double least = untouched * kWorthwhile;
   for (int j = 1; j <= 12 && largest > 0; ++j) {
     const double tau = largest * std::pow(2.0, -0.5 * j);
     std::vector<double> s(channels);

@@ -25,7 +25,8 @@ class ProductNoise {
 };
 
 /// The factors s ≥ 1 for the products that share x: every channel whose largest magnitude is above τ is brought down to τ,
-/// τ from the set max·2^(−j/2), the one with the least sum of noise. Empty where none gains at least a tenth.
+/// τ from the set max·2^(−j/2), the one with the least sum of noise. Empty where there is little noise (30 dB), or
+/// none gains 3 dB.
 std::vector<double> equalizing_factors(const TensorStatistics& x, const std::vector<ProductNoise>& products);
 
 }  // namespace infopt
