@@ -42,7 +42,8 @@ AxisTaps axis_taps(const GridSpec& s, double normalized, int64_t n) {
   if (!(std::abs(x) < 1e15)) x = std::isnan(x) ? -1e15 : std::copysign(1e15, x);
   if (s.mode == Sampling::Nearest) x = std::nearbyint(x);
   if (x < low || x > high) {
-    if (s.border == Border::Border) x = std::clamp(x, 0.0, length - 1);
+    // A cubic's taps are clamped one by one below, as engines do, not their centre.
+    if (s.border == Border::Border && s.mode != Sampling::Cubic) x = std::clamp(x, 0.0, length - 1);
     if (s.border == Border::Reflection) x = reflect(x, low, high);
   }
   AxisTaps t;
