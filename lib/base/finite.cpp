@@ -29,7 +29,8 @@ INFOPT_SIMD bool any_nonfinite64(const uint64_t* p, int64_t n, uint64_t exponent
   return bad != 0;
 }
 
-template <class Bits, class Any> int64_t find(const Tensor& t, Bits exponent, Any any) {
+template <class Bits, class Any>
+int64_t find(const Tensor& t, Bits exponent, Any any) {
   constexpr int64_t kBlock = 1 << 14;
   const Bits* p = reinterpret_cast<const Bits*>(t.raw());
   for (int64_t begin = 0; begin < t.size(); begin += kBlock) {
@@ -68,7 +69,11 @@ int64_t first_nonfinite(const Tensor& t) {
     case DType::F64: return find<uint64_t>(t, 0x7FF0000000000000u, any_nonfinite64);
     case DType::F16: return find<uint16_t>(t, 0x7C00, any_nonfinite16);
     case DType::BF16: return find<uint16_t>(t, 0x7F80, any_nonfinite16);
-    case DType::F8E4M3FN: case DType::F8E4M3FNUZ: case DType::F8E5M2: case DType::F8E5M2FNUZ: case DType::F8E8M0: return find_small(t);
+    case DType::F8E4M3FN:
+    case DType::F8E4M3FNUZ:
+    case DType::F8E5M2:
+    case DType::F8E5M2FNUZ:
+    case DType::F8E8M0: return find_small(t);
     default: return -1;
   }
 }

@@ -7,8 +7,8 @@
 namespace infopt {
 namespace {
 
-constexpr uint64_t kPrime1 = 0x9E3779B185EBCA87, kPrime2 = 0xC2B2AE3D27D4EB4F, kPrime3 = 0x165667B19E3779F9,
-                   kPrime4 = 0x85EBCA77C2B2AE63, kPrime5 = 0x27D4EB2F165667C5;
+constexpr uint64_t kPrime1 = 0x9E3779B185EBCA87, kPrime2 = 0xC2B2AE3D27D4EB4F, kPrime3 = 0x165667B19E3779F9, kPrime4 = 0x85EBCA77C2B2AE63,
+                   kPrime5 = 0x27D4EB2F165667C5;
 constexpr uint64_t kSeeds[2] = {0, 0x9E3779B97F4A7C15};
 
 uint64_t load64(const unsigned char* p) {

@@ -28,9 +28,12 @@ class ArrayRows final : public RowSource {
     }
     if (reader.header().shape.empty()) throw Error(ErrorKind::Malformed, "is a scalar; labels have one row a sample", reader.where());
     if (!columns_.empty() && reader.rows() != columns_.front().reader.rows())
-      throw Error(ErrorKind::Malformed, "has " + std::to_string(reader.rows()) + " rows, and " + columns_.front().reader.where() + " has " +
-                  std::to_string(columns_.front().reader.rows()) + ": the first axis must be the samples of all arrays", reader.where());
-    if (reader.rows() == 0) throw Error(ErrorKind::Malformed, "has no samples: its shape is " + to_string(reader.header().shape), reader.where());
+      throw Error(ErrorKind::Malformed,
+                  "has " + std::to_string(reader.rows()) + " rows, and " + columns_.front().reader.where() + " has " +
+                      std::to_string(columns_.front().reader.rows()) + ": the first axis must be the samples of all arrays",
+                  reader.where());
+    if (reader.rows() == 0)
+      throw Error(ErrorKind::Malformed, "has no samples: its shape is " + to_string(reader.header().shape), reader.where());
     if (reader.rows() > kMaxRows) throw Error(ErrorKind::Limit, "has more than 2^40 samples", reader.where());
     columns_.push_back({role, std::move(reader)});
   }
@@ -97,10 +100,8 @@ std::unique_ptr<RowSource> npz_rows(const std::string& path, const DataOptions& 
   const std::vector<Role> roles = assign_roles(names, options, path);
   auto rows = std::make_unique<ArrayRows>(path);
   for (size_t i = 0; i < names.size(); ++i) {
-    if (roles[i].kind == Role::Kind::Unused)
-      rows->add_unused(names[i]);
-    else
-      rows->add(roles[i], ArrayReader(zip.open(*members[i]), path + ", array '" + names[i] + "'"));
+    if (roles[i].kind == Role::Kind::Unused) rows->add_unused(names[i]);
+    else rows->add(roles[i], ArrayReader(zip.open(*members[i]), path + ", array '" + names[i] + "'"));
   }
   return rows;
 }
@@ -111,7 +112,8 @@ std::unique_ptr<RowSource> npy_rows(const std::string& path, const DataOptions& 
   std::string name = stem;
   if (!inputs.empty() && std::find(inputs.begin(), inputs.end(), stem) == inputs.end()) name = inputs.front();
   for (const std::string& required : options.required)
-    if (required != name) throw Error(ErrorKind::Malformed, "is one array; the model's input '" + required + "' is missing (use a .npz file)", path);
+    if (required != name)
+      throw Error(ErrorKind::Malformed, "is one array; the model's input '" + required + "' is missing (use a .npz file)", path);
   auto rows = std::make_unique<ArrayRows>(path);
   rows->add({Role::Kind::Input, name}, open_npy(path));
   return rows;
@@ -123,10 +125,8 @@ std::unique_ptr<RowSource> npy_set_rows(const std::vector<std::string>& paths, c
   const std::vector<Role> roles = assign_roles(names, options, where);
   auto rows = std::make_unique<ArrayRows>(where);
   for (size_t i = 0; i < paths.size(); ++i) {
-    if (roles[i].kind == Role::Kind::Unused)
-      rows->add_unused(names[i]);
-    else
-      rows->add(roles[i], open_npy(paths[i]));
+    if (roles[i].kind == Role::Kind::Unused) rows->add_unused(names[i]);
+    else rows->add(roles[i], open_npy(paths[i]));
   }
   return rows;
 }

@@ -15,7 +15,8 @@ namespace {
 
 class FileSource final : public ByteSource {
  public:
-  FileSource(std::shared_ptr<const InputFile> file, uint64_t offset, uint64_t size) : file_(std::move(file)), offset_(offset), size_(size) {}
+  FileSource(std::shared_ptr<const InputFile> file, uint64_t offset, uint64_t size)
+      : file_(std::move(file)), offset_(offset), size_(size) {}
 
   uint64_t size() const override { return size_; }
   void read(void* out, size_t bytes) override {

@@ -27,14 +27,18 @@ bool is_exploded(const std::vector<std::string>& paths, const DataOptions& optio
   std::vector<std::string> stems;
   for (const std::string& path : paths) stems.push_back(fs::path(path).stem().string());
   const std::string label = find_label(stems, options);
-  const auto is_input = [&](const std::string& s) { return std::find(options.input_names.begin(), options.input_names.end(), s) != options.input_names.end(); };
-  return std::any_of(stems.begin(), stems.end(), is_input) && std::all_of(stems.begin(), stems.end(), [&](const std::string& s) { return is_input(s) || s == label; });
+  const auto is_input = [&](const std::string& s) {
+    return std::find(options.input_names.begin(), options.input_names.end(), s) != options.input_names.end();
+  };
+  return std::any_of(stems.begin(), stems.end(), is_input) &&
+         std::all_of(stems.begin(), stems.end(), [&](const std::string& s) { return is_input(s) || s == label; });
 }
 
 std::unique_ptr<DataSet> open_images(const std::string& path, const DataOptions& options) {
   std::vector<LabelledImage> images = list_images(path, options);
   if (images.empty())
-    throw Error(ErrorKind::Malformed, "has no data: .npz, .npy, .jpg, .jpeg or .png files, or test_data_set_* folders, were expected", path);
+    throw Error(ErrorKind::Malformed, "has no data: .npz, .npy, .jpg, .jpeg or .png files, or test_data_set_* folders, were expected",
+                path);
   std::vector<std::string> files;
   for (const LabelledImage& image : images) files.push_back(image.path);
   return make_row_dataset(image_rows(std::move(images), options), options, path, std::move(files));

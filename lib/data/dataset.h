@@ -13,8 +13,8 @@ namespace infopt {
 
 struct DataOptions {
   /// Names of the model's inputs, in its order. Arrays are matched to them by name (arr_0, arr_1… by position where no name fits), the
-  /// only array of a .npy file is the first one, as images are unless `image` says otherwise. Empty: every array is an input under its own name, images and arrays of a
-  /// folder of .npy files are "x".
+  /// only array of a .npy file is the first one, as images are unless `image` says otherwise. Empty: every array is an input under its own
+  /// name, images and arrays of a folder of .npy files are "x".
   std::vector<std::string> input_names;
   /// Those of them that must be in the data.
   std::vector<std::string> required;

@@ -55,9 +55,11 @@ class FileListRows final : public RowSource {
     const auto only_in = [](const auto& x, const auto& y) {
       return *std::find_if(x.begin(), x.end(), [&](const std::string& n) { return !std::binary_search(y.begin(), y.end(), n); });
     };
-    if (!std::includes(b.begin(), b.end(), a.begin(), a.end())) throw Error(ErrorKind::Malformed, "has no array '" + only_in(a, b) + "', which " + paths_.front() + " has", path);
+    if (!std::includes(b.begin(), b.end(), a.begin(), a.end()))
+      throw Error(ErrorKind::Malformed, "has no array '" + only_in(a, b) + "', which " + paths_.front() + " has", path);
     if (a != b) throw Error(ErrorKind::Malformed, "has an array '" + only_in(b, a) + "', which " + paths_.front() + " hasn't", path);
-    if (file.has_label() != has_label_) throw Error(ErrorKind::Malformed, std::string(has_label_ ? "has no" : "has") + " labels, unlike " + paths_.front(), path);
+    if (file.has_label() != has_label_)
+      throw Error(ErrorKind::Malformed, std::string(has_label_ ? "has no" : "has") + " labels, unlike " + paths_.front(), path);
   }
 
   std::vector<std::string> paths_;

@@ -48,10 +48,10 @@ Image decode_image(std::string_view bytes, const std::string& where);
 /// `channels` 1: ITU-R 601 luma, (19595 R + 38470 G + 7471 B + 32768) / 65536; 3: gray repeated.
 Image with_channels(const Image& image, int64_t channels);
 
-/// Resizes as Image.resize of Pillow 13 does, bit for bit: a separable filter whose support grows with the reduction (antialiased: triangle of
-/// radius 1, cubic with a = −0.5 of radius 2), weights normalized and rounded to 22 bits, 8 bits between the two passes: across and then down,
-/// but down first where more rows go than twice the columns that go (Pillow before 13: always across first).
-/// Nearest takes the pixel under the output pixel's centre.
+/// Resizes as Image.resize of Pillow 13 does, bit for bit: a separable filter whose support grows with the reduction (antialiased: triangle
+/// of radius 1, cubic with a = −0.5 of radius 2), weights normalized and rounded to 22 bits, 8 bits between the two passes: across and then
+/// down, but down first where more rows go than twice the columns that go (Pillow before 13: always across first). Nearest takes the pixel
+/// under the output pixel's centre.
 Image resize(const Image& image, int64_t width, int64_t height, ImageOptions::Filter filter);
 
 /// The tensor [1,C,H,W] or [1,H,W,C]. Throws Error(Usage) for options that contradict themselves, Error(Malformed) where the image is

@@ -79,10 +79,8 @@ std::vector<LabelledImage> from_csv(const std::string& csv, const fs::path& base
   for (const Line& l : lines) classes.insert(l.label);
   std::vector<LabelledImage> images;
   for (const Line& l : lines) {
-    if (numbered)
-      parse_class(l.label, value);
-    else
-      value = std::distance(classes.begin(), classes.find(l.label));
+    if (numbered) parse_class(l.label, value);
+    else value = std::distance(classes.begin(), classes.find(l.label));
     const std::string path = (base / l.file).string();
     if (!fs::is_regular_file(path)) throw Error(ErrorKind::Io, "names an image that isn't there: " + path, l.where);
     images.push_back({path, value});
@@ -99,7 +97,8 @@ class ImageRows final : public RowSource {
     if (!inputs.empty() && std::find(inputs.begin(), inputs.end(), names_.front()) == inputs.end())
       throw Error(ErrorKind::Usage, "the model has no input '" + names_.front() + "' for the images", "image preprocessing");
     for (const std::string& name : options.required)
-      if (name != names_.front()) throw Error(ErrorKind::Malformed, "images are one input, and the model needs '" + name + "' too", images_.front().path);
+      if (name != names_.front())
+        throw Error(ErrorKind::Malformed, "images are one input, and the model needs '" + name + "' too", images_.front().path);
   }
 
   const std::vector<std::string>& names() const override { return names_; }
@@ -130,7 +129,8 @@ class ImageRows final : public RowSource {
 
 std::vector<LabelledImage> list_images(const std::string& path, const DataOptions& options) {
   const bool folder = fs::is_directory(path);
-  if (!options.image.labels.empty()) return from_csv(options.image.labels, folder ? fs::path(path) : fs::path(options.image.labels).parent_path());
+  if (!options.image.labels.empty())
+    return from_csv(options.image.labels, folder ? fs::path(path) : fs::path(options.image.labels).parent_path());
   if (!folder) return from_csv(path, fs::path(path).parent_path());
   const fs::path csv = fs::path(path) / "labels.csv";
   if (fs::is_regular_file(csv)) return from_csv(csv.string(), path);

@@ -19,7 +19,8 @@ constexpr int64_t kMaxPixels = int64_t{1} << 27;
 void check_size(uint64_t width, uint64_t height, const std::string& where) {
   if (width == 0 || height == 0) throw Error(ErrorKind::Malformed, "is an image without pixels", where);
   if (width > static_cast<uint64_t>(kMaxPixels) / height)
-    throw Error(ErrorKind::Limit, "is an image of " + std::to_string(width) + "x" + std::to_string(height) + " pixels; at most 2^27 are read", where);
+    throw Error(ErrorKind::Limit,
+                "is an image of " + std::to_string(width) + "x" + std::to_string(height) + " pixels; at most 2^27 are read", where);
 }
 
 /// Both libraries report errors by leaving through longjmp. It crosses only their frames and the small functions below that hold
@@ -64,10 +65,8 @@ struct JpegReader {
     jpeg_create_decompress(&info);
     jpeg_mem_src(&info, bytes, size);
     jpeg_read_header(&info, TRUE);
-    if (info.num_components == 1)
-      info.out_color_space = JCS_GRAYSCALE;
-    else
-      info.out_color_space = info.num_components == 4 ? JCS_CMYK : JCS_RGB;
+    if (info.num_components == 1) info.out_color_space = JCS_GRAYSCALE;
+    else info.out_color_space = info.num_components == 4 ? JCS_CMYK : JCS_RGB;
     return true;
   }
   bool read(unsigned char* out, size_t stride) {
@@ -168,9 +167,11 @@ Image decode_png(std::string_view bytes, const std::string& where) {
   if (!reader.begin()) fail();
   check_size(png_get_image_width(reader.png, reader.info), png_get_image_height(reader.png, reader.info), where);
   if (!reader.transform()) fail();
-  Image image{.width = png_get_image_width(reader.png, reader.info), .height = png_get_image_height(reader.png, reader.info),
+  Image image{.width = png_get_image_width(reader.png, reader.info),
+              .height = png_get_image_height(reader.png, reader.info),
               .channels = png_get_channels(reader.png, reader.info)};
-  if (image.channels != 1 && image.channels != 3) throw Error(ErrorKind::Unsupported, "is a PNG image of " + std::to_string(image.channels) + " channels", where);
+  if (image.channels != 1 && image.channels != 3)
+    throw Error(ErrorKind::Unsupported, "is a PNG image of " + std::to_string(image.channels) + " channels", where);
   const size_t stride = png_get_rowbytes(reader.png, reader.info);
   image.pixels.resize(stride * static_cast<size_t>(image.height));
   std::vector<png_bytep> rows;

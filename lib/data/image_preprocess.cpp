@@ -24,10 +24,13 @@ Image cropped(const Image& image, const ImageOptions& o, const std::string& wher
   const int64_t width = o.crop_width ? o.crop_width : image.width, height = o.crop_height ? o.crop_height : image.height;
   if (width < 1 || height < 1) usage("the crop must be at least 1 pixel wide and high");
   if (width > image.width || height > image.height)
-    throw Error(ErrorKind::Malformed, "is " + std::to_string(image.width) + "x" + std::to_string(image.height) + " after resizing, smaller than the crop of " +
-                std::to_string(width) + "x" + std::to_string(height), where);
+    throw Error(ErrorKind::Malformed,
+                "is " + std::to_string(image.width) + "x" + std::to_string(image.height) + " after resizing, smaller than the crop of " +
+                    std::to_string(width) + "x" + std::to_string(height),
+                where);
   if (width == image.width && height == image.height) return image;
-  const int64_t left = std::llrint(static_cast<double>(image.width - width) / 2), top = std::llrint(static_cast<double>(image.height - height) / 2);
+  const int64_t left = std::llrint(static_cast<double>(image.width - width) / 2),
+                top = std::llrint(static_cast<double>(image.height - height) / 2);
   Image out{.width = width, .height = height, .channels = image.channels};
   out.pixels.reserve(static_cast<size_t>(width * height * image.channels));
   for (int64_t y = top; y < top + height; ++y) {
@@ -47,7 +50,8 @@ float of_channel(const std::vector<float>& values, int64_t c, int64_t channels, 
 /// The element for each of the 256 pixel values of a channel.
 std::vector<float> table_of(const ImageOptions& o, int64_t c, int64_t channels) {
   const float mean = of_channel(o.mean, c, channels, 0.0f, "mean"), std = of_channel(o.std, c, channels, 1.0f, "std");
-  if (!std::isfinite(o.scale) || !std::isfinite(mean) || !std::isfinite(std) || std == 0) usage("scale, mean and std must be finite, and std not 0");
+  if (!std::isfinite(o.scale) || !std::isfinite(mean) || !std::isfinite(std) || std == 0)
+    usage("scale, mean and std must be finite, and std not 0");
   std::vector<float> table(256);
   for (int v = 0; v < 256; ++v) table[static_cast<size_t>(v)] = (static_cast<float>(v) * o.scale - mean) / std;
   return table;
@@ -57,7 +61,8 @@ std::vector<float> table_of(const ImageOptions& o, int64_t c, int64_t channels) 
 Tensor converted(const std::vector<float>& table, DType dtype) {
   const Tensor floats = Tensor::vector(table);
   if (is_float(dtype) && bits_of(dtype) >= 16) return cast(floats, dtype);
-  if (dtype != DType::U8 && dtype != DType::I8 && dtype != DType::I32 && dtype != DType::I64) usage("images can't be made " + std::string(name_of(dtype)));
+  if (dtype != DType::U8 && dtype != DType::I8 && dtype != DType::I32 && dtype != DType::I64)
+    usage("images can't be made " + std::string(name_of(dtype)));
   const float low = dtype == DType::U8 ? 0.0f : dtype == DType::I8 ? -128.0f : -2147483648.0f;
   const float high = dtype == DType::U8 ? 255.0f : dtype == DType::I8 ? 127.0f : 2147483520.0f;
   std::vector<float> rounded;
@@ -66,7 +71,8 @@ Tensor converted(const std::vector<float>& table, DType dtype) {
 }
 
 /// Element i · out_step of `out` = element in[i · in_step] of `table`, both of `Item` bytes.
-template <size_t Item> void look_up(const uint8_t* in, int64_t in_step, const std::byte* table, std::byte* out, int64_t out_step, int64_t count) {
+template <size_t Item>
+void look_up(const uint8_t* in, int64_t in_step, const std::byte* table, std::byte* out, int64_t out_step, int64_t count) {
   for (int64_t i = 0; i < count; ++i) std::memcpy(out + static_cast<size_t>(i * out_step) * Item, table + in[i * in_step] * Item, Item);
 }
 

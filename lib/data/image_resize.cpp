@@ -78,7 +78,8 @@ Image resize_across(const Image& image, int64_t width, ImageOptions::Filter filt
   out.pixels.resize(static_cast<size_t>(width * image.height * image.channels));
   const Taps taps = make_taps(image.width, width, filter);
   for (int64_t y = 0; y < image.height; ++y)
-    resize_row(&image.pixels[static_cast<size_t>(y * image.width * image.channels)], &out.pixels[static_cast<size_t>(y * width * image.channels)], taps, image.channels);
+    resize_row(&image.pixels[static_cast<size_t>(y * image.width * image.channels)],
+               &out.pixels[static_cast<size_t>(y * width * image.channels)], taps, image.channels);
   return out;
 }
 
@@ -91,7 +92,8 @@ Image resize_down(const Image& image, int64_t height, ImageOptions::Filter filte
   for (size_t y = 0; y < taps.first.size(); ++y) {
     std::fill(sums.begin(), sums.end(), 1 << (kBits - 1));
     const uint8_t* row = &image.pixels[static_cast<size_t>(taps.first[y] * stride)];
-    for (size_t k = 0; k < taps.weights[y].size(); ++k) add_row(sums.data(), row + static_cast<int64_t>(k) * stride, taps.weights[y][k], stride);
+    for (size_t k = 0; k < taps.weights[y].size(); ++k)
+      add_row(sums.data(), row + static_cast<int64_t>(k) * stride, taps.weights[y][k], stride);
     std::transform(sums.begin(), sums.end(), out.pixels.begin() + static_cast<int64_t>(y) * stride, to_byte);
   }
   return out;
@@ -129,7 +131,8 @@ Image resize(const Image& image, int64_t width, int64_t height, ImageOptions::Fi
   if (height == image.height) return resize_across(image, width, filter);
   const int64_t fewer_rows = image.height - height, fewer_columns = image.width - width;
   const bool down_first = fewer_rows > std::max<int64_t>(0, 2 * fewer_columns);
-  return down_first ? resize_across(resize_down(image, height, filter), width, filter) : resize_down(resize_across(image, width, filter), height, filter);
+  return down_first ? resize_across(resize_down(image, height, filter), width, filter)
+                    : resize_down(resize_across(image, width, filter), height, filter);
 }
 
 }  // namespace infopt

@@ -83,13 +83,15 @@ Tensor ArrayReader::decode_strings(Shape shape, size_t bytes) {
   Tensor raw(DType::U8, {static_cast<int64_t>(bytes)});
   source_->read(raw.mutable_raw(), bytes);
   Tensor t(DType::String, std::move(shape));
-  for (size_t i = 0; i < t.mutable_strings().size(); ++i) t.mutable_strings()[i] = decode_string(raw.raw() + i * header_.item, header_, where_);
+  for (size_t i = 0; i < t.mutable_strings().size(); ++i)
+    t.mutable_strings()[i] = decode_string(raw.raw() + i * header_.item, header_, where_);
   return t;
 }
 
 Tensor ArrayReader::read_fortran(int64_t count) {
   const Shape& full = header_.shape;
-  if (header_.dtype == DType::String) throw Error(ErrorKind::Unsupported, "holds strings in Fortran order: save numpy.ascontiguousarray(a)", where_);
+  if (header_.dtype == DType::String)
+    throw Error(ErrorKind::Unsupported, "holds strings in Fortran order: save numpy.ascontiguousarray(a)", where_);
   if (bytes_of(header_.dtype, element_count(full)) > kMaxFortran)
     throw Error(ErrorKind::Unsupported, "is in Fortran order and larger than 256 MiB: save numpy.ascontiguousarray(a)", where_);
   if (!whole_.defined()) whole_ = read_elements(full);

@@ -113,7 +113,8 @@ class Literal {
     if (code.size() < 2) broken();
     const char order = code[0], kind = code[1];
     if (order != '<' && order != '>' && order != '|' && order != '=') broken();
-    if (kind == 'O') throw Error(ErrorKind::Malformed, "holds pickled Python objects, which are never unpickled: save plain arrays", where_);
+    if (kind == 'O')
+      throw Error(ErrorKind::Malformed, "holds pickled Python objects, which are never unpickled: save plain arrays", where_);
     size_t width = 0;
     const char* begin = code.data() + 2;
     const auto [end, status] = std::from_chars(begin, code.data() + code.size(), width);
@@ -127,10 +128,10 @@ class Literal {
   }
 
   static DType dtype_of_code(char kind, size_t width) {
-    static const std::map<std::pair<char, size_t>, DType> kTypes{
-        {{'f', 2}, DType::F16}, {{'f', 4}, DType::F32}, {{'f', 8}, DType::F64}, {{'b', 1}, DType::Bool}, {{'i', 1}, DType::I8},
-        {{'i', 2}, DType::I16}, {{'i', 4}, DType::I32}, {{'i', 8}, DType::I64}, {{'u', 1}, DType::U8},   {{'u', 2}, DType::U16},
-        {{'u', 4}, DType::U32}, {{'u', 8}, DType::U64}};
+    static const std::map<std::pair<char, size_t>, DType> kTypes{{{'f', 2}, DType::F16},  {{'f', 4}, DType::F32}, {{'f', 8}, DType::F64},
+                                                                 {{'b', 1}, DType::Bool}, {{'i', 1}, DType::I8},  {{'i', 2}, DType::I16},
+                                                                 {{'i', 4}, DType::I32},  {{'i', 8}, DType::I64}, {{'u', 1}, DType::U8},
+                                                                 {{'u', 2}, DType::U16},  {{'u', 4}, DType::U32}, {{'u', 8}, DType::U64}};
     if (kind == 'U' || kind == 'S') return DType::String;
     const auto it = kTypes.find({kind, width});
     return it == kTypes.end() ? DType::Undefined : it->second;
@@ -152,7 +153,8 @@ bool order_matters(const Shape& shape) {
 
 NpyHeader read_npy_header(ByteSource& source, const std::string& where) {
   unsigned char begin[12];
-  if (source.size() < 10) throw Error(ErrorKind::Malformed, "isn't a .npy array: it has " + std::to_string(source.size()) + " bytes", where);
+  if (source.size() < 10)
+    throw Error(ErrorKind::Malformed, "isn't a .npy array: it has " + std::to_string(source.size()) + " bytes", where);
   source.read(begin, 10);
   if (std::string_view(reinterpret_cast<const char*>(begin), 6) != "\x93NUMPY") {
     if (begin[0] == 0x80) throw Error(ErrorKind::Malformed, "is a Python pickle, which is never unpickled: save plain arrays", where);
@@ -168,7 +170,8 @@ NpyHeader read_npy_header(ByteSource& source, const std::string& where) {
     length |= size_t{begin[10]} << 16 | size_t{begin[11]} << 24;
     used = 12;
   }
-  if (length > kMaxHeader) throw Error(ErrorKind::Malformed, "has a .npy header of " + std::to_string(length) + " bytes; at most 65536 are read", where);
+  if (length > kMaxHeader)
+    throw Error(ErrorKind::Malformed, "has a .npy header of " + std::to_string(length) + " bytes; at most 65536 are read", where);
   if (length > source.size() - used) throw Error(ErrorKind::Malformed, "has a truncated .npy header", where);
   std::string text(length, '\0');
   source.read(text.data(), length);
@@ -179,7 +182,8 @@ NpyHeader read_npy_header(ByteSource& source, const std::string& where) {
       throw Error(ErrorKind::Malformed, "the shape " + to_string(h.shape) + " overflows 64 bits");
     const uint64_t needed = static_cast<uint64_t>(count) * h.item, has = source.size() - used - length;
     if (needed != has)
-      throw Error(ErrorKind::Malformed, "its shape " + to_string(h.shape) + " needs " + std::to_string(needed) + " bytes of data, and it has " + std::to_string(has));
+      throw Error(ErrorKind::Malformed, "its shape " + to_string(h.shape) + " needs " + std::to_string(needed) +
+                                            " bytes of data, and it has " + std::to_string(has));
   } catch (const Error& e) {
     throw e.within(where);
   }
@@ -188,13 +192,15 @@ NpyHeader read_npy_header(ByteSource& source, const std::string& where) {
 }
 
 std::string npy_header(DType dtype, const Shape& shape, size_t chars) {
-  static const std::map<DType, std::string> kCodes{
-      {DType::F16, "<f2"}, {DType::F32, "<f4"}, {DType::F64, "<f8"}, {DType::Bool, "|b1"}, {DType::I8, "|i1"},  {DType::I16, "<i2"},
-      {DType::I32, "<i4"}, {DType::I64, "<i8"}, {DType::U8, "|u1"},  {DType::U16, "<u2"},  {DType::U32, "<u4"}, {DType::U64, "<u8"},
-      {DType::C64, "<c8"}, {DType::C128, "<c16"}};
+  static const std::map<DType, std::string> kCodes{{DType::F16, "<f2"}, {DType::F32, "<f4"},  {DType::F64, "<f8"}, {DType::Bool, "|b1"},
+                                                   {DType::I8, "|i1"},  {DType::I16, "<i2"},  {DType::I32, "<i4"}, {DType::I64, "<i8"},
+                                                   {DType::U8, "|u1"},  {DType::U16, "<u2"},  {DType::U32, "<u4"}, {DType::U64, "<u8"},
+                                                   {DType::C64, "<c8"}, {DType::C128, "<c16"}};
   const auto code = kCodes.find(dtype);
-  if (code == kCodes.end() && dtype != DType::String) throw Error(ErrorKind::Unsupported, std::string(name_of(dtype)) + " isn't one of NumPy's types");
-  std::string text = "{'descr': '" + (dtype == DType::String ? "<U" + std::to_string(chars) : code->second) + "', 'fortran_order': False, 'shape': (";
+  if (code == kCodes.end() && dtype != DType::String)
+    throw Error(ErrorKind::Unsupported, std::string(name_of(dtype)) + " isn't one of NumPy's types");
+  std::string text =
+      "{'descr': '" + (dtype == DType::String ? "<U" + std::to_string(chars) : code->second) + "', 'fortran_order': False, 'shape': (";
   for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
   text += shape.size() == 1 ? ",), }" : "), }";
   constexpr size_t kPrefix = 10, kAlign = 64;

@@ -30,10 +30,17 @@ void put(std::string& out, uint64_t value, int bytes) {
 /// The tensor in a type that NumPy has.
 Tensor for_numpy(const Tensor& t) {
   switch (t.dtype()) {
-    case DType::U4: case DType::U2: return cast(t, DType::U8);
-    case DType::I4: case DType::I2: return cast(t, DType::I8);
-    case DType::BF16: case DType::F8E4M3FN: case DType::F8E4M3FNUZ: case DType::F8E5M2: case DType::F8E5M2FNUZ: case DType::F8E8M0: case DType::F4E2M1:
-      return cast(t, DType::F32);
+    case DType::U4:
+    case DType::U2: return cast(t, DType::U8);
+    case DType::I4:
+    case DType::I2: return cast(t, DType::I8);
+    case DType::BF16:
+    case DType::F8E4M3FN:
+    case DType::F8E4M3FNUZ:
+    case DType::F8E5M2:
+    case DType::F8E5M2FNUZ:
+    case DType::F8E8M0:
+    case DType::F4E2M1: return cast(t, DType::F32);
     default: return t;
   }
 }
@@ -44,10 +51,15 @@ std::u32string code_points(const std::string& s) {
   for (size_t i = 0; i < s.size();) {
     const auto byte = [&](size_t k) { return static_cast<unsigned char>(s[k]); };
     const unsigned char lead = byte(i++);
-    const size_t more = lead < 0x80 ? 0 : lead >= 0xF0 && lead < 0xF8 ? 3 : lead >= 0xE0 && lead < 0xF0 ? 2 : lead >= 0xC2 && lead < 0xE0 ? 1 : 9;
+    const size_t more = lead < 0x80                   ? 0
+                        : lead >= 0xF0 && lead < 0xF8 ? 3
+                        : lead >= 0xE0 && lead < 0xF0 ? 2
+                        : lead >= 0xC2 && lead < 0xE0 ? 1
+                                                      : 9;
     char32_t c = more == 0 ? lead : more == 9 ? 0xFFFD : lead & (0x3F >> more);
     size_t taken = 0;
-    for (; more < 9 && taken < more && i + taken < s.size() && (byte(i + taken) & 0xC0) == 0x80; ++taken) c = c << 6 | (byte(i + taken) & 0x3F);
+    for (; more < 9 && taken < more && i + taken < s.size() && (byte(i + taken) & 0xC0) == 0x80; ++taken)
+      c = c << 6 | (byte(i + taken) & 0x3F);
     constexpr char32_t kLeast[4] = {0, 0x80, 0x800, 0x10000};
     if (more < 9 && (taken < more || c < kLeast[more] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000))) c = 0xFFFD;
     i += c == 0xFFFD ? 0 : taken;
@@ -67,7 +79,8 @@ class Deflater {
   Deflater(const Deflater&) = delete;
   Deflater& operator=(const Deflater&) = delete;
 
-  template <class Sink> void write(const char* p, size_t bytes, int flush, Sink sink) {
+  template <class Sink>
+  void write(const char* p, size_t bytes, int flush, Sink sink) {
     char out[1 << 16];
     do {
       const size_t n = std::min(bytes, size_t{1} << 30);
@@ -104,16 +117,12 @@ struct NpzWriter::Array {
   void write(const void* p, size_t bytes) {
     crc = crc_of(crc, p, bytes);
     size += bytes;
-    if (!deflater)
-      data.write(p, bytes);
-    else if (bytes > 0)
-      deflater->write(static_cast<const char*>(p), bytes, Z_NO_FLUSH, [&](const char* q, size_t n) { data.write(q, n); });
+    if (!deflater) data.write(p, bytes);
+    else if (bytes > 0) deflater->write(static_cast<const char*>(p), bytes, Z_NO_FLUSH, [&](const char* q, size_t n) { data.write(q, n); });
   }
   void take(const Tensor& t) {
-    if (t.dtype() == DType::String)
-      strings.insert(strings.end(), t.strings().begin(), t.strings().end());
-    else
-      write(t.raw(), t.bytes());
+    if (t.dtype() == DType::String) strings.insert(strings.end(), t.strings().begin(), t.strings().end());
+    else write(t.raw(), t.bytes());
     if (!shape.empty()) shape[0] += t.dim(0);
   }
   /// Strings are as wide as the longest, so they are written when all are known. Returns the width.
@@ -172,11 +181,14 @@ void NpzWriter::append(const std::string& name, const Tensor& rows) {
   const Tensor t = for_numpy(rows);
   const auto found = std::find_if(arrays_.begin(), arrays_.end(), [&](const auto& a) { return a->name == name; });
   Array& array = found == arrays_.end() ? create(name, t) : **found;
-  if (t.dtype() != array.dtype || t.shape().size() != array.shape.size() || !std::equal(t.shape().begin() + 1, t.shape().end(), array.shape.begin() + 1)) {
+  if (t.dtype() != array.dtype || t.shape().size() != array.shape.size() ||
+      !std::equal(t.shape().begin() + 1, t.shape().end(), array.shape.begin() + 1)) {
     Shape before = array.shape;
     if (!before.empty()) before[0] = t.dim(0);
-    throw Error(ErrorKind::Malformed, "would be one array, but its parts differ: " + std::string(name_of(array.dtype)) + to_string(before) + " and " +
-                std::string(name_of(t.dtype())) + to_string(t.shape()), where);
+    throw Error(ErrorKind::Malformed,
+                "would be one array, but its parts differ: " + std::string(name_of(array.dtype)) + to_string(before) + " and " +
+                    std::string(name_of(t.dtype())) + to_string(t.shape()),
+                where);
   }
   array.take(t);
 }
@@ -191,7 +203,8 @@ void NpzWriter::write_member(Array& array, Directory& directory) {
     Deflater().write(header.data(), header.size(), Z_FULL_FLUSH, [&](const char* p, size_t n) { packed.append(p, n); });
     array.deflater->write("", 0, Z_FINISH, [&](const char* p, size_t n) { array.data.write(p, n); });
   }
-  const uint32_t crc = static_cast<uint32_t>(crc32_combine64(crc_of(0, header.data(), header.size()), array.crc, static_cast<z_off64_t>(array.size)));
+  const uint32_t crc =
+      static_cast<uint32_t>(crc32_combine64(crc_of(0, header.data(), header.size()), array.crc, static_cast<z_off64_t>(array.size)));
   const uint64_t size = header.size() + array.size, compressed = packed.size() + array.data.size(), offset = directory.offset;
   const bool big = size >= kMax32 || compressed >= kMax32, far = offset >= kMax32;
   const std::string name = array.name + ".npy";
@@ -229,9 +242,9 @@ void NpzWriter::write_member(Array& array, Directory& directory) {
   put(central, kCentralSignature, 4);
   put(central, kMadeOnUnix | kVersion64, 2);
   common(central, central_extra.size());
-  put(central, 0, 2);           // comment
-  put(central, 0, 2);           // disk
-  put(central, 0, 2);           // internal attributes
+  put(central, 0, 2);               // comment
+  put(central, 0, 2);               // disk
+  put(central, 0, 2);               // internal attributes
   put(central, 0100644u << 16, 4);  // a regular file, rw-r--r--
   put(central, far ? kMax32 : offset, 4);
   central += name + central_extra;

@@ -7,7 +7,9 @@
 namespace infopt {
 namespace {
 
-bool contains(const std::vector<std::string>& names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+bool contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 std::string quoted(const std::vector<std::string>& names) {
   std::string text;
@@ -38,7 +40,8 @@ Role role_of(const std::string& name, const std::string& label, const DataOption
 }  // namespace
 
 std::string find_label(const std::vector<std::string>& names, const DataOptions& options) {
-  const std::vector<std::string> candidates = options.label.empty() ? std::vector<std::string>{"label", "labels"} : std::vector<std::string>{options.label};
+  const std::vector<std::string> candidates =
+      options.label.empty() ? std::vector<std::string>{"label", "labels"} : std::vector<std::string>{options.label};
   for (const std::string& name : candidates)
     if (contains(names, name) && !contains(options.input_names, name)) return name;
   return {};
@@ -56,7 +59,8 @@ std::vector<Role> assign_roles(const std::vector<std::string>& names, const Data
   const auto has = [&] { return "it has " + quoted(names); };
   for (const std::string& name : options.required)
     if (!contains(inputs, name)) throw Error(ErrorKind::Malformed, "has no array '" + name + "', an input of the model; " + has(), where);
-  if (inputs.empty()) throw Error(ErrorKind::Malformed, "has no array that is an input of the model (" + quoted(options.input_names) + "); " + has(), where);
+  if (inputs.empty())
+    throw Error(ErrorKind::Malformed, "has no array that is an input of the model (" + quoted(options.input_names) + "); " + has(), where);
   return roles;
 }
 

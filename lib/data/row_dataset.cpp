@@ -17,9 +17,12 @@ Tensor concatenate(const std::vector<Tensor>& parts, const std::string& where) {
   shape[0] = 0;
   for (const Tensor& t : parts) {
     Shape other = t.shape();
-    if (t.dtype() != parts.front().dtype() || other.size() != shape.size() || !std::equal(other.begin() + 1, other.end(), shape.begin() + 1))
-      throw Error(ErrorKind::Malformed, "rows of one batch differ: " + std::string(name_of(parts.front().dtype())) + to_string(parts.front().shape()) + " and " +
-                  std::string(name_of(t.dtype())) + to_string(other), where);
+    if (t.dtype() != parts.front().dtype() || other.size() != shape.size() ||
+        !std::equal(other.begin() + 1, other.end(), shape.begin() + 1))
+      throw Error(ErrorKind::Malformed,
+                  "rows of one batch differ: " + std::string(name_of(parts.front().dtype())) + to_string(parts.front().shape()) + " and " +
+                      std::string(name_of(t.dtype())) + to_string(other),
+                  where);
     shape[0] += other[0];
   }
   Tensor out(parts.front().dtype(), shape);
@@ -44,7 +47,8 @@ class RowDataSet final : public DataSet {
  public:
   RowDataSet(std::unique_ptr<RowSource> rows, DataOptions options, std::string root, std::vector<std::string> files)
       : rows_(std::move(rows)), options_(std::move(options)), root_(std::move(root)), files_(std::move(files)) {
-    if (options_.rows_per_sample < 1 || options_.limit < 0) throw Error(ErrorKind::Usage, "the batch and the number of samples must be positive");
+    if (options_.rows_per_sample < 1 || options_.limit < 0)
+      throw Error(ErrorKind::Usage, "the batch and the number of samples must be positive");
     size_ = rows_->rows() / options_.rows_per_sample + (rows_->rows() % options_.rows_per_sample != 0);
     if (options_.limit > 0) size_ = std::min(size_, options_.limit);
     if (size_ == 0) throw Error(ErrorKind::Malformed, "has no samples", root_);
@@ -98,9 +102,12 @@ class RowDataSet final : public DataSet {
         continue;
       }
       for (size_t i = 1; i < parts.size(); ++i)
-        if (!same(tensor, of_part(parts[i]))) throw Error(ErrorKind::Malformed, "differs within one batch, and is the same for all samples of it", where);
+        if (!same(tensor, of_part(parts[i])))
+          throw Error(ErrorKind::Malformed, "differs within one batch, and is the same for all samples of it", where);
     }
-    if (sample.label.defined()) sample.label = joined(sample.label, [](const Sample& s) -> const Tensor& { return s.label; }, sample.where + ", label");
+    if (sample.label.defined())
+      sample.label = joined(
+          sample.label, [](const Sample& s) -> const Tensor& { return s.label; }, sample.where + ", label");
   }
 
   static Tensor last_row(const Tensor& t) {
@@ -137,8 +144,9 @@ void hash_list(Hasher& hasher, const std::vector<std::string>& list) {
 }
 
 void hash_image(Hasher& hasher, const ImageOptions& o) {
-  for (int64_t n : {static_cast<int64_t>(o.resize), o.resize_short, o.resize_width, o.resize_height, static_cast<int64_t>(o.filter), o.crop_width,
-                    o.crop_height, static_cast<int64_t>(o.layout), static_cast<int64_t>(o.order), static_cast<int64_t>(o.dtype)})
+  for (int64_t n :
+       {static_cast<int64_t>(o.resize), o.resize_short, o.resize_width, o.resize_height, static_cast<int64_t>(o.filter), o.crop_width,
+        o.crop_height, static_cast<int64_t>(o.layout), static_cast<int64_t>(o.order), static_cast<int64_t>(o.dtype)})
     hasher.number(n);
   hasher.bytes(&o.scale, sizeof o.scale);
   for (const auto* list : {&o.mean, &o.std}) {
@@ -149,7 +157,8 @@ void hash_image(Hasher& hasher, const ImageOptions& o) {
 
 }  // namespace
 
-std::unique_ptr<DataSet> make_row_dataset(std::unique_ptr<RowSource> rows, DataOptions options, std::string root, std::vector<std::string> files) {
+std::unique_ptr<DataSet> make_row_dataset(std::unique_ptr<RowSource> rows, DataOptions options, std::string root,
+                                          std::vector<std::string> files) {
   return std::make_unique<RowDataSet>(std::move(rows), std::move(options), std::move(root), std::move(files));
 }
 

@@ -43,7 +43,8 @@ std::unique_ptr<RowSource> npy_set_rows(const std::vector<std::string>& paths, c
 std::unique_ptr<RowSource> file_list_rows(std::vector<std::string> paths, const DataOptions& options);
 
 /// Samples of rows_per_sample rows, gathered across calls of `read` and padded at the end. `root` and `files` are what the key is of.
-std::unique_ptr<DataSet> make_row_dataset(std::unique_ptr<RowSource> rows, DataOptions options, std::string root, std::vector<std::string> files);
+std::unique_ptr<DataSet> make_row_dataset(std::unique_ptr<RowSource> rows, DataOptions options, std::string root,
+                                          std::vector<std::string> files);
 
 /// The key of DataSet::content_key: of the bytes of `files`, their names below `root` where that is a folder, and the options.
 std::string key_of_files(const std::string& root, const std::vector<std::string>& files, const DataOptions& options);

@@ -61,7 +61,8 @@ void Spool::spill() {
 void Spool::read(const std::function<void(std::string_view)>& take) const {
   std::string buffer(1 << 18, '\0');
   for (uint64_t at = 0; at < spilled_;) {
-    const ssize_t n = ::pread(fd_, buffer.data(), static_cast<size_t>(std::min<uint64_t>(buffer.size(), spilled_ - at)), static_cast<off_t>(at));
+    const ssize_t n =
+        ::pread(fd_, buffer.data(), static_cast<size_t>(std::min<uint64_t>(buffer.size(), spilled_ - at)), static_cast<off_t>(at));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) throw Error(ErrorKind::Io, "a temporary file can't be read back", folder_);
     take(std::string_view(buffer).substr(0, static_cast<size_t>(n)));

@@ -34,7 +34,8 @@ TestDataSet read_set(const fs::path& folder) {
 
 class PbDataSet final : public DataSet {
  public:
-  PbDataSet(std::string path, std::vector<TestDataSet> sets, const DataOptions& options) : path_(std::move(path)), sets_(std::move(sets)), options_(options) {
+  PbDataSet(std::string path, std::vector<TestDataSet> sets, const DataOptions& options)
+      : path_(std::move(path)), sets_(std::move(sets)), options_(options) {
     if (options_.limit > 0 && static_cast<size_t>(options_.limit) < sets_.size()) sets_.resize(static_cast<size_t>(options_.limit));
     for (const TestDataSet& set : sets_) check(set);
     for (const auto& [k, file] : sets_.front().inputs) names_.push_back(name_of_input(k));
@@ -66,7 +67,9 @@ class PbDataSet final : public DataSet {
   }
 
  private:
-  std::string name_of_input(size_t k) const { return options_.input_names.empty() ? "input_" + std::to_string(k) : options_.input_names[k]; }
+  std::string name_of_input(size_t k) const {
+    return options_.input_names.empty() ? "input_" + std::to_string(k) : options_.input_names[k];
+  }
 
   void check(const TestDataSet& set) const {
     const auto& inputs = options_.input_names;
@@ -75,7 +78,8 @@ class PbDataSet final : public DataSet {
         throw Error(ErrorKind::Malformed, "is one input too many: the model has " + std::to_string(inputs.size()), file);
     for (const std::string& name : options_.required) {
       const size_t k = static_cast<size_t>(std::find(inputs.begin(), inputs.end(), name) - inputs.begin());
-      if (!set.inputs.contains(k)) throw Error(ErrorKind::Malformed, "has no input_" + std::to_string(k) + ".pb, the model's input '" + name + "'", set.folder);
+      if (!set.inputs.contains(k))
+        throw Error(ErrorKind::Malformed, "has no input_" + std::to_string(k) + ".pb, the model's input '" + name + "'", set.folder);
     }
   }
 

@@ -55,7 +55,8 @@ Directory find_directory(const InputFile& file) {
     Directory d{.offset = u32(p + 16), .size = u32(p + 12), .count = u16(p + 10)};
     const bool needs64 = d.offset == 0xFFFFFFFF || d.size == 0xFFFFFFFF || d.count == 0xFFFF;
     if (needs64) find_zip64(file, tail_offset + i, d);
-    if (d.offset > tail_offset + i || d.size > tail_offset + i - d.offset) malformed("isn't a whole zip archive: its directory lies outside it", file.path());
+    if (d.offset > tail_offset + i || d.size > tail_offset + i - d.offset)
+      malformed("isn't a whole zip archive: its directory lies outside it", file.path());
     if (d.size > kMaxDirectory) throw Error(ErrorKind::Limit, "its zip directory is larger than 256 MiB", file.path());
     return d;
   }
@@ -175,10 +176,8 @@ class InflateSource final : public MemberSource {
     stream_.avail_out = static_cast<uInt>(bytes);
     const int status = inflate(&stream_, Z_NO_FLUSH);
     const size_t got = bytes - stream_.avail_out;
-    if (status == Z_STREAM_END)
-      ended_ = true;
-    else if (status == Z_MEM_ERROR)
-      throw Error(ErrorKind::Limit, "out of memory to inflate", where());
+    if (status == Z_STREAM_END) ended_ = true;
+    else if (status == Z_MEM_ERROR) throw Error(ErrorKind::Limit, "out of memory to inflate", where());
     else if (status != Z_OK && !(status == Z_BUF_ERROR && left() > 0))
       malformed(std::string("can't be inflated: ") + (stream_.msg ? stream_.msg : "it is truncated"), where());
     return got;
@@ -200,7 +199,12 @@ ZipReader::ZipReader(const std::string& path) : file_(std::make_shared<InputFile
   size_t left = bytes.size();
   for (uint64_t i = 0; i < d.count; ++i) {
     if (left < kCentralSize || u32(p) != kCentralSignature) malformed("has a broken zip directory", path);
-    ZipMember m{.flags = u16(p + 8), .method = u16(p + 10), .crc = u32(p + 16), .compressed = u32(p + 20), .size = u32(p + 24), .header_offset = u32(p + 42)};
+    ZipMember m{.flags = u16(p + 8),
+                .method = u16(p + 10),
+                .crc = u32(p + 16),
+                .compressed = u32(p + 20),
+                .size = u32(p + 24),
+                .header_offset = u32(p + 42)};
     const size_t name = u16(p + 28), extra = u16(p + 30), comment = u16(p + 32);
     if (name + extra + comment > left - kCentralSize) malformed("has a broken zip directory", path);
     m.name.assign(reinterpret_cast<const char*>(p + kCentralSize), name);
@@ -225,7 +229,8 @@ std::unique_ptr<ByteSource> ZipReader::open(const ZipMember& member) const {
     if (member.compressed != member.size) malformed("is stored with two sizes", where);
     return std::make_unique<StoredSource>(file_, member, offset);
   }
-  if (member.method != Z_DEFLATED) throw Error(ErrorKind::Unsupported, "is compressed with method " + std::to_string(member.method) + "; only deflate is read", where);
+  if (member.method != Z_DEFLATED)
+    throw Error(ErrorKind::Unsupported, "is compressed with method " + std::to_string(member.method) + "; only deflate is read", where);
   // Deflate packs at most 258 bytes into 2 bits: a larger claim would only make a reader ask for memory.
   if (member.size / 1032 > member.compressed) malformed("claims more bytes than deflate could hold", where);
   return std::make_unique<InflateSource>(file_, member, offset);

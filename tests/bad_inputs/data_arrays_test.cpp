@@ -30,7 +30,9 @@ std::string with_shape(const std::string& shape) { return "{'descr': '<f4', 'for
 class BadArrays : public testing::Test {
  protected:
   Error error_of_npy(const std::string& bytes) { return error_of_data(folder.file("x.npy", bytes)); }
-  Error error_of_npz(const std::string& bytes, const DataOptions& options = {}) { return error_of_data(folder.file("x.npz", bytes), options); }
+  Error error_of_npz(const std::string& bytes, const DataOptions& options = {}) {
+    return error_of_data(folder.file("x.npz", bytes), options);
+  }
   TempFolder folder;
 };
 
@@ -55,10 +57,14 @@ TEST_F(BadArrays, TypesThatNoTensorHasAreUnsupported) {
   EXPECT_EQ(error_of_data(fixture("complex.npz")).kind(), ErrorKind::Unsupported);
   EXPECT_EQ(error_of_data(fixture("records.npz")).kind(), ErrorKind::Unsupported);
   for (const char* code : {"<f16", "<M8[ns]", "|V2", "<i3", "<U99999999999", "|f"})
-    EXPECT_NE(error_of_npy(npy("{'descr': '" + std::string(code) + "', 'fortran_order': False, 'shape': (2,), }", 8)).kind(), ErrorKind::Defect) << code;
+    EXPECT_NE(error_of_npy(npy("{'descr': '" + std::string(code) + "', 'fortran_order': False, 'shape': (2,), }", 8)).kind(),
+              ErrorKind::Defect)
+        << code;
 }
 
-TEST_F(BadArrays, TextIsOnlyALabel) { expect_malformed(error_of_data(fixture("text_labels.npz"), {.label = "other"}), "array 'label': holds strings"); }
+TEST_F(BadArrays, TextIsOnlyALabel) {
+  expect_malformed(error_of_data(fixture("text_labels.npz"), {.label = "other"}), "array 'label': holds strings");
+}
 
 TEST_F(BadArrays, NoSamplesIsMalformed) { expect_malformed(error_of_data(fixture("empty.npz")), "has no samples"); }
 
@@ -75,7 +81,9 @@ TEST_F(BadArrays, AMissingInputIsNamedBesideWhatIsThere) {
   expect_malformed(error_of_data(fixture("deflated.npz"), {.input_names = {"x"}}), "'x'");
 }
 
-TEST_F(BadArrays, RowsOfOneBatchThatDifferAreMalformed) { expect_malformed(error_of_data(fixture("sizes"), {.rows_per_sample = 2}), "rows of one batch differ"); }
+TEST_F(BadArrays, RowsOfOneBatchThatDifferAreMalformed) {
+  expect_malformed(error_of_data(fixture("sizes"), {.rows_per_sample = 2}), "rows of one batch differ");
+}
 
 TEST_F(BadArrays, ShapesThatTheDataDoesntFitAreMalformed) {
   expect_malformed(error_of_npy(npy(with_shape("(2, 3)"), 20)), "needs 24 bytes of data, and it has 20");
@@ -92,10 +100,13 @@ TEST_F(BadArrays, RowsWithoutBytesCantBeClaimedWithoutEnd) {
 }
 
 TEST_F(BadArrays, BrokenHeadersAreMalformed) {
-  for (const char* header : {"", "{", "{}", "}", "{'descr': '<f4'}", "{'descr': '<f4', 'fortran_order': False, 'shape': (2,)", "{'descr': '<f4', 'fortran_order': 0, 'shape': (2,)}",
-                             "{'descr': '<f4', 'fortran_order': False, 'shape': 2}", "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'x': 1}", "{'descr': '<f4",
-                             "{'descr': '<f4', 'fortran_order': False, 'shape': (2,)} + 1", "__import__('os')", "{'descr': '', 'fortran_order': False, 'shape': (2,)}",
-                             "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", "{'descr': '<f4', 'fortran_order': False, 'shape': (,)}"})
+  for (const char* header :
+       {"", "{", "{}", "}", "{'descr': '<f4'}", "{'descr': '<f4', 'fortran_order': False, 'shape': (2,)",
+        "{'descr': '<f4', 'fortran_order': 0, 'shape': (2,)}", "{'descr': '<f4', 'fortran_order': False, 'shape': 2}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 'x': 1}", "{'descr': '<f4",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2,)} + 1", "__import__('os')",
+        "{'descr': '', 'fortran_order': False, 'shape': (2,)}", "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (,)}"})
     expect_malformed(error_of_npy(npy(header, 8)), "header");
 }
 
@@ -107,13 +118,15 @@ TEST_F(BadArrays, EveryTruncationOfANpyIsMalformed) {
 TEST_F(BadArrays, EveryTruncationOfANpzIsMalformed) {
   for (const char* name : {"stored.npz", "deflated.npz"}) {
     const std::string whole = bytes_of_file(fixture(name));
-    for (size_t n = 0; n < whole.size(); n += 3) EXPECT_EQ(error_of_npz(whole.substr(0, n)).kind(), ErrorKind::Malformed) << name << " " << n;
+    for (size_t n = 0; n < whole.size(); n += 3)
+      EXPECT_EQ(error_of_npz(whole.substr(0, n)).kind(), ErrorKind::Malformed) << name << " " << n;
   }
 }
 
 TEST_F(BadArrays, ALostMiddleOfAnNpzIsMalformed) {
   const std::string whole = bytes_of_file(fixture("deflated.npz"));
-  for (size_t n = 1; n + 60 < whole.size(); n += 37) EXPECT_EQ(error_of_npz(whole.substr(0, n) + whole.substr(n + 20)).kind(), ErrorKind::Malformed) << n;
+  for (size_t n = 1; n + 60 < whole.size(); n += 37)
+    EXPECT_EQ(error_of_npz(whole.substr(0, n) + whole.substr(n + 20)).kind(), ErrorKind::Malformed) << n;
 }
 
 TEST_F(BadArrays, AChangedByteOfDataFailsTheChecksumAndNamesTheArray) {
@@ -188,7 +201,8 @@ TEST_F(BadArrays, BoolsOfAnyByteBecomeTrue) {
   std::string bytes = npy("{'descr': '|b1', 'fortran_order': False, 'shape': (3,), }", 3);
   bytes[bytes.size() - 2] = 77;
   std::string values;
-  for (const Sample& s : all_samples(folder.file("b.npy", bytes))) values += static_cast<char>('0' + *reinterpret_cast<const char*>(s.inputs.at("b").raw()));
+  for (const Sample& s : all_samples(folder.file("b.npy", bytes)))
+    values += static_cast<char>('0' + *reinterpret_cast<const char*>(s.inputs.at("b").raw()));
   EXPECT_EQ(values, "010");
 }
 

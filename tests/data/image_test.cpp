@@ -61,7 +61,10 @@ TEST(Resize, GivesPillowsBits) {
 
 /// The image that a tensor [H,W,3] of Pillow's is.
 Image as_image(const Tensor& t) {
-  return {.width = t.dim(1), .height = t.dim(0), .channels = 3, .pixels = std::vector<uint8_t>(t.data<uint8_t>(), t.data<uint8_t>() + t.size())};
+  return {.width = t.dim(1),
+          .height = t.dim(0),
+          .channels = 3,
+          .pixels = std::vector<uint8_t>(t.data<uint8_t>(), t.data<uint8_t>() + t.size())};
 }
 
 TEST(Resize, TakesThePassesInPillowsOrder) {

@@ -32,7 +32,8 @@ TEST_P(Npz, GivesOneRowOfEveryArrayASampleAndTheLabelsApart) {
     data->reset();
   }
 }
-INSTANTIATE_TEST_SUITE_P(StoredAndDeflated, Npz, testing::Values("stored.npz", "deflated.npz"), [](const auto& p) { return std::string(p.param, strlen(p.param) - 4); });
+INSTANTIATE_TEST_SUITE_P(StoredAndDeflated, Npz, testing::Values("stored.npz", "deflated.npz"),
+                         [](const auto& p) { return std::string(p.param, strlen(p.param) - 4); });
 
 TEST(NpzDataSet, CanBeReadAgainFromTheMiddle) {
   auto data = open_dataset(fixture("deflated.npz"), {});
@@ -66,20 +67,24 @@ TEST(NpzDataSet, FillsAFixedBatchByRepeatingTheLastRow) {
 TEST(NpzDataSet, ReadsEveryTypeOfNumPyThatATensorHas) {
   const auto samples = all_samples(fixture("dtypes.npz"));
   ASSERT_EQ(samples.size(), 3u);
-  const std::map<std::string, DType> types{{"f2", DType::F16}, {"f4", DType::F32}, {"f8", DType::F64}, {"i1", DType::I8},  {"i2", DType::I16}, {"i4", DType::I32},
-                                           {"i8", DType::I64}, {"u1", DType::U8},  {"u2", DType::U16}, {"u4", DType::U32}, {"u8", DType::U64}, {"b1", DType::Bool}};
+  const std::map<std::string, DType> types{{"f2", DType::F16}, {"f4", DType::F32}, {"f8", DType::F64}, {"i1", DType::I8},
+                                           {"i2", DType::I16}, {"i4", DType::I32}, {"i8", DType::I64}, {"u1", DType::U8},
+                                           {"u2", DType::U16}, {"u4", DType::U32}, {"u8", DType::U64}, {"b1", DType::Bool}};
   EXPECT_EQ(samples[1].inputs.size(), types.size());
   for (const auto& [name, dtype] : types) {
     const Tensor& t = samples[1].inputs.at(name);
     EXPECT_EQ(t.dtype(), dtype) << name;
-    const std::vector<double> expected = name == "b1" ? std::vector<double>{0, 1} : name[0] == 'u' ? std::vector<double>{2, 3} : std::vector<double>{-1, 0};
+    const std::vector<double> expected = name == "b1"     ? std::vector<double>{0, 1}
+                                         : name[0] == 'u' ? std::vector<double>{2, 3}
+                                                          : std::vector<double>{-1, 0};
     EXPECT_EQ(to_vector<double>(t), expected) << name;
   }
 }
 
 TEST(NpzDataSet, ReadsBigEndianArrays) {
   const auto samples = all_samples(fixture("big_endian.npz"));
-  for (const char* name : {"f2", "f4", "f8", "i2", "i4", "i8"}) EXPECT_THAT(to_vector<double>(samples[0].inputs.at(name)), ElementsAre(-600, -300)) << name;
+  for (const char* name : {"f2", "f4", "f8", "i2", "i4", "i8"})
+    EXPECT_THAT(to_vector<double>(samples[0].inputs.at(name)), ElementsAre(-600, -300)) << name;
 }
 
 TEST(NpzDataSet, ReadsFortranOrder) {

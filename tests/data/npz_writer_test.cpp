@@ -35,7 +35,8 @@ TEST(NpzWriter, SpillsLargeArraysAndGivesThemBackWhole) {
     const std::string path = folder.path("large.npz");
     NpzWriter writer(path, deflate);
     constexpr int64_t kRows = 40, kWidth = 20011;  // 3 MB, and no piece ends where a buffer does
-    for (int64_t i = 0; i < kRows; ++i) writer.append("x", Tensor::vector(ramp<int32_t>(static_cast<int32_t>(i * kWidth), kWidth)).reshaped({1, kWidth}));
+    for (int64_t i = 0; i < kRows; ++i)
+      writer.append("x", Tensor::vector(ramp<int32_t>(static_cast<int32_t>(i * kWidth), kWidth)).reshaped({1, kWidth}));
     writer.commit();
     const auto samples = all_samples(path);
     ASSERT_EQ(samples.size(), 40u);
@@ -60,7 +61,8 @@ TEST(NpzWriter, WritesTheBytesThatNumPyHasRead) {
   const TempFolder folder;
   const std::string path = folder.path("n.npz");
   NpzWriter writer(path);
-  for (int i = 0; i < 3; ++i) writer.append("x", Tensor::of<float>({1, 2}, {2.0f * static_cast<float>(i), 2.0f * static_cast<float>(i) + 1}));
+  for (int i = 0; i < 3; ++i)
+    writer.append("x", Tensor::of<float>({1, 2}, {2.0f * static_cast<float>(i), 2.0f * static_cast<float>(i) + 1}));
   writer.add("one", Tensor::of<uint8_t>({2, 1}, {7, 255}));
   writer.add("scale", Tensor::scalar(0.25));
   writer.add("h", Tensor::of<half>({1}, {to_half(1.5f)}));
@@ -105,7 +107,8 @@ TEST(NpzWriter, RefusesRowsThatDontFit) {
   const TempFolder folder;
   NpzWriter writer(folder.path("r.npz"));
   writer.append("x", Tensor::of<float>({1, 2}, {1, 2}));
-  for (const Tensor& other : {Tensor::of<float>({1, 3}, {1, 2, 3}), Tensor::of<int32_t>({1, 2}, {1, 2}), Tensor::of<float>({2}, {1, 2}), Tensor::scalar(1.0f)}) {
+  for (const Tensor& other :
+       {Tensor::of<float>({1, 3}, {1, 2, 3}), Tensor::of<int32_t>({1, 2}, {1, 2}), Tensor::of<float>({2}, {1, 2}), Tensor::scalar(1.0f)}) {
     const Error e = error_of([&] { writer.append("x", other); });
     EXPECT_EQ(e.kind(), ErrorKind::Malformed);
     EXPECT_THAT(e.what(), HasSubstr("array 'x'"));

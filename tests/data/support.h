@@ -48,16 +48,20 @@ inline std::vector<Sample> all_samples(DataSet& data) {
   return samples;
 }
 
-inline std::vector<Sample> all_samples(const std::string& path, const DataOptions& options = {}) { return all_samples(*open_dataset(path, options)); }
+inline std::vector<Sample> all_samples(const std::string& path, const DataOptions& options = {}) {
+  return all_samples(*open_dataset(path, options));
+}
 
-template <class T> std::vector<T> ramp(T from, int64_t count, T step = T(1)) {
+template <class T>
+std::vector<T> ramp(T from, int64_t count, T step = T(1)) {
   std::vector<T> values;
   for (int64_t i = 0; i < count; ++i) values.push_back(static_cast<T>(from + static_cast<T>(i) * step));
   return values;
 }
 
 /// The error that `body` ends with; a failure where it ends with none.
-template <class Body> Error error_of(Body body) {
+template <class Body>
+Error error_of(Body body) {
   try {
     body();
   } catch (const Error& e) {
