@@ -111,26 +111,27 @@ Rope expand_tensor(std::string_view tensor, const std::function<uint64_t(uint64_
   Rope rope;
   Reader reader(tensor);
   Field f;
-  std::optional<uint64_t> blob;
+  bool has_blob = false;
+  uint64_t blob = 0;
   auto put_blob = [&] {
-    const uint64_t bytes = size_of(*blob);
+    const uint64_t bytes = size_of(blob);
     append_header(rope, kRawData, bytes);
-    rope.pieces.emplace_back(*blob);
+    rope.pieces.emplace_back(blob);
     rope.bytes += bytes;
-    blob.reset();
+    has_blob = false;
   };
   while (reader.next(f)) {
     if (f.number == kSegment) {
       Reader inner(f.payload);
       Field begin;
       while (inner.next(begin))
-        if (begin.number == 1) blob = begin.value;
+        if (begin.number == 1) has_blob = true, blob = begin.value;
       continue;
     }
-    if (blob && f.number > kRawData) put_blob();
+    if (has_blob && f.number > kRawData) put_blob();
     append(rope, f.whole);
   }
-  if (blob) put_blob();
+  if (has_blob) put_blob();
   return rope;
 }
 
