@@ -10,6 +10,8 @@
 namespace infopt {
 namespace {
 
+constexpr int64_t kReferences = 4;  ///< samples whose outputs are kept
+
 std::string name_of_value(const Graph& graph, ValueId id) {
   const Value& v = graph.value(id);
   if (!v.name.empty()) return "tensor '" + v.name + "'";
@@ -71,9 +73,8 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
     axes[r.value] = r.channel_axis;
     options.taps.push_back(r.value);
   }
-  options.fetches = options.taps;
-  if (options.fetches.empty()) return statistics_;
-  options.fetches.resize(1);
+  options.fetches = graph.outputs();
+  reference_.assign(static_cast<size_t>(std::min(kReferences, data_->size())), {});
   const Session session(graph, options);
   data_->reset();
   OrderedMerge merge(statistics_);
@@ -88,13 +89,14 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
     std::map<ValueId, TensorStatistics> part;
     try {
       check_finite(sample);
-      session.run(sample.inputs, [&](ValueId id, const Tensor& t, Layout layout) {
+      auto outputs = session.run(sample.inputs, [&](ValueId id, const Tensor& t, Layout layout) {
         try {
           part[id] = infopt::collect(t, layout, axes.at(id));
         } catch (const Error& e) {
           throw Error(e.kind(), name_of_value(graph, id) + " " + e.message());
         }
       });
+      if (sample.index < static_cast<int64_t>(reference_.size())) reference_[static_cast<size_t>(sample.index)] = std::move(outputs);
     } catch (const Error& e) {
       throw e.where().find(sample.where) == std::string::npos ? e.within(sample.where) : e;
     }

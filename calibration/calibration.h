@@ -39,6 +39,8 @@ class Calibration {
   /// Statistics that an earlier run saved. collect() throws Error(Usage) where they are of another model or other data.
   void reuse(StatisticsSet saved) { saved_ = std::move(saved); }
   bool reused() const { return saved_.has_value(); }
+  /// The graph's outputs on the first few samples, as collect() met them; empty where saved statistics were used.
+  const std::vector<std::vector<Tensor>>& reference_outputs() const { return reference_; }
   /// The last collect()'s result.
   const StatisticsSet& statistics() const { return statistics_; }
   DataSet& data() { return *data_; }
@@ -48,6 +50,7 @@ class Calibration {
   CalibrationOptions options_;
   std::optional<StatisticsSet> saved_;
   StatisticsSet statistics_;
+  std::vector<std::vector<Tensor>> reference_;
 };
 
 /// A hash of what the graph computes: operators, attributes, wiring and constants, not names. 32 hexadecimal digits.

@@ -17,8 +17,6 @@ find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl.hpp REQUIRED)
 add_library(dnnl_dependency UNKNOWN IMPORTED)
 set_target_properties(dnnl_dependency PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY} INTERFACE_INCLUDE_DIRECTORIES ${DNNL_INCLUDE_DIR})
 find_package(OpenMP REQUIRED)
-find_package(PkgConfig REQUIRED)
-pkg_check_modules(MINIZIP REQUIRED IMPORTED_TARGET minizip)
 
 set(INFOPT_ONNX_DIR "" CACHE PATH "where ONNX is installed; empty: a cache folder, built there if it is missing")
 set(onnx_dir "${INFOPT_ONNX_DIR}")

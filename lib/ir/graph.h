@@ -151,6 +151,7 @@ struct Model {
   std::vector<std::string> functions;  ///< model-local functions, serialized, kept as read
   std::string opaque;                  ///< serialized rest of the model (training info, device configurations), kept as read
   std::string path;                    ///< where it was read from
+  std::vector<std::string> external_files;  ///< of its weights, relative to its folder
 };
 
 }  // namespace infopt

@@ -80,6 +80,7 @@ Model read_model(const std::string& path, const ImportOptions& options) {
   try {
     Model model = read(source, options);
     model.path = path;
+    for (const auto& [location, mapped] : source.external) model.external_files.push_back(location);
     return model;
   } catch (const Error& e) {
     throw e.within(path);

@@ -1,0 +1,244 @@
+#include "recipes/job.h"
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+
+#include "calibration/observer.h"
+#include "lib/base/atomic_file.h"
+#include "lib/base/error.h"
+#include "lib/base/memory.h"
+#include "lib/onnx/check.h"
+#include "lib/onnx/export.h"
+#include "lib/onnx/import.h"
+#include "lib/report/render.h"
+#include "lib/runtime/session.h"
+#include "lib/report/compare.h"
+#include "passes/pipeline.h"
+#include "recipes/measure.h"
+#include "recipes/version.h"
+
+namespace infopt {
+namespace {
+
+constexpr int64_t kReadBackSamples = 2;
+constexpr int64_t kLatencyRuns = 20;
+
+int64_t peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<int64_t>(usage.ru_maxrss) * 1024;
+}
+
+class Job {
+ public:
+  explicit Job(const JobSpec& spec) : spec_(spec), output_(spec.output) {}
+  Report run();
+  StatisticsSet calibrate();
+
+ private:
+  template <class F> void stage(const std::string& name, F f) {
+    if (spec_.progress) spec_.progress(name, 0, 0);
+    const auto start = std::chrono::steady_clock::now();
+    f();
+    report_.measured.stages.push_back({name, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()});
+  }
+  Progress progress(const std::string& name) const {
+    if (!spec_.progress) return {};
+    return [this, name](int64_t done, int64_t total) { spec_.progress(name, done, total); };
+  }
+  void check_paths() const;
+  void open_calibration();
+  PipelineContext pipeline_context(const std::string& name);
+  void list_unknown_operators();
+  void read_back();
+  void compare();
+  void release_output();
+  void write_reports() const;
+  bool measures() const { return !spec_.evaluation_data.empty() || !spec_.report_folder.empty() || !spec_.recipe.gates.empty(); }
+
+  const JobSpec& spec_;
+  std::string output_;  ///< where the model is written
+  Report report_;
+  Model model_;
+  std::shared_ptr<Graph> original_;
+  std::unique_ptr<Calibration> calibration_;
+  Model written_;
+};
+
+void Job::check_paths() const {
+  std::error_code error;
+  if (!spec_.output.empty()) {
+    check_writable(spec_.output);
+    if (std::filesystem::equivalent(spec_.model, spec_.output, error)) throw Error(ErrorKind::Usage, "the output is the model itself; give another path with -o", spec_.output);
+  }
+  if (!spec_.report_folder.empty()) {
+    std::filesystem::create_directories(spec_.report_folder, error);
+    check_writable(spec_.report_folder + "/report.json");
+  }
+}
+
+void Job::open_calibration() {
+  if (spec_.calibration_data.empty()) return;
+  const int64_t limit = spec_.samples > 0 ? spec_.samples : spec_.recipe.calibrate.samples.value_or(0);
+  CalibrationOptions options{spec_.threads, progress("calibrate")};
+  calibration_ = std::make_unique<Calibration>(open_data(spec_.calibration_data, model_, spec_.recipe, limit), options);
+  if (!spec_.statistics.empty()) calibration_->reuse(parse_statistics(read_file(spec_.statistics), spec_.statistics));
+}
+
+PipelineContext Job::pipeline_context(const std::string& name) {
+  PipelineContext context{find_profile(spec_.recipe.target), spec_.recipe.groups, calibration_.get(), spec_.recipe.calibrate.method, spec_.recipe.calibrate.percentile, spec_.threads, spec_.check_contracts, {}};
+  if (spec_.progress) context.started = [this, name](const std::string& pass) { spec_.progress(name + ": " + pass, 0, 0); };
+  return context;
+}
+
+std::vector<PipelineStep> steps_of(const Recipe& recipe) {
+  std::vector<PipelineStep> steps;
+  for (const Step& s : recipe.steps) steps.push_back({s.pass, options_of(s)});
+  return steps;
+}
+
+void Job::list_unknown_operators() {
+  std::map<std::string, int64_t> unknown;
+  for (NodeId id : model_.graph->order()) {
+    const Node& n = model_.graph->node(id);
+    if (!n.domain.empty()) ++unknown[n.domain + "." + n.op];
+  }
+  for (const auto& [op, count] : unknown) report_.unknown_operators.push_back({op, count});
+}
+
+/// The file as it stands on the disk must load and run; without data it must at least load.
+void Job::read_back() {
+  check_model_file(output_, ErrorKind::Defect);
+  written_ = read_model(output_);
+  report_.optimized = describe_file(output_, written_);
+  if (!calibration_) return;
+  const Session session(*written_.graph);
+  DataSet& data = calibration_->data();
+  data.reset();
+  std::vector<OutputComparison> sums(written_.graph->outputs().size());
+  const auto& expected = calibration_->reference_outputs();
+  Sample sample;
+  for (int64_t i = 0; i < kReadBackSamples && data.next(sample); ++i) {
+    const auto outputs = session.run(sample.inputs);
+    for (size_t o = 0; o < outputs.size(); ++o) {
+      if (is_float(outputs[o].dtype()))
+        for (double v : to_vector<double>(outputs[o]))
+          if (std::isnan(v)) throw Error(ErrorKind::Defect, "the written model gives NaN on " + sample.where, output_);
+      if (static_cast<size_t>(i) < expected.size() && outputs[o].dtype() != DType::String) sums[o].add(expected[static_cast<size_t>(i)][o], outputs[o]);
+    }
+    if (static_cast<size_t>(i) < expected.size()) report_.compared_samples = i + 1;
+  }
+  if (report_.compared_samples == 0) return;
+  report_.compared_data = spec_.calibration_data;
+  for (size_t o = 0; o < sums.size(); ++o) report_.outputs.push_back(sums[o].result(written_.graph->value(written_.graph->outputs()[o]).name));
+}
+
+void Job::compare() {
+  const std::string& path = spec_.evaluation_data.empty() ? spec_.calibration_data : spec_.evaluation_data;
+  if (path.empty()) {
+    report_.warnings.push_back("nothing was compared: there is no data; give --calib or --eval");
+    return;
+  }
+  Model original = read_model(spec_.model);
+  const bool evaluates = !spec_.evaluation_data.empty();
+  const auto data = open_data(path, original, spec_.recipe, evaluates ? 0 : spec_.samples);
+  const Comparison c = compare_models(*original.graph, *written_.graph, *data, evaluates ? spec_.recipe.eval : EvalSpec{}, spec_.threads, progress("compare"), path);
+  report_.outputs = c.outputs;
+  report_.metrics = c.metrics;
+  report_.compared_samples = c.samples;
+  report_.compared_data = path;
+  const LatencyPair latency = measure_latency(*original.graph, *written_.graph, *data, kLatencyRuns);
+  report_.measured.original_latency = latency.original;
+  report_.measured.optimized_latency = latency.optimized;
+}
+
+void Job::release_output() {
+  bool passed = true;
+  for (const GateResult& g : report_.gates) passed = passed && g.passed;
+  std::error_code error;
+  if (passed) std::filesystem::rename(output_, spec_.output, error);
+  else std::filesystem::remove(output_, error);
+  if (error) throw Error(ErrorKind::Io, "can't be renamed into place: " + error.message(), spec_.output);
+  report_.optimized->path = spec_.output;
+}
+
+void Job::write_reports() const {
+  if (spec_.report_folder.empty()) return;
+  write_file(spec_.report_folder + "/report.json", render_json(report_));
+  write_file(spec_.report_folder + "/report.md", render_markdown(report_));
+  write_file(spec_.report_folder + "/junit.xml", render_junit(report_));
+}
+
+Report Job::run() {
+  report_.infopt_version = kVersion;
+  report_.command = spec_.command;
+  report_.command_line = spec_.command_line;
+  report_.target = spec_.recipe.target;
+  report_.device = "cpu";
+  report_.recipe = to_yaml(spec_.recipe);
+  find_profile(spec_.recipe.target);
+  find_observer(spec_.recipe.calibrate.method);
+  stage("read", [&] {
+    model_ = read_model(spec_.model);
+    check_paths();
+    report_.original = describe_file(spec_.model, model_);
+    list_unknown_operators();
+    open_calibration();
+  });
+  stage("optimize", [&] { run_pipeline(model_, steps_of(spec_.recipe), pipeline_context("optimize"), report_); });
+  if (calibration_) {
+    report_.calibration = CalibrationReport{spec_.recipe.calibrate.method, {}, spec_.calibration_data, calibration_->statistics().samples, "", calibration_->reused()};
+    if (spec_.recipe.calibrate.method == "percentile") report_.calibration->percentile = spec_.recipe.calibrate.percentile;
+  }
+  // With gates that must hold, the model stands beside its place until they are judged.
+  const bool withhold = !spec_.keep_output_on_failure && !spec_.recipe.gates.empty();
+  if (withhold) output_ += ".unjudged";
+  stage("write", [&] { write_model(model_, output_, ExportOptions{.external_data = spec_.recipe.output.external_data == "always"}); });
+  model_.graph.reset();
+  trim_memory();
+  stage("read back", [&] { read_back(); });
+  if (measures()) stage("compare", [&] { compare(); });
+  report_.measured.process_peak_memory = peak_memory();
+  report_.gates = evaluate_gates(spec_.recipe.gates, report_);
+  if (withhold) release_output();
+  write_reports();
+  return report_;
+}
+
+StatisticsSet Job::calibrate() {
+  model_ = read_model(spec_.model);
+  check_paths();
+  open_calibration();
+  if (!calibration_) throw Error(ErrorKind::Usage, "calibrate needs data: give --calib DATA");
+  std::vector<PipelineStep> steps;
+  bool reached = false;
+  for (PipelineStep& s : steps_of(spec_.recipe)) {
+    const PassDef* pass = find_pass(s.pass);
+    steps.push_back(std::move(s));
+    if (pass && pass->needs_calibration) {
+      reached = true;
+      break;
+    }
+  }
+  if (!reached) throw Error(ErrorKind::Usage, "no step of the recipe " + spec_.recipe.name + " needs calibration");
+  run_pipeline(model_, steps, pipeline_context("calibrate"), report_);
+  return calibration_->statistics();
+}
+
+}  // namespace
+
+std::shared_ptr<DataSet> open_data(const std::string& path, const Model& model, const Recipe& recipe, int64_t limit) {
+  DataOptions options = data_options(model);
+  apply(recipe.data, options);
+  options.limit = limit;
+  return open_dataset(path, options);
+}
+
+Report run_job(const JobSpec& job) { return Job(job).run(); }
+StatisticsSet calibrate_model(const JobSpec& job) { return Job(job).calibrate(); }
+
+}  // namespace infopt

@@ -1,0 +1,154 @@
+#include "recipes/measure.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <mutex>
+
+#include "lib/base/error.h"
+#include "lib/base/threads.h"
+#include "lib/report/compare.h"
+#include "lib/runtime/session.h"
+#include "recipes/task_metric.h"
+
+namespace infopt {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double milliseconds_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
+
+/// The value below which `share` of the sorted times lie (nearest rank).
+double quantile(const std::vector<double>& sorted, double share) {
+  const auto rank = static_cast<size_t>(std::ceil(share * static_cast<double>(sorted.size())));
+  return sorted[std::min(sorted.size() - 1, rank > 0 ? rank - 1 : 0)];
+}
+
+Latency summarize(double first, std::vector<double> times, int64_t batch) {
+  std::sort(times.begin(), times.end());
+  return {quantile(times, 0.5), quantile(times, 0.9), quantile(times, 0.99), first, static_cast<int64_t>(times.size()), 1, batch};
+}
+
+Sample first_sample(DataSet& data) {
+  data.reset();
+  Sample sample;
+  if (!data.next(sample)) throw Error(ErrorKind::Malformed, "the data has no samples");
+  return sample;
+}
+
+/// The rows that are data, of an output whose first axis is the batch.
+Tensor valid_rows(const Tensor& t, const Sample& sample) {
+  const bool padded = t.rank() > 0 && t.dim(0) > sample.valid_rows && !sample.inputs.empty() && sample.inputs.begin()->second.rank() > 0 &&
+                      sample.inputs.begin()->second.dim(0) == t.dim(0) && t.dtype() != DType::String;
+  return padded ? t.slice_front(0, sample.valid_rows) : t;
+}
+
+}  // namespace
+
+ModelFile describe_file(const std::string& path, const Model& model) {
+  std::error_code error;
+  ModelFile file{path, "", 0, model.graph->opset()};
+  file.bytes = static_cast<int64_t>(std::filesystem::file_size(path, error));
+  const auto folder = std::filesystem::path(path).parent_path();
+  for (const std::string& extra : model.external_files) file.bytes += static_cast<int64_t>(std::filesystem::file_size(folder / extra, error));
+  return file;
+}
+
+DataOptions data_options(const Model& model) {
+  DataOptions options;
+  int64_t batch = 0;
+  for (ValueId id : model.graph->inputs()) {
+    const Value& v = model.graph->value(id);
+    options.input_names.push_back(v.name);
+    if (!v.constant.defined()) options.required.push_back(v.name);
+    if (!v.type.has_shape || v.type.shape.empty()) continue;
+    const int64_t first = v.type.shape[0].size;
+    if (first > 0 && batch == 0) batch = first;
+    if (first > 0 && first != batch) {
+      batch = -1;
+      break;
+    }
+  }
+  if (batch > 0) options.rows_per_sample = batch;
+  return options;
+}
+
+Comparison compare_models(const Graph& original, const Graph& optimized, DataSet& data, const EvalSpec& eval, int threads, const Progress& progress, const std::string& data_path) {
+  if (original.outputs().size() != optimized.outputs().size())
+    throw Error(ErrorKind::Malformed, "the models have " + std::to_string(original.outputs().size()) + " and " + std::to_string(optimized.outputs().size()) + " outputs");
+  const Session first(original), second(optimized);
+  const size_t count = original.outputs().size();
+  // Sums are taken in the samples' order, whatever thread ran them.
+  struct Pair { std::vector<Tensor> a, b; Tensor label; };
+  std::vector<OutputComparison> sums(count);
+  std::unique_ptr<TaskMetric> metric = make_metric(eval, original, data, data_path);
+  std::map<int64_t, Pair> waiting;
+  int64_t next = 0, done = 0;
+  std::mutex reading, merging;
+  data.reset();
+  parallel_for(data.size(), threads, [&](int64_t, int) {
+    Sample sample;
+    {
+      std::lock_guard lock(reading);
+      if (!data.next(sample)) throw Error(ErrorKind::Malformed, "the data has fewer samples than it says");
+    }
+    Pair pair;
+    try {
+      pair = {first.run(sample.inputs), second.run(sample.inputs), sample.label};
+    } catch (const Error& e) {
+      throw e.within(sample.where);
+    }
+    for (auto* list : {&pair.a, &pair.b})
+      for (Tensor& t : *list) t = valid_rows(t, sample);
+    if (pair.label.defined() && pair.label.rank() > 0 && pair.label.dim(0) > sample.valid_rows) pair.label = pair.label.slice_front(0, sample.valid_rows);
+    std::lock_guard lock(merging);
+    waiting.emplace(sample.index, std::move(pair));
+    for (auto it = waiting.begin(); it != waiting.end() && it->first == next; it = waiting.erase(it), ++next) {
+      for (size_t i = 0; i < count; ++i)
+        if (it->second.a[i].dtype() != DType::String) sums[i].add(it->second.a[i], it->second.b[i]);
+      if (metric) metric->add(it->second.a, it->second.b, it->second.label);
+    }
+    ++done;
+    if (progress) progress(done, data.size());
+  });
+  Comparison out;
+  out.samples = data.size();
+  for (size_t i = 0; i < count; ++i) out.outputs.push_back(sums[i].result(original.value(original.outputs()[i]).name));
+  if (metric) out.metrics.push_back(metric->result());
+  return out;
+}
+
+LatencyPair measure_latency(const Graph& original, const Graph& optimized, DataSet& data, int64_t runs) {
+  const Sample sample = first_sample(data);
+  const Session sessions[2] = {Session(original), Session(optimized)};
+  double first[2] = {0, 0};
+  std::vector<double> times[2];
+  for (int64_t r = -3; r < runs; ++r)
+    for (int m : {0, 1}) {
+      const auto start = Clock::now();
+      sessions[m].run(sample.inputs);
+      const double ms = milliseconds_since(start);
+      if (r == -3) first[m] = ms;
+      if (r >= 0) times[m].push_back(ms);
+    }
+  const int64_t batch = std::max<int64_t>(1, sample.valid_rows);
+  return {summarize(first[0], std::move(times[0]), batch), summarize(first[1], std::move(times[1]), batch)};
+}
+
+Latency measure_latency(const Graph& graph, DataSet& data, int64_t runs, int64_t batch) {
+  const Sample sample = first_sample(data);
+  const Session session(graph);
+  double first = 0;
+  std::vector<double> times;
+  for (int64_t r = -3; r < runs; ++r) {
+    const auto start = Clock::now();
+    session.run(sample.inputs);
+    const double ms = milliseconds_since(start);
+    if (r == -3) first = ms;
+    if (r >= 0) times.push_back(ms);
+  }
+  return summarize(first, std::move(times), batch);
+}
+
+}  // namespace infopt

@@ -1,0 +1,39 @@
+// Measuring a model: its outputs beside another's, its task's metric, its latency.
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "calibration/calibration.h"
+#include "lib/data/dataset.h"
+#include "lib/ir/graph.h"
+#include "lib/report/report.h"
+#include "recipes/recipe.h"
+
+namespace infopt {
+
+/// How the data is to be cut for a model: its input names, and its fixed batch where it has one.
+/// Throws Error(Unsupported) where inputs have different fixed batches.
+DataOptions data_options(const Model& model);
+
+/// The model's file: its bytes and those of the external data that it names.
+ModelFile describe_file(const std::string& path, const Model& model);
+
+struct Comparison {
+  std::vector<OutputReport> outputs;
+  std::vector<Metric> metrics;
+  int64_t samples = 0;
+};
+
+/// Runs both models over the data, samples side by side on `threads` threads, and compares outputs by position; the
+/// recipe's metric is taken where `eval` asks for one.
+/// Throws Error(Malformed) where the models' outputs differ in number or shape, or a metric's labels are missing.
+Comparison compare_models(const Graph& original, const Graph& optimized, DataSet& data, const EvalSpec& eval, int threads, const Progress& progress = {}, const std::string& data_path = {});
+
+/// Latency of one sample on one thread, both models in turns; the first runs are apart.
+struct LatencyPair { Latency original, optimized; };
+LatencyPair measure_latency(const Graph& original, const Graph& optimized, DataSet& data, int64_t runs);
+Latency measure_latency(const Graph& graph, DataSet& data, int64_t runs, int64_t batch);
+
+}  // namespace infopt

@@ -1,0 +1,129 @@
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <sstream>
+
+#include "lib/base/error.h"
+#include "lib/base/threads.h"
+#include "lib/data/npz_writer.h"
+#include "lib/data/test_data.h"
+#include "lib/onnx/import.h"
+#include "lib/onnx/tensor_file.h"
+#include "lib/runtime/session.h"
+#include "recipes/measure.h"
+#include "tools/command.h"
+
+namespace infopt {
+namespace {
+
+struct RunOptions {
+  std::string model, input, output, test_data, device = "auto";
+  int64_t samples = 0;
+};
+
+struct Tolerance { double relative = 1e-3, absolute = 1e-7; };
+
+/// "rtol atol" in tolerance.txt beside the model or the test data, if there.
+Tolerance read_tolerance(const std::string& folder) {
+  std::ifstream file(folder + "/tolerance.txt");
+  Tolerance t;
+  if (!file) return t;
+  if (!(file >> t.relative >> t.absolute)) throw Error(ErrorKind::Malformed, "two numbers were expected, rtol and atol", folder + "/tolerance.txt");
+  return t;
+}
+
+/// Empty where the two agree; else how they differ.
+std::string difference(const Tensor& got, const Tensor& wanted, Tolerance tolerance) {
+  if (got.dtype() != wanted.dtype()) return "is " + std::string(name_of(got.dtype())) + ", not " + std::string(name_of(wanted.dtype()));
+  if (got.shape() != wanted.shape()) return "has shape " + to_string(got.shape()) + ", not " + to_string(wanted.shape());
+  if (got.dtype() == DType::String) return got.strings() == wanted.strings() ? "" : "has other strings";
+  const auto a = to_vector<double>(got), b = to_vector<double>(wanted);
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i]))) continue;
+    if (std::fabs(a[i] - b[i]) <= tolerance.absolute + tolerance.relative * std::fabs(b[i])) continue;
+    std::ostringstream text;
+    text << "has " << a[i] << " where " << b[i] << " is expected, at element " << i;
+    return text.str();
+  }
+  return "";
+}
+
+int run_test_data(const RunOptions& o) {
+  const Model model = read_model(o.model);
+  const Session session(*model.graph);
+  const auto sets = find_test_data(o.test_data);
+  if (sets.empty()) throw Error(ErrorKind::Io, "has no test_data_set_* folders", o.test_data);
+  const Tolerance tolerance = read_tolerance(o.test_data);
+  int failed = 0;
+  for (const TestDataSet& set : sets) {
+    std::map<std::string, Tensor> inputs;
+    for (const auto& [k, path] : set.inputs) {
+      if (k >= model.graph->inputs().size()) throw Error(ErrorKind::Malformed, "the model has no input " + std::to_string(k), path);
+      inputs[model.graph->value(model.graph->inputs()[k]).name] = read_tensor_file(path).tensor;
+    }
+    const auto outputs = session.run(inputs);
+    for (const auto& [k, path] : set.outputs) {
+      if (k >= outputs.size()) throw Error(ErrorKind::Malformed, "the model has no output " + std::to_string(k), path);
+      const std::string what = difference(outputs[k], read_tensor_file(path).tensor, tolerance);
+      if (what.empty()) continue;
+      ++failed;
+      std::fprintf(stderr, "infopt: %s: output '%s' %s\n", set.folder.c_str(), model.graph->value(model.graph->outputs()[k]).name.c_str(), what.c_str());
+    }
+  }
+  std::printf("%zu test data sets, %d outputs differ\n", sets.size(), failed);
+  return failed ? exit_code(ErrorKind::Gate) : 0;
+}
+
+/// The rows of a padded sample's output that are data.
+Tensor without_padding(const Tensor& t, const Sample& sample, int64_t rows) {
+  return sample.valid_rows < rows && t.rank() > 0 && t.dim(0) == rows && t.dtype() != DType::String ? t.slice_front(0, sample.valid_rows) : t;
+}
+
+int run_inputs(const RunOptions& o) {
+  if (o.output.empty()) throw Error(ErrorKind::Usage, "give -o OUT.npz beside --input");
+  const Model model = read_model(o.model);
+  const Session session(*model.graph);
+  DataOptions options = data_options(model);
+  options.limit = o.samples;
+  const auto data = open_dataset(o.input, options);
+  NpzWriter writer(o.output);
+  Sample sample;
+  while (data->next(sample)) {
+    std::vector<Tensor> outputs;
+    try {
+      outputs = session.run(sample.inputs);
+    } catch (const Error& e) {
+      throw e.within(sample.where);
+    }
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const Tensor& t = outputs[i];
+      const std::string& name = model.graph->value(model.graph->outputs()[i]).name;
+      if (t.rank() == 0) writer.append(name, t.reshaped({1}));
+      else writer.append(name, without_padding(t, sample, options.rows_per_sample));
+    }
+  }
+  writer.commit();
+  return 0;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, Context& context) {
+  auto* command = app.add_subcommand("run", "Run a model: on an .npz, or on ONNX test data, whose outputs are then compared");
+  const auto o = std::make_shared<RunOptions>();
+  command->add_option("model", o->model, "the ONNX model")->required()->type_name("MODEL.onnx");
+  auto* input = command->add_option("--input", o->input, "inputs by name, samples along the first axis")->type_name("IN.npz");
+  command->add_option("-o,--output", o->output, "outputs by name")->type_name("OUT.npz");
+  auto* test = command->add_option("--test-data", o->test_data, "a folder of test_data_set_*; tolerance.txt there may hold \"rtol atol\"")->type_name("DIR");
+  command->add_option("--samples", o->samples, "at most so many samples")->check(CLI::PositiveNumber)->type_name("N");
+  command->add_option("--device", o->device, "auto, cpu, cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}))->type_name("DEVICE");
+  input->excludes(test);
+  command->callback([o, &context] {
+    check_device(o->device);
+    if (o->input.empty() && o->test_data.empty()) throw Error(ErrorKind::Usage, "run needs --input IN.npz or --test-data DIR");
+    context.exit_code = o->test_data.empty() ? run_inputs(*o) : run_test_data(*o);
+  });
+}
+
+}  // namespace infopt
