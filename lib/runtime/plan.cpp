@@ -85,7 +85,7 @@ std::vector<bool> Plan::find_needed() const {
 
 void Plan::add_step(NodeId id) {
   const Node& node = graph_.node(id);
-  Step step;
+  PlanStep step;
   step.node = id;
   step.inputs = node.inputs;
   step.outputs = node.outputs;
@@ -111,7 +111,7 @@ void Plan::add_step(NodeId id) {
   steps_.push_back(std::move(step));
 }
 
-void Plan::fuse_activation(Step& step, const Node& node, KernelSpec& spec) {
+void Plan::fuse_activation(PlanStep& step, const Node& node, KernelSpec& spec) {
   const ValueId out = node.outputs[0];
   if (tapped(out) || std::find(fetches_.begin(), fetches_.end(), out) != fetches_.end()) return;
   const Node* next = graph_.sole_consumer(out);

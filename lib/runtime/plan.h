@@ -10,7 +10,7 @@
 
 namespace infopt {
 
-struct Step {
+struct PlanStep {
   NodeId node = kNone;            ///< what errors and profiles name
   std::vector<ValueId> inputs, outputs;
   std::unique_ptr<Kernel> kernel;
@@ -26,7 +26,7 @@ class Plan {
   ~Plan();
 
   const Graph& graph() const { return graph_; }
-  const std::vector<Step>& steps() const { return steps_; }
+  const std::vector<PlanStep>& steps() const { return steps_; }
   const std::vector<ValueId>& fetches() const { return fetches_; }
   const std::vector<std::pair<ValueId, Tensor>>& constants() const { return constants_; }
   const std::vector<ValueId>& outer_values() const { return outer_; }
@@ -41,7 +41,7 @@ class Plan {
  private:
   std::vector<bool> find_needed() const;
   void add_step(NodeId id);
-  void fuse_activation(Step& step, const Node& node, KernelSpec& spec);
+  void fuse_activation(PlanStep& step, const Node& node, KernelSpec& spec);
   void plan_lifetimes();
 
   const Graph& graph_;
@@ -49,7 +49,7 @@ class Plan {
   const Plan* parent_;
   std::vector<ValueId> fetches_, outer_;
   std::vector<bool> tapped_, fused_away_;
-  std::vector<Step> steps_;
+  std::vector<PlanStep> steps_;
   std::vector<std::pair<ValueId, Tensor>> constants_;
   mutable std::mutex mutex_;
   mutable std::vector<std::pair<double, int64_t>> times_;

@@ -10,7 +10,7 @@ namespace infopt {
 
 class StepContext : public KernelContext {
  public:
-  StepContext(Run& run, const Step& step) : run_(run), step_(step) {}
+  StepContext(Run& run, const PlanStep& step) : run_(run), step_(step) {}
 
   size_t inputs() const override { return step_.inputs.size(); }
   size_t outputs() const override { return step_.outputs.size(); }
@@ -70,7 +70,7 @@ class StepContext : public KernelContext {
   }
 
   Run& run_;
-  const Step& step_;
+  const PlanStep& step_;
   Tensor unwanted_;
 };
 
@@ -89,7 +89,7 @@ const Tensor& Run::plain(ValueId id) {
 }
 
 void Run::run_step(size_t index) {
-  const Step& step = plan_.steps()[index];
+  const PlanStep& step = plan_.steps()[index];
   const bool given = std::all_of(step.outputs.begin(), step.outputs.end(), [&](ValueId o) { return o == kNone || slot(o).tensor.defined(); });
   if (!given) {
     for (ValueId v : step.inputs)
