@@ -87,8 +87,8 @@ Taps filter_taps(const ResizeSpec& s, const AxisPlan& a) {
   const float stretch = s.antialias ? std::min(a.scale, 1.0F) : 1.0F;
   const float reach = (s.mode == Interpolation::Linear ? 1.0F : 2.0F) / stretch;
   Taps t{a.in, a.out};
+  if (!(reach < 1 << 19)) unsupported("Resize with a filter that reaches over more than 524288 elements");
   t.width = 2 * static_cast<int64_t>(std::ceil(reach)) + (stretch < 1 ? 1 : 0);
-  if (t.width > 1 << 20) unsupported("Resize with a filter of " + std::to_string(t.width) + " taps");
   t.index.resize(at(t.out * t.width));
   t.weight.resize(t.index.size());
   for (int64_t i = 0; i < t.out; ++i) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
+#include <stdexcept>
 
 #include "lib/base/error.h"
 #include "lib/runtime/layout.h"
@@ -115,6 +117,10 @@ std::vector<Tensor> Run::execute() {
       run_step(s);
     } catch (const Error& e) {
       throw e.within(plan_.graph().label(plan_.steps()[s].node));
+    } catch (const std::bad_alloc&) {
+      throw Error(ErrorKind::Limit, "there isn't enough memory", plan_.graph().label(plan_.steps()[s].node));
+    } catch (const std::length_error&) {
+      throw Error(ErrorKind::Limit, "more elements than memory can hold", plan_.graph().label(plan_.steps()[s].node));
     }
   }
   std::vector<Tensor> out;
