@@ -142,7 +142,7 @@ void Converter::find_constant_uses(ValueId v) {
 void Converter::note_subnormals(ValueId v, DType type) {
   const Tensor& t = *graph_.constant(v);
   const HalfFit fit = half_fit(t, type);
-  if (type == DType::F16 && t.size() >= kLeastStored && fit.subnormal > 0)
+  if (type == DType::F16 && t.size() >= kLeastStored && fit.subnormal > t.size() / 100)
     edit_.note(std::to_string(fit.subnormal) + " of the " + std::to_string(t.size()) + " elements of '" + graph_.value(v).name + "' are below float16's normal range and lose digits");
 }
 

@@ -60,7 +60,8 @@ class Planner {
     for (NodeId id : graph_.order()) judge(graph_.node(id));
     keep_squares();
     keep_positions();
-    if (context_.calibration && type_ == DType::F16) measure();
+    const bool computes = std::any_of(graph_.order().begin(), graph_.order().end(), [&](NodeId id) { return !stays(id) && wanted(id) == DType::F16; });
+    if (context_.calibration && computes) measure();
     keep_wide();
     keep_islands();
     for (NodeId id : graph_.order()) conclude(id);
