@@ -40,7 +40,8 @@ bool collect(const Parameters& parameters, size_t count, std::vector<std::vector
 std::optional<Signature> signature_of(const Graph& graph, const Node& node) {
   const auto* schema = onnx::OpSchemaRegistry::Schema(node.op, static_cast<int>(graph.opset(node.domain)), node.domain);
   Signature s;
-  if (!schema || !collect(schema->inputs(), node.inputs.size(), s.inputs) || !collect(schema->outputs(), node.outputs.size(), s.outputs)) return std::nullopt;
+  if (!schema || !collect(schema->inputs(), node.inputs.size(), s.inputs) || !collect(schema->outputs(), node.outputs.size(), s.outputs))
+    return std::nullopt;
   return s;
 }
 

@@ -12,8 +12,8 @@ struct Signature {
   std::vector<std::vector<DType>> inputs, outputs;
 };
 
-/// The signature of the node's operator at its graph's opset; empty where the standard doesn't have the operator, or not with so many inputs
-/// or outputs.
+/// The signature of the node's operator at its graph's opset; empty where the standard doesn't have the operator, or not with so many
+/// inputs or outputs.
 std::optional<Signature> signature_of(const Graph& graph, const Node& node);
 
 }  // namespace infopt

@@ -19,7 +19,8 @@ constexpr int64_t kLeastStored = 256;  ///< elements; a Cast takes about a hundr
 
 class Converter {
  public:
-  Converter(GraphEdit& edit, Float16Plan plan, DType interface) : edit_(edit), graph_(edit.graph()), plan_(std::move(plan)), interface_(interface) {}
+  Converter(GraphEdit& edit, Float16Plan plan, DType interface)
+      : edit_(edit), graph_(edit.graph()), plan_(std::move(plan)), interface_(interface) {}
 
   void convert() {
     const std::vector<NodeId> order = graph_.order();
@@ -45,10 +46,16 @@ class Converter {
     bool wide = false;                          ///< something else reads it
     bool store = false;                         ///< and may do so through a Cast
   };
-  DType compute(NodeId id) const { return static_cast<size_t>(id) < plan_.compute.size() ? plan_.compute[static_cast<size_t>(id)] : DType::Undefined; }
+  DType compute(NodeId id) const {
+    return static_cast<size_t>(id) < plan_.compute.size() ? plan_.compute[static_cast<size_t>(id)] : DType::Undefined;
+  }
   DType wanted(const Use& use) const;
-  bool narrow_input(const Node& n, size_t i) const { return compute(n.id) != DType::Undefined && plan_.ports[static_cast<size_t>(n.id)].inputs[i]; }
-  bool narrow_output(const Node& n, size_t i) const { return compute(n.id) != DType::Undefined && plan_.ports[static_cast<size_t>(n.id)].outputs[i]; }
+  bool narrow_input(const Node& n, size_t i) const {
+    return compute(n.id) != DType::Undefined && plan_.ports[static_cast<size_t>(n.id)].inputs[i];
+  }
+  bool narrow_output(const Node& n, size_t i) const {
+    return compute(n.id) != DType::Undefined && plan_.ports[static_cast<size_t>(n.id)].outputs[i];
+  }
   DType stored(ValueId v) const;
   void find_constant_uses(ValueId v);
   void convert_constant(ValueId v, const ConstantUses& uses);
@@ -143,7 +150,8 @@ void Converter::note_subnormals(ValueId v, DType type) {
   const Tensor& t = *graph_.constant(v);
   const HalfFit fit = half_fit(t, type);
   if (type == DType::F16 && t.size() >= kLeastStored && fit.subnormal > t.size() / 100)
-    edit_.note(std::to_string(fit.subnormal) + " of the " + std::to_string(t.size()) + " elements of '" + graph_.value(v).name + "' are below float16's normal range and lose digits");
+    edit_.note(std::to_string(fit.subnormal) + " of the " + std::to_string(t.size()) + " elements of '" + graph_.value(v).name +
+               "' are below float16's normal range and lose digits");
 }
 
 /// One copy for each 16-bit type; the constant itself changes where nothing else needs it.
@@ -182,7 +190,8 @@ void Converter::convert_input(ValueId v) {
   if (input.type.dtype != DType::F32) return;
   const bool captured = std::any_of(input.uses.begin(), input.uses.end(), [](const Use& u) { return u.index == kCapture; });
   if (captured || plan_.wide[static_cast<size_t>(v)])
-    return edit_.note("the input '" + input.name + "' stays float32: " + (captured ? "a body reads it" : "it comes close to float16's largest number"));
+    return edit_.note("the input '" + input.name +
+                      "' stays float32: " + (captured ? "a body reads it" : "it comes close to float16's largest number"));
   set_dtype(v, interface_);
   if (input.constant.defined()) edit_.set_constant(v, cast(input.constant, interface_));
   converted_.insert(v);
@@ -194,7 +203,8 @@ void Converter::convert_inputs(NodeId id) {
     const ValueId v = n.inputs[i];
     if (v == kNone) continue;
     const DType type = wanted({id, static_cast<int>(i)});
-    if (type == DType::F32 ? converted_.contains(v) : type != DType::Undefined && type != dtype_of_value(graph_, v)) edit_.set_input(id, i, as(v, type));
+    if (type == DType::F32 ? converted_.contains(v) : type != DType::Undefined && type != dtype_of_value(graph_, v))
+      edit_.set_input(id, i, as(v, type));
   }
 }
 
@@ -256,14 +266,15 @@ void Converter::convert_graph_outputs() {
 /// A Cast to the type that its input has, one that undoes an exact one, or one that nothing reads any more.
 void Converter::drop_idle_cast(NodeId id) {
   const Node& n = graph_.node(id);
-  if (!n.is("Cast")) return;
+  if (!n.is("Cast") || n.outputs.empty() || n.outputs[0] == kNone) return;
   const ValueId y = n.outputs[0];
   if (graph_.value(y).uses.empty()) return remove_unused(edit_, y);
   const auto to = static_cast<DType>(n.i("to", 0));
   if (!is_float(to)) return;
   ValueId x = n.input(0);
   const Node* before = made_by(graph_, x, "Cast");
-  if (dtype_of_value(graph_, x) == DType::F32 && bits_of(to) == 16 && before && dtype_of_value(graph_, before->input(0)) == to) x = before->input(0);
+  if (dtype_of_value(graph_, x) == DType::F32 && bits_of(to) == 16 && before && dtype_of_value(graph_, before->input(0)) == to)
+    x = before->input(0);
   if (dtype_of_value(graph_, x) == to && edit_.replaceable(y, x)) replace_and_remove(edit_, y, x);
 }
 
@@ -285,7 +296,10 @@ PassDef pass_convert_float16() {
       .contract = Contract::Lossy,
       .options =
           {
-              {.name = "type", .help = "the 16-bit type; with groups, theirs", .otherwise = std::string("float16"), .choices = {"float16", "bfloat16"}},
+              {.name = "type",
+               .help = "the 16-bit type; with groups, theirs",
+               .otherwise = std::string("float16"),
+               .choices = {"float16", "bfloat16"}},
               {.name = "keep_io", .help = "inputs and outputs of the model stay as they are", .otherwise = true},
           },
       .needs_opset = 13,

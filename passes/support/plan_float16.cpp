@@ -17,19 +17,44 @@ namespace {
 using Names = std::set<std::string, std::less<>>;
 
 /// Their results need float32's range or digits.
-const Names kPrecise{"Pow", "Exp", "Log", "Reciprocal", "CumSum", "CumProd", "ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSum",
-                     "ReduceLogSumExp", "ReduceProd", "Sin", "Cos", "Tan", "Range", "GridSample", "AffineGrid", "RoiAlign", "DFT", "STFT", "Det",
-                     "LpNormalization", "LpPool", "GlobalLpPool", "MeanVarianceNormalization"};
+const Names kPrecise{"Pow",
+                     "Exp",
+                     "Log",
+                     "Reciprocal",
+                     "CumSum",
+                     "CumProd",
+                     "ReduceSum",
+                     "ReduceSumSquare",
+                     "ReduceL1",
+                     "ReduceL2",
+                     "ReduceLogSum",
+                     "ReduceLogSumExp",
+                     "ReduceProd",
+                     "Sin",
+                     "Cos",
+                     "Tan",
+                     "Range",
+                     "GridSample",
+                     "AffineGrid",
+                     "RoiAlign",
+                     "DFT",
+                     "STFT",
+                     "Det",
+                     "LpNormalization",
+                     "LpPool",
+                     "GlobalLpPool",
+                     "MeanVarianceNormalization"};
 /// Their results are chosen, or their element type is, by an attribute or a generator.
-const Names kRandom{"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "EyeLike",
-                    "HannWindow", "HammingWindow", "BlackmanWindow", "MelWeightMatrix"};
+const Names kRandom{"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",      "Multinomial",
+                    "EyeLike",      "HannWindow",       "HammingWindow", "BlackmanWindow",    "MelWeightMatrix"};
 /// They move elements about.
-const Names kMoves{"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Flatten", "Expand", "Identity", "Slice", "Concat", "Split", "Gather", "GatherElements",
-                   "GatherND", "Tile", "Pad", "DepthToSpace", "SpaceToDepth", "Dropout"};
+const Names kMoves{"Reshape", "Transpose", "Unsqueeze",      "Squeeze",  "Flatten", "Expand", "Identity",     "Slice",        "Concat",
+                   "Split",   "Gather",    "GatherElements", "GatherND", "Tile",    "Pad",    "DepthToSpace", "SpaceToDepth", "Dropout"};
 /// An operand beyond float16's range can make their result as large.
 const Names kCarries{"Where", "Add", "Sub", "Mul", "Neg", "Min", "Max", "Sum", "Abs", "CastLike", "Cast"};
 /// What lies between integer positions and what is computed from them.
-const Names kArithmetic{"Add", "Sub", "Mul", "Div", "MatMul", "Neg", "Floor", "Ceil", "Round", "Sqrt", "Where", "Min", "Max", "Mod", "Einsum"};
+const Names kArithmetic{"Add",   "Sub",  "Mul",   "Div", "MatMul", "Neg", "Floor", "Ceil",
+                        "Round", "Sqrt", "Where", "Min", "Max",    "Mod", "Einsum"};
 
 bool in(const Names& names, const Node& n) { return n.domain.empty() && names.contains(n.op); }
 
@@ -46,9 +71,16 @@ Float16Plan::Ports ports_of(const Graph& graph, const Node& n, const Signature& 
 
 bool is_half(DType t) { return t == DType::F16 || t == DType::BF16; }
 
+/// Of the node's first output, which it may leave out.
+const std::vector<Use>& result_uses(const Graph& graph, const Node& n) {
+  static const std::vector<Use> none;
+  return n.outputs.empty() || n.outputs[0] == kNone ? none : graph.value(n.outputs[0]).uses;
+}
+
 class Planner {
  public:
-  Planner(const Graph& graph, PassContext& context, DType type) : graph_(graph), context_(context), type_(type), reasons_(graph.node_capacity()) {
+  Planner(const Graph& graph, PassContext& context, DType type)
+      : graph_(graph), context_(context), type_(type), reasons_(graph.node_capacity()) {
     plan_.compute.resize(graph.node_capacity(), DType::Undefined);
     plan_.store = plan_.compute;
     plan_.ports.resize(graph.node_capacity());
@@ -60,7 +92,8 @@ class Planner {
     for (NodeId id : graph_.order()) judge(graph_.node(id));
     keep_squares();
     keep_positions();
-    const bool computes = std::any_of(graph_.order().begin(), graph_.order().end(), [&](NodeId id) { return !stays(id) && wanted(id) == DType::F16; });
+    const bool computes =
+        std::any_of(graph_.order().begin(), graph_.order().end(), [&](NodeId id) { return !stays(id) && wanted(id) == DType::F16; });
     if (context_.calibration && computes) measure();
     keep_wide();
     keep_islands();
@@ -137,16 +170,19 @@ std::string Planner::objection(const Node& n) {
   });
   const auto feeds_quantize = [&](ValueId v) {
     const auto& uses = graph_.value(v).uses;
-    return !uses.empty() && std::all_of(uses.begin(), uses.end(), [&](const Use& u) { return u.index >= 0 && graph_.node(u.node).is("QuantizeLinear"); });
+    return !uses.empty() &&
+           std::all_of(uses.begin(), uses.end(), [&](const Use& u) { return u.index >= 0 && graph_.node(u.node).is("QuantizeLinear"); });
   };
   if (integer || (!n.outputs.empty() && n.outputs[0] != kNone && feeds_quantize(n.outputs[0]))) return "it is quantized";
   auto& ports = plan_.ports[static_cast<size_t>(n.id)] = ports_of(graph_, n, *signature, wanted(n.id));
-  const bool from_bool = n.is("Cast") && (dtype_of_value(graph_, n.input(0)) == DType::Bool || dtype_of_value(graph_, n.input(0)) == DType::F32);
-  if (n.is("Cast") && !from_bool) return dtype_of_value(graph_, n.outputs[0]) == DType::F32 ? "it makes float32 of " + std::string(name_of(dtype_of_value(graph_, n.input(0)))) : "it reads no float32";
-  const bool any = std::count(ports.inputs.begin(), ports.inputs.end(), true) + std::count(ports.outputs.begin(), ports.outputs.end(), true) > 0;
+  const DType from = n.is("Cast") ? dtype_of_value(graph_, n.input(0)) : DType::Undefined;
+  // Bools are exact in any type; integers and what is wider are cast to float32 first.
+  if (n.is("Cast") && from != DType::Bool && from != DType::F32) return "it makes float32 of " + std::string(name_of(from));
+  const bool any =
+      std::count(ports.inputs.begin(), ports.inputs.end(), true) + std::count(ports.outputs.begin(), ports.outputs.end(), true) > 0;
   if (!any) return "ONNX's opset " + std::to_string(graph_.opset()) + " has no " + n.op + " of " + std::string(name_of(wanted(n.id)));
-  for (size_t i = 0; i < n.outputs.size(); ++i)
-    if (!ports.outputs[i] && i == 0 && n.outputs[0] != kNone && dtype_of_value(graph_, n.outputs[0]) == DType::F32) return "its result is float32 in any case";
+  const bool fixed = !n.outputs.empty() && n.outputs[0] != kNone && dtype_of_value(graph_, n.outputs[0]) == DType::F32 && !ports.outputs[0];
+  if (fixed) return "its result is float32 in any case";
   if (in(kRandom, n)) return "it makes values of its own";
   return in(kPrecise, n) ? n.op + " overflows or loses digits" : "";
 }
@@ -176,7 +212,7 @@ void Planner::keep_squares() {
     const Node& n = graph_.node(id);
     const bool square = n.is("Pow") || (n.is("Mul") && n.input(0) == n.input(1) && n.input(0) != kNone);
     if (square)
-      for (const Use& u : graph_.value(n.outputs[0]).uses)
+      for (const Use& u : result_uses(graph_, n))
         if (u.index >= 0 && (graph_.node(u.node).is("ReduceMean") || graph_.node(u.node).is("ReduceSum"))) {
           keep(id, "its squares are averaged");
           keep_after_square(graph_.node(u.node));
@@ -186,13 +222,14 @@ void Planner::keep_squares() {
 }
 
 void Planner::keep_after_square(const Node& reduction) {
-  static const Names kUp{"Sqrt", "Reciprocal", "Clip", "Expand", "Pow", "Unsqueeze", "Squeeze"}, kBinary{"Add", "Sub", "Max", "Min", "Mul", "Div"};
+  static const Names kUp{"Sqrt", "Reciprocal", "Clip", "Expand", "Pow", "Unsqueeze", "Squeeze"},
+      kBinary{"Add", "Sub", "Max", "Min", "Mul", "Div"};
   std::vector<const Node*> todo{&reduction};
   while (!todo.empty()) {
     const Node& n = *todo.back();
     todo.pop_back();
     keep(n.id, "it is part of a mean of squares");
-    for (const Use& u : graph_.value(n.outputs[0]).uses) {
+    for (const Use& u : result_uses(graph_, n)) {
       if (u.index < 0) continue;
       const Node& reader = graph_.node(u.node);
       if (!reason(reader.id).empty() && reason(reader.id) == "it is part of a mean of squares") continue;
@@ -242,7 +279,8 @@ void Planner::measure() {
     if (plan_.wide[static_cast<size_t>(v)] || t.dtype() != DType::F32) return;
     const auto all = t.span<float>();
     // Infinities are the same in float16.
-    plan_.wide[static_cast<size_t>(v)] = std::any_of(all.begin(), all.end(), [](float x) { return std::fabs(x) > kLimit && std::isfinite(x); });
+    plan_.wide[static_cast<size_t>(v)] =
+        std::any_of(all.begin(), all.end(), [](float x) { return std::fabs(x) > kLimit && std::isfinite(x); });
   };
   DataSet& data = context_.calibration->data();
   data.reset();
@@ -255,7 +293,8 @@ void Planner::keep_wide() {
   const auto is_wide = [&](ValueId v) { return v != kNone && plan_.wide[static_cast<size_t>(v)]; };
   for (size_t v = 0; v < graph_.value_capacity(); ++v) {
     const auto id = static_cast<ValueId>(v);
-    if (graph_.value_alive(id) && graph_.constant(id) && dtype_of_value(graph_, id) == DType::F32 && fit(id, type_).overflows) plan_.wide[v] = true;
+    if (graph_.value_alive(id) && graph_.constant(id) && dtype_of_value(graph_, id) == DType::F32 && fit(id, type_).overflows)
+      plan_.wide[v] = true;
   }
   for (NodeId id : graph_.order()) {
     const Node& n = graph_.node(id);
@@ -273,12 +312,8 @@ void Planner::keep_wide() {
 
 /// Nothing is gained by moving 16-bit elements between operators in float32.
 void Planner::keep_islands() {
-  const auto float_everywhere = [&](const Node& n, bool up) {
-    if (up) {
-      const Node* p = graph_.producer(n.input(0));
-      return p ? stays(p->id) : false;
-    }
-    const auto& uses = graph_.value(n.outputs[0]).uses;
+  const auto feeds_float = [&](const Node& n) {
+    const auto& uses = result_uses(graph_, n);
     return !uses.empty() && std::all_of(uses.begin(), uses.end(), [&](const Use& u) { return u.index >= 0 && stays(u.node); });
   };
   std::vector<NodeId> order = graph_.order();
@@ -291,7 +326,7 @@ void Planner::keep_islands() {
   }
   std::reverse(order.begin(), order.end());
   for (NodeId id : order)
-    if (fed[static_cast<size_t>(id)] && !stays(id) && float_everywhere(graph_.node(id), false)) keep(id, "it moves float32 only");
+    if (fed[static_cast<size_t>(id)] && !stays(id) && feeds_float(graph_.node(id))) keep(id, "it moves float32 only");
 }
 
 void Planner::conclude(NodeId id) {
@@ -308,9 +343,7 @@ void Planner::conclude(NodeId id) {
 
 }  // namespace
 
-bool takes_any_type(const Node& node, size_t index) {
-  return index == 0 && (node.is("Shape") || node.is("Size") || node.is("Cast"));
-}
+bool takes_any_type(const Node& node, size_t index) { return index == 0 && (node.is("Shape") || node.is("Size") || node.is("Cast")); }
 
 HalfFit half_fit(const Tensor& constant, DType type) {
   HalfFit fit;

@@ -13,7 +13,9 @@ struct Float16Plan {
   /// The 16-bit type that its large constants are stored in where it computes in float32; Undefined for none. By NodeId.
   std::vector<DType> store;
   /// Of a node that computes in 16 bits, the float32 inputs and outputs that change; empty for others. By NodeId.
-  struct Ports { std::vector<bool> inputs, outputs; };
+  struct Ports {
+    std::vector<bool> inputs, outputs;
+  };
   std::vector<Ports> ports;
   /// Values too large for the type to hold, as far as constants and calibration tell. By ValueId.
   std::vector<bool> wide;
@@ -22,9 +24,9 @@ struct Float16Plan {
 
 /// A constant in a 16-bit type.
 struct HalfFit {
-  bool overflows = false;    ///< a finite element becomes infinite
-  bool faithful = true;      ///< the error's power is below 10^-6 of the elements'
-  int64_t subnormal = 0;     ///< elements below the type's normal range that aren't zero
+  bool overflows = false;  ///< a finite element becomes infinite
+  bool faithful = true;    ///< the error's power is below 10^-6 of the elements'
+  int64_t subnormal = 0;   ///< elements below the type's normal range that aren't zero
 };
 HalfFit half_fit(const Tensor& constant, DType type);
 

@@ -67,9 +67,13 @@ void expect_valid(const Model& model) {
 
 /// A product of 8 × 48 weights, a Relu and another product.
 Model two_products(const std::string& between = "h = Relu(a)") {
-  Model model = model_of("g (float[1,8] x) => (float[1,4] y) <float[1] w1 = {0}, float[1] w2 = {0}, float big = {100000}, float many = {1}> { a = MatMul(x, w1)\n " + between + "\n y = MatMul(h, w2) }");
+  Model model = model_of(
+      "g (float[1,8] x) => (float[1,4] y) <float[1] w1 = {0}, float[1] w2 = {0}, float big = {100000}, float many = {1}> { a = MatMul(x, "
+      "w1)\n " +
+      between + "\n y = MatMul(h, w2) }");
   GraphEdit edit(*model.graph);
-  for (const auto& [name, shape] : std::map<std::string, Shape>{{"w1", {8, 48}}, {"w2", {48, 4}}}) edit.set_constant(model.graph->find_value(name), waves(shape));
+  for (const auto& [name, shape] : std::map<std::string, Shape>{{"w1", {8, 48}}, {"w2", {48, 4}}})
+    edit.set_constant(model.graph->find_value(name), waves(shape));
   return model;
 }
 
@@ -132,7 +136,9 @@ TEST(ConvertFloat16, KeepsWhatConstantsOverflow) {
 }
 
 TEST(ConvertFloat16, MasksWithTheLeastFloatSurvive) {
-  Model model = model_of("g (float[1,4] s, bool[1,4] m) => (float[1,4] y) <float low = {-3.4028234663852886e38}, float zero = {0}> { b = Where(m, zero, low)\n a = Add(s, b)\n y = Softmax(a) }");
+  Model model = model_of(
+      "g (float[1,4] s, bool[1,4] m) => (float[1,4] y) <float low = {-3.4028234663852886e38}, float zero = {0}> { b = Where(m, zero, "
+      "low)\n a = Add(s, b)\n y = Softmax(a) }");
   const Tensor s = waves({1, 4});
   const bool all_masked[4] = {false, false, false, false};
   convert(model);
@@ -143,7 +149,8 @@ TEST(ConvertFloat16, MasksWithTheLeastFloatSurvive) {
 
 TEST(ConvertFloat16, KeepsMeansOfSquares) {
   Model model = model_of(
-      "g (float[2,64] x) => (float[2,64] y) <float two = {2}, float eps = {1e-12}> { m = ReduceMean<axes = [-1]>(x)\n d = Sub(x, m)\n p = Pow(d, two)\n"
+      "g (float[2,64] x) => (float[2,64] y) <float two = {2}, float eps = {1e-12}> { m = ReduceMean<axes = [-1]>(x)\n d = Sub(x, m)\n p = "
+      "Pow(d, two)\n"
       " v = ReduceMean<axes = [-1]>(p)\n e = Add(v, eps)\n r = Sqrt(e)\n y = Div(d, r) }");
   const Tensor x = waves({2, 64}, 400);  // whose squares are beyond float16
   const Tensor before = run(model, {{"x", x}});
@@ -187,7 +194,8 @@ TEST(ConvertFloat16, StoresWeightsOfGroupsWithFloatActivations) {
 TEST(ConvertFloat16, ComputesGroupsInTheirTypes) {
   Model model = two_products();
   const Tensor x = waves({1, 8}), before = run(model, {{"x", x}});
-  convert(model, {.groups = {{.name = "first", .nodes = {"w1"}, .activations = "float16"}, {.name = "second", .nodes = {"w2"}, .activations = "bfloat16"}}});
+  convert(model, {.groups = {{.name = "first", .nodes = {"w1"}, .activations = "float16"},
+                             {.name = "second", .nodes = {"w2"}, .activations = "bfloat16"}}});
   EXPECT_THAT(ops_of(*model.graph), testing::ElementsAre("Cast", "MatMul", "Cast", "Relu", "Cast", "MatMul", "Cast"));
   EXPECT_EQ(model.graph->constant(model.graph->find_value("w2"))->dtype(), DType::BF16);
   EXPECT_GT(sqnr_db(before, run(model, {{"x", x}})), 35);
@@ -196,7 +204,8 @@ TEST(ConvertFloat16, ComputesGroupsInTheirTypes) {
 
 TEST(ConvertFloat16, LeavesQuantizedPartsAlone) {
   Model model = model_of(
-      "g (float[1,8] x) => (float[1,8] y) <float s = {0.02}, uint8 z = {128}> { q = QuantizeLinear(x, s, z)\n d = DequantizeLinear(q, s, z)\n r = Relu(d)\n"
+      "g (float[1,8] x) => (float[1,8] y) <float s = {0.02}, uint8 z = {128}> { q = QuantizeLinear(x, s, z)\n d = DequantizeLinear(q, s, "
+      "z)\n r = Relu(d)\n"
       " q2 = QuantizeLinear(r, s, z)\n y = DequantizeLinear(q2, s, z) }");
   convert(model);
   EXPECT_THAT(ops_of(*model.graph), testing::Not(Contains("Cast")));
@@ -204,7 +213,8 @@ TEST(ConvertFloat16, LeavesQuantizedPartsAlone) {
 
 TEST(ConvertFloat16, BodiesReadFloat32) {
   Model model = two_products(
-      "c = Relu(a)\n t = Constant<value = bool {1}>()\n h = If<then_branch = t1 () => (float[1,48] u) { u = Neg(c) }, else_branch = t2 () => (float[1,48] v) { v = Abs(c) }>(t)");
+      "c = Relu(a)\n t = Constant<value = bool {1}>()\n h = If<then_branch = t1 () => (float[1,48] u) { u = Neg(c) }, else_branch = t2 () "
+      "=> (float[1,48] v) { v = Abs(c) }>(t)");
   const Tensor x = waves({1, 8}), before = run(model, {{"x", x}});
   convert(model);
   EXPECT_GT(sqnr_db(before, run(model, {{"x", x}})), 50);
