@@ -1,23 +1,27 @@
 // fold_constants
 //
-// before     y = f(c1, c2, …) with constants only; n = Shape(x) where x's shape is known; If(true) { then } else { else }
-// after      y an initializer with what f gives on the CPU; n the same; the branch's nodes in If's place
+// before     y = f(c1, c2, …) with constants only;  n = Shape(x)[1], a dimension that is known;  If(true) { then } else { else };
+//            Reshape(x, Concat(Shape(x)[0], …, 12, 64)), Expand(x, Shape(x)): what exporters write for dynamic batches
+// after      y an initializer with what f gives on the CPU;  n the same;  the branch's nodes in If's place;
+//            Reshape(x, [0, -1, 12, 64]);  x
 // conditions f is deterministic, has no body, and infopt can run it. y is no graph output. y takes at most max_bytes, or no more than those
 //            of its inputs that nobody else reads. Never decoded: DequantizeLinear of constants, integers of 8 bits or fewer cast to
-//            floats (storage form), and float16 or bfloat16 weights cast to something wider (as they were stored to save bytes).
-//            Shapes are trusted where the operators' inference gives them, not where the file only declares them.
+//            floats (storage form), and (half_weights: keep) large float16 or bfloat16 weights cast to something wider: they were
+//            stored so to save bytes. Shapes of what standard operators make are inferred, never believed because the file declares
+//            them. In a Reshape one dimension at most may be open, besides those that are the input's own; where the target's last is -1,
+//            a MatMul with constant weights behind it tells it.
 // formula    –
 #include <algorithm>
 #include <array>
 #include <unordered_map>
 
 #include "lib/base/error.h"
-#include "lib/onnx/infer.h"
 #include "lib/ops/op.h"
 #include "lib/runtime/session.h"
 #include "passes/pass.h"
 #include "passes/support/inline_body.h"
 #include "passes/support/patterns.h"
+#include "passes/support/shape_values.h"
 
 namespace infopt {
 namespace {
@@ -49,7 +53,7 @@ bool random(const Node& n, int64_t opset) {
 }
 
 /// Folding would store in full what the file stores in fewer bits.
-bool decodes(const Scope& scope, const Node& n) {
+bool decodes(const Scope& scope, const Node& n, bool keep_half) {
   if (n.is("DequantizeLinear") || n.domain == "com.microsoft") return true;
   if (!n.is("Cast") && !n.is("CastLike")) return false;
   const Tensor* x = constant_of(scope, n.input(0));
@@ -57,7 +61,7 @@ bool decodes(const Scope& scope, const Node& n) {
   if (!x || x->dtype() == DType::Bool || x->dtype() == DType::String) return false;
   const size_t bits = bits_of(x->dtype());
   if (is_integer(x->dtype())) return bits <= 8 && x->size() > 1 && (n.is("CastLike") || is_float(to));
-  return is_float(x->dtype()) && bits <= 16 && x->size() > kSmall && (n.is("CastLike") || bits_of(to) > bits);
+  return keep_half && is_float(x->dtype()) && bits <= 16 && x->size() > kSmall && (n.is("CastLike") || bits_of(to) > bits);
 }
 
 /// Bytes of the constants that vanish with the node.
@@ -73,15 +77,21 @@ size_t freed(const Scope& scope, const Node& n) {
   return bytes;
 }
 
+struct Limits {
+  size_t max_bytes;
+  bool keep_half;
+};
+
 class Folder {
  public:
-  Folder(GraphEdit& edit, Scope scope, size_t max_bytes) : edit_(edit), scope_(scope), max_bytes_(max_bytes) {}
+  Folder(GraphEdit& edit, Scope scope, Limits limits) : edit_(edit), scope_(scope), limits_(limits) {}
 
   bool run() {
     bool changed = false;
     const std::vector<NodeId> order = edit_.graph().order();
     for (NodeId id : order) {
       if (!edit_.graph().alive(id)) continue;
+      move_before_cast(id);
       changed |= inline_if(id) || fold(id);
     }
     return changed;
@@ -105,13 +115,30 @@ class Folder {
     }
     if (auto shape = static_shape(n)) return put(id, {std::move(*shape)});
     if (std::any_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return v != kNone && !constant_of(scope_, v); })) return false;
-    if (random(n, graph().opset(n.domain)) || decodes(scope_, n)) return false;
-    const size_t limit = std::max(max_bytes_, freed(scope_, n));
+    if (random(n, graph().opset(n.domain)) || decodes(scope_, n, limits_.keep_half)) return false;
+    const bool decoding = !limits_.keep_half && n.is("Cast") && bits_of(constant_of(scope_, n.input(0))->dtype()) == 16;
+    const size_t limit = std::max(limits_.max_bytes, freed(scope_, n) * (decoding ? 2 : 1));
     if (surely_larger(n, limit)) return false;
     std::vector<Tensor> results = evaluate(n);
     size_t bytes = 0;
     for (const Tensor& t : results) bytes += t.bytes();
     return !results.empty() && bytes <= limit && put(id, std::move(results));
+  }
+
+  /// Moves of elements behind a Cast that stays (half-stored weights) come before it, where they can be folded.
+  void move_before_cast(NodeId id) {
+    const Node& n = graph().node(id);
+    if (!n.is("Transpose") && !n.is("Reshape") && !n.is("Squeeze") && !n.is("Unsqueeze") && !n.is("Flatten") && !n.is("Slice")) return;
+    const Node* cast = made_only_for(graph(), n.input(0), "Cast");
+    if (!cast || !graph().constant(cast->input(0)) || !decodes(scope_, *cast, limits_.keep_half) || !foldable(n)) return;
+    for (size_t i = 1; i < n.inputs.size(); ++i)
+      if (n.inputs[i] != kNone && !constant_of(scope_, n.inputs[i])) return;
+    const ValueId stored = cast->input(0), decoded = n.input(0), moved = n.outputs[0];
+    const NodeId later = edit_.add_node({"Cast", {}, cast->name, cast->attributes}, {moved}, {edit_.add_value({}, graph().value(moved).type)});
+    edit_.replace_uses_except(moved, graph().node(later).outputs[0], later);
+    edit_.set_input(id, 0, stored);
+    edit_.set_type(moved, {});
+    remove_unused(edit_, decoded);
   }
 
   /// Shape or Size of a value whose shape is known.
@@ -201,22 +228,22 @@ class Folder {
 
   GraphEdit& edit_;
   Scope scope_;
-  size_t max_bytes_;
+  Limits limits_;
 };
 
-bool fold_graph(GraphEdit& edit, const Graph& inferred, const Scope* parent, size_t max_bytes) {
+bool fold_graph(GraphEdit& edit, const Graph& inferred, const Scope* parent, Limits limits) {
   const Scope scope{edit.graph(), inferred, parent};
-  bool changed = Folder(edit, scope, max_bytes).run();
+  bool changed = Folder(edit, scope, limits).run();
   edit.finish();
   const std::vector<NodeId> order = edit.graph().order();
   for (NodeId id : order) {
     const auto bodies = edit.graph().node(id).bodies();
     if (bodies.empty()) continue;
-    const auto known = inferred.alive(id) && inferred.node(id).op == edit.graph().node(id).op ? inferred.node(id).bodies() : std::vector<std::shared_ptr<Graph>>{};
+    const auto known = inferred.alive(id) ? inferred.node(id).bodies() : std::vector<std::shared_ptr<Graph>>{};
     for (size_t b = 0; b < bodies.size(); ++b) {
       GraphEdit inner(*bodies[b]);
       static const Graph kNothing;
-      changed |= fold_graph(inner, b < known.size() ? *known[b] : kNothing, &scope, max_bytes);
+      changed |= fold_graph(inner, b < known.size() ? *known[b] : kNothing, &scope, limits);
       edit.log().nodes_removed += inner.log().nodes_removed;
       edit.log().constants_added += inner.log().constants_added;
     }
@@ -224,24 +251,135 @@ bool fold_graph(GraphEdit& edit, const Graph& inferred, const Scope* parent, siz
   return changed;
 }
 
+/// Values computed from shapes whose every element is a known number become constants.
+bool fold_numbers(GraphEdit& edit, ShapeValues& shapes, const Node& n) {
+  if (n.outputs.size() != 1 || n.outputs[0] == kNone || !n.bodies().empty()) return false;
+  const ValueId y = n.outputs[0];
+  if (edit.graph().value(y).uses.empty() || edit.graph().is_output(y)) return false;
+  const Elements* e = shapes.elements(y);
+  const auto* dims = shapes.dims(y);
+  if (!e || !dims || dims->size() > 1 || !std::all_of(e->begin(), e->end(), [](const Element& x) { return x.number.has_value(); })) return false;
+  if (dims->empty() ? e->size() != 1 : (*dims)[0].size != static_cast<int64_t>(e->size())) return false;
+  std::vector<int64_t> numbers;
+  for (const Element& x : *e) numbers.push_back(*x.number);
+  Tensor t = Tensor::vector(numbers);
+  if (dims->empty()) t = t.reshaped({});
+  const ValueId made = edit.add_constant(cast(t, shapes.dtype(y)));
+  replace_and_remove(edit, y, made);
+  return true;
+}
+
+/// The target with which a Reshape needs no computed one; empty where there is none.
+std::optional<std::vector<int64_t>> open_target(const Node& n, const Elements& wanted, const std::vector<Dim>* from) {
+  const bool zero_copies = n.i("allowzero", 0) == 0;
+  std::vector<int64_t> target;
+  int64_t open = 0;
+  bool zeros = false;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    const Element& e = wanted[i];
+    const bool own = zero_copies && !e.symbol.empty() && from && i < from->size() && (*from)[i].symbol == e.symbol;
+    zeros |= e.number == 0;
+    open += own || (e.number && *e.number != -1) ? 0 : 1;
+    target.push_back(own ? 0 : e.number ? *e.number : -1);
+  }
+  return open <= 1 && !(open && zeros) ? std::optional(std::move(target)) : std::nullopt;
+}
+
+/// The last dimension that a value must have, or a product with constant weights would fail; -1 where none tells.
+int64_t demanded_last(const Graph& graph, ValueId v) {
+  for (const Use& use : graph.value(v).uses) {
+    if (use.index != 0 || !graph.node(use.node).is("MatMul")) continue;
+    const Tensor* w = graph.constant(graph.node(use.node).input(1));
+    if (w && w->rank() >= 2) return w->dim(-2);
+  }
+  return -1;
+}
+
+bool fix_reshape(GraphEdit& edit, ShapeValues& shapes, const Node& n) {
+  const ValueId computed = n.input(1);
+  if (!n.is("Reshape") || computed == kNone || edit.graph().constant(computed)) return false;
+  const Elements* wanted = shapes.elements(computed);
+  if (!wanted || wanted->empty()) return false;
+  auto target = open_target(n, *wanted, shapes.dims(n.input(0)));
+  if (const int64_t last = demanded_last(edit.graph(), n.outputs[0]); !target && wanted->back().number == -1 && last > 0) {
+    Elements settled = *wanted;
+    settled.back().number = last;
+    target = open_target(n, settled, shapes.dims(n.input(0)));
+  }
+  if (!target) return false;
+  edit.set_input(n.id, 1, edit.add_constant(Tensor::vector(*target)));
+  remove_unused(edit, computed);
+  return true;
+}
+
+/// An Expand to the shape that its input has already.
+bool drop_expand(GraphEdit& edit, ShapeValues& shapes, const Node& n) {
+  const Elements* wanted = n.is("Expand") ? shapes.elements(n.input(1)) : nullptr;
+  const auto* from = shapes.dims(n.input(0));
+  if (!wanted || !from || wanted->size() > from->size()) return false;
+  for (size_t i = 1; i <= wanted->size(); ++i) {
+    const Element& e = (*wanted)[wanted->size() - i];
+    const Dim& d = (*from)[from->size() - i];
+    const bool same = (e.number && (*e.number == 1 || *e.number == d.size)) || (!e.symbol.empty() && e.symbol == d.symbol);
+    if (!same) return false;
+  }
+  if (!edit.replaceable(n.outputs[0], n.input(0))) return false;
+  replace_and_remove(edit, n.outputs[0], n.input(0));
+  return true;
+}
+
+bool fold_shapes(GraphEdit& edit, const Graph& inferred) {
+  ShapeValues shapes(edit.graph(), inferred);
+  bool changed = false;
+  const std::vector<NodeId> order = edit.graph().order();
+  for (NodeId id : order) {
+    if (!edit.graph().alive(id) || !edit.graph().node(id).domain.empty()) continue;
+    const Node& n = edit.graph().node(id);
+    changed |= fold_numbers(edit, shapes, n) || fix_reshape(edit, shapes, n) || drop_expand(edit, shapes, n);
+  }
+  return changed;
+}
+
+/// What was found is told where nothing was known: later passes ask for ranks and sizes.
+void tell_types(GraphEdit& edit, const Graph& inferred) {
+  for (size_t i = 0; i < inferred.value_capacity(); ++i) {
+    const auto v = static_cast<ValueId>(i);
+    if (!inferred.value_alive(v) || !edit.graph().value_alive(v) || edit.graph().value(v).constant.defined()) continue;
+    Type known = edit.graph().value(v).type;
+    const Type& found = inferred.value(v).type;
+    if (found.dtype == DType::Undefined || !known.opaque.empty() || (known.dtype != DType::Undefined && known.dtype != found.dtype)) continue;
+    if (!known.has_shape || known.shape.size() != found.shape.size() || !found.has_shape) {
+      if (known.dtype != DType::Undefined && (known.has_shape || !found.has_shape)) continue;
+      known = found;
+      for (Dim& d : known.shape) d.symbol.clear();
+    }
+    for (size_t a = 0; a < known.shape.size(); ++a)
+      if (known.shape[a].size < 0) known.shape[a].size = found.shape[a].size;
+    edit.set_type(v, std::move(known));
+  }
+}
+
 void run(GraphEdit& edit, PassContext& context, const Options& options) {
-  const auto max_bytes = static_cast<size_t>(options.integer("max_bytes"));
+  const Limits limits{static_cast<size_t>(options.integer("max_bytes")), options.text("half_weights") == "keep"};
+  edit.finish();
+  fold_graph(edit, Graph(), nullptr, limits);  // what needs no shapes, so that the first inference sees its constants
   for (int round = 0; round < kRounds; ++round) {
     edit.finish();
-    Model inferred = context.model;
-    inferred.graph = edit.graph().clone();
-    infer_types(inferred, true);
-    if (!fold_graph(edit, *inferred.graph, nullptr, max_bytes)) break;
+    const std::shared_ptr<Graph> inferred = infer_afresh(context.model, edit.graph());
+    bool changed = fold_graph(edit, *inferred, nullptr, limits);
+    changed |= fold_shapes(edit, *inferred);
+    tell_types(edit, *inferred);
+    if (!changed) break;
   }
-  edit.finish();
-  infer_types(context.model);
 }
 
 }  // namespace
 
 PassDef pass_fold_constants() {
   return {"fold_constants", "computes what depends on constants and known shapes only", Contract::Rounding,
-          {{"max_bytes", "largest constant that may be made, unless it replaces larger ones", int64_t{1} << 20, {}, 0.0}}, false, 0, run};
+          {{"max_bytes", "largest constant that may be made, unless it replaces larger ones", int64_t{1} << 20, {}, 0.0},
+           {"half_weights", "large float16 and bfloat16 weights behind a Cast: kept as they are stored, or decoded", std::string("keep"), {"keep", "decode"}}},
+          false, 0, run};
 }
 
 }  // namespace infopt

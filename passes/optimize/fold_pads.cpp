@@ -126,7 +126,7 @@ void run(GraphEdit& edit, PassContext&, const Options&) { each_graph(edit, fold)
 }  // namespace
 
 PassDef pass_fold_pads() {
-  return {"fold_pads", "puts Pad operators into the convolutions and pools behind them", Contract::Exact, {}, false, 0, run};
+  return {"fold_pads", "puts Pad operators into the convolutions and pools behind them", Contract::Rounding, {}, false, 0, run};
 }
 
 }  // namespace infopt
