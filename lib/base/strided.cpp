@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "lib/base/error.h"
 
@@ -54,18 +55,62 @@ template <class T> void copy_row(const Axis& a, T* to, const T* from) {
   }
 }
 
-/// rows × columns where `from` is contiguous along the rows' axis and `to` along the columns': in tiles that stay in the first cache.
+// A square block of N vectors of N elements is transposed by log2 N rounds, each interleaving row k with row k + N/2.
+template <class E> struct Lanes {
+  static constexpr int kCount = 16 / sizeof(E);
+  typedef E Vector __attribute__((vector_size(16)));
+};
+template <class E, int... I> typename Lanes<E>::Vector interleave(typename Lanes<E>::Vector a, typename Lanes<E>::Vector b, int from, std::integer_sequence<int, I...>) {
+  constexpr int n = Lanes<E>::kCount;
+  if (from == 0) return __builtin_shufflevector(a, b, (I % 2 ? n + I / 2 : I / 2)...);
+  return __builtin_shufflevector(a, b, (I % 2 ? n + n / 2 + I / 2 : n / 2 + I / 2)...);
+}
+template <class E> void transpose_block(const E* from, int64_t from_step, E* to, int64_t to_step) {
+  using V = typename Lanes<E>::Vector;
+  constexpr int n = Lanes<E>::kCount;
+  constexpr auto lanes = std::make_integer_sequence<int, n>{};
+  V a[n], b[n];
+  for (int k = 0; k < n; ++k) std::memcpy(&a[k], from + k * from_step, 16);
+  for (int round = 1; round < n; round *= 2) {
+    for (int k = 0; k < n / 2; ++k) {
+      b[2 * k] = interleave<E>(a[k], a[k + n / 2], 0, lanes);
+      b[2 * k + 1] = interleave<E>(a[k], a[k + n / 2], 1, lanes);
+    }
+    std::memcpy(a, b, sizeof(a));
+  }
+  for (int k = 0; k < n; ++k) std::memcpy(to + k * to_step, &a[k], 16);
+}
+
+/// A tile of kSide × kSide elements, a cache line wide, by way of a buffer: whole lines are read and written at once, however
+/// far apart they lie.
+template <class T, class E> void transpose_tile(const T* from, int64_t from_step, T* to, int64_t to_step) {
+  constexpr int64_t kSide = 64 / sizeof(E), kBlock = Lanes<E>::kCount;
+  alignas(64) E buffer[kSide * kSide];
+  for (int64_t j = 0; j < kSide; j += kBlock)
+    for (int64_t i = 0; i < kSide; i += kBlock)
+      transpose_block<E>(reinterpret_cast<const E*>(from) + j * from_step + i, from_step, buffer + i * kSide + j, kSide);
+  for (int64_t i = 0; i < kSide; ++i) std::memcpy(to + i * to_step, buffer + i * kSide, sizeof(E) * kSide);
+}
+
+/// rows × columns where `from` is contiguous along the rows' axis and `to` along the columns'.
 template <class T> void copy_transposed(const Axis& rows, const Axis& columns, T* to, const T* from) {
-  constexpr int64_t kTile = 32;
-  for (int64_t i0 = 0; i0 < rows.n; i0 += kTile) {
-    const int64_t i1 = std::min(rows.n, i0 + kTile);
-    for (int64_t j0 = 0; j0 < columns.n; j0 += kTile) {
-      const int64_t j1 = std::min(columns.n, j0 + kTile);
-      for (int64_t i = i0; i < i1; ++i) {
-        T* t = to + i * rows.to;
-        const T* f = from + i;
-        for (int64_t j = j0; j < j1; ++j) t[j] = f[j * columns.from];
+  using E = std::conditional_t<sizeof(T) == 1, uint8_t, std::conditional_t<sizeof(T) == 2, uint16_t, std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>>;
+  constexpr int64_t kSide = 64 / sizeof(T);
+  const auto plain = [&](int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+    for (int64_t i = i0; i < i1; ++i)
+      for (int64_t j = j0; j < j1; ++j) to[i * rows.to + j] = from[j * columns.from + i];
+  };
+  for (int64_t i = 0; i < rows.n; i += kSide) {
+    const int64_t i1 = std::min(rows.n, i + kSide);
+    for (int64_t j = 0; j < columns.n; j += kSide) {
+      const int64_t j1 = std::min(columns.n, j + kSide);
+      if constexpr (sizeof(T) <= 8) {
+        if (i1 - i == kSide && j1 - j == kSide) {
+          transpose_tile<T, E>(from + j * columns.from + i, columns.from, to + i * rows.to + j, rows.to);
+          continue;
+        }
       }
+      plain(i, i1, j, j1);
     }
   }
 }

@@ -30,22 +30,26 @@ template <class F> void with_keys(const Tensor& x, F&& f) {
 /// For every line along the middle of [outer, n, inner]: the flat places of its k largest (smallest) elements, and their index.
 template <class T>
 void select(const std::vector<T>& keys, int64_t outer, int64_t n, int64_t inner, int64_t k, bool largest, std::vector<int64_t>& places, int64_t* indices) {
-  std::vector<int32_t> order(at(n));
+  struct Entry {
+    T key;
+    int32_t index;
+  };
+  const auto first = [largest](const Entry& a, const Entry& b) {
+    if (largest ? before(b.key, a.key) : before(a.key, b.key)) return true;
+    if (largest ? before(a.key, b.key) : before(b.key, a.key)) return false;
+    return a.index < b.index;
+  };
+  std::vector<Entry> entries(at(n));
   for (int64_t line = 0; line < outer * inner; ++line) {
     const int64_t o = line / inner, i = line % inner;
     const T* key = keys.data() + o * n * inner + i;
-    std::iota(order.begin(), order.end(), 0);
-    const auto first = [&](int32_t a, int32_t b) {
-      const T x = key[a * inner], y = key[b * inner];
-      if (largest ? before(y, x) : before(x, y)) return true;
-      if (largest ? before(x, y) : before(y, x)) return false;
-      return a < b;
-    };
-    std::partial_sort(order.begin(), order.begin() + k, order.end(), first);
+    for (int64_t j = 0; j < n; ++j) entries[at(j)] = {key[j * inner], static_cast<int32_t>(j)};
+    if (k < n) std::nth_element(entries.begin(), entries.begin() + k, entries.end(), first);
+    std::sort(entries.begin(), entries.begin() + k, first);
     for (int64_t j = 0; j < k; ++j) {
       const int64_t out = (o * k + j) * inner + i;
-      indices[out] = order[at(j)];
-      places[at(out)] = (o * n + order[at(j)]) * inner + i;
+      indices[out] = entries[at(j)].index;
+      places[at(out)] = (o * n + entries[at(j)].index) * inner + i;
     }
   }
 }

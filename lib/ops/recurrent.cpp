@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lib/base/float_math.h"
 #include "lib/base/simd.h"
 #include "lib/base/strided.h"
 #include "lib/ops/kernel_util.h"
@@ -59,6 +60,37 @@ Activation named(std::string name, bool& takes_alpha, bool& takes_beta) {
   unsupported("the recurrent activation '" + name + "'");
 }
 
+INFOPT_SIMD void tanh_row(float* p, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = tanh_f(p[i]);
+}
+INFOPT_SIMD void sigmoid_row(float* p, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = sigmoid_f(p[i]);
+}
+/// y += a·b.
+INFOPT_SIMD void add_products(float* y, const float* a, const float* b, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] += a[i] * b[i];
+}
+INFOPT_SIMD void add_row(float* y, const float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] += x[i];
+}
+/// y = a·y + b·c.
+INFOPT_SIMD void update_cell(float* y, const float* a, const float* b, const float* c, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = a[i] * y[i] + b[i] * c[i];
+}
+/// y = (1 - z)·x + z·y.
+INFOPT_SIMD void mix(float* y, const float* z, const float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = (1 - z[i]) * x[i] + z[i] * y[i];
+}
+INFOPT_SIMD void multiply_row(float* y, const float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] *= x[i];
+}
+
+void apply(const Activation& f, float* p, int64_t n) {
+  if (f.kind == Activation::Tanh) return tanh_row(p, n);
+  if (f.kind == Activation::Sigmoid) return sigmoid_row(p, n);
+  for (int64_t i = 0; i < n; ++i) p[i] = f(p[i]);
+}
+
 enum class Cell { Rnn, Gru, Lstm };
 
 /// One direction's part of a node: its activations and its products.
@@ -74,11 +106,6 @@ struct Frame {
   Tensor w, r, bias_w, bias_r, peepholes;  ///< the last three undefined where not given
   std::vector<int64_t> lengths;            ///< by batch entry
 };
-
-INFOPT_SIMD void add_rows(float* y, const float* bias, int64_t rows, int64_t n) {
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < n; ++j) y[i * n + j] += bias[j];
-}
 
 class Recurrent : public Kernel {
  public:
@@ -200,22 +227,18 @@ class Recurrent : public Kernel {
     else p.run(a, false, b, true, constant, nullptr, y);
   }
 
-  float clipped(float x) const { return clip_ > 0 ? std::clamp(x, -clip_, clip_) : x; }
-
   void run_direction(const Direction& d, const Frame& f, const Tensor& x, float* h, float* cell, Tensor& y, int64_t number) const {
     const int64_t rows = f.gates * f.hidden, batch = f.batch, hidden = f.hidden;
     Tensor all(DType::F32, {f.steps * batch, rows});  // the inputs' share of every gate at every step, biases included
     product(d.input, x.reshaped({f.steps * batch, f.input}), f.w, w_constant_, all);
-    if (f.bias_w.defined()) {
-      add_rows(all.mutable_data<float>(), f.bias_w.data<float>(), f.steps * batch, rows);
-      // GRU's last gate takes R's bias where the state's product is.
-      const int64_t plain = cell_ == Cell::Gru ? 2 * hidden : rows;
-      float* p = all.mutable_data<float>();
-      for (int64_t i = 0; i < f.steps * batch; ++i)
-        for (int64_t j = 0; j < plain; ++j) p[i * rows + j] += f.bias_r.data<float>()[j];
+    // GRU's last gate takes R's bias where the state's product is.
+    const int64_t early = cell_ == Cell::Gru ? 2 * hidden : rows;
+    for (int64_t i = 0; f.bias_w.defined() && i < f.steps * batch; ++i) {
+      add_row(all.mutable_data<float>() + i * rows, f.bias_w.data<float>(), rows);
+      add_row(all.mutable_data<float>() + i * rows, f.bias_r.data<float>(), early);
     }
     Tensor state(DType::F32, {batch, hidden}), share(DType::F32, {batch, rows});
-    Work work{Tensor(DType::F32, {batch, 2 * hidden}), Tensor(DType::F32, {batch, hidden}), Tensor(DType::F32, {batch, hidden})};
+    Work work{Tensor(DType::F32, {batch, early}), Tensor(DType::F32, {batch, hidden}), Tensor(DType::F32, {batch, hidden})};
     for (int64_t t = 0; t < f.steps; ++t) {
       if (state.size() > 0) std::copy_n(h, batch * hidden, state.mutable_data<float>());
       // Each entry counts its own steps, from its own end when reversed; it rests once its sequence is over.
@@ -236,62 +259,76 @@ class Recurrent : public Kernel {
   }
 
   struct Work {
-    Tensor gates, rest, reset;
+    Tensor gates;        ///< (batch, rows): R's product with the state, of GRU the first two gates only
+    Tensor rest, reset;  ///< (batch, hidden): of GRU the last gate's product, and the state after the reset
   };
 
+  /// Clips and applies an activation.
+  void activate(const Activation& f, float* p, int64_t n) const {
+    if (clip_ > 0)
+      for (int64_t i = 0; i < n; ++i) p[i] = std::clamp(p[i], -clip_, clip_);
+    apply(f, p, n);
+  }
+
   void step_all(const Direction& d, const Frame& f, const Tensor& state, Tensor& share, Work& work, float* h, float* cell, int64_t t) const {
-    const int64_t rows = f.gates * f.hidden;
     if (cell_ == Cell::Gru) return step_gru(d, f, state, share, work, h, t);
-    Tensor recurrent(DType::F32, {f.batch, rows});
-    product(d.state, state, f.r, r_constant_, recurrent);
-    if (recurrent.size()) add_rows(share.mutable_data<float>(), recurrent.data<float>(), 1, recurrent.size());
+    const int64_t rows = f.gates * f.hidden, n = f.hidden;
+    product(d.state, state, f.r, r_constant_, work.gates);
     for (int64_t b = 0; b < f.batch; ++b) {
       if (t >= f.lengths[at(b)]) continue;
-      const float* gate = share.data<float>() + b * rows;
+      float* gate = share.mutable_data<float>() + b * rows;
+      add_row(gate, work.gates.data<float>() + b * rows, rows);
       if (cell_ == Cell::Lstm) {
-        step_lstm(d, f, gate, h + b * f.hidden, cell + b * f.hidden);
+        step_lstm(d, f, gate, h + b * n, cell + b * n);
       } else {
-        for (int64_t j = 0; j < f.hidden; ++j) h[b * f.hidden + j] = d.f[0](clipped(gate[j]));
+        activate(d.f[0], gate, n);
+        std::copy_n(gate, n, h + b * n);
       }
     }
   }
 
   /// Gates in the order i, o, f, c.
-  void step_lstm(const Direction& d, const Frame& f, const float* gate, float* h, float* cell) const {
+  void step_lstm(const Direction& d, const Frame& f, float* gate, float* h, float* cell) const {
     const int64_t n = f.hidden;
     const float* p = f.peepholes.defined() ? f.peepholes.data<float>() : nullptr;
-    for (int64_t j = 0; j < n; ++j) {
-      const float before = cell[j];
-      const float i = d.f[0](clipped(gate[j] + (p ? p[j] * before : 0)));
-      const float forget = couple_ ? 1 - i : d.f[0](clipped(gate[2 * n + j] + (p ? p[2 * n + j] * before : 0)));
-      const float now = forget * before + i * d.f[1](clipped(gate[3 * n + j]));
-      const float o = d.f[0](clipped(gate[n + j] + (p ? p[n + j] * now : 0)));
-      cell[j] = now;
-      h[j] = o * d.f[2](now);
+    float *in = gate, *out = gate + n, *forget = gate + 2 * n, *fresh = gate + 3 * n;
+    if (p) add_products(in, p, cell, n);
+    activate(d.f[0], in, n);
+    if (couple_) {
+      for (int64_t j = 0; j < n; ++j) forget[j] = 1 - in[j];
+    } else {
+      if (p) add_products(forget, p + 2 * n, cell, n);
+      activate(d.f[0], forget, n);
     }
+    activate(d.f[1], fresh, n);
+    update_cell(cell, forget, in, fresh, n);
+    if (p) add_products(out, p + n, cell, n);
+    activate(d.f[0], out, n);
+    std::copy_n(cell, n, h);
+    apply(d.f[2], h, n);
+    multiply_row(h, out, n);
   }
 
   /// Gates in the order z, r, h. R's rows of the last gate see the state after the reset, or the reset comes after the product.
-  void step_gru(const Direction& d, const Frame& f, const Tensor& state, const Tensor& share, Work& work, float* h, int64_t t) const {
+  void step_gru(const Direction& d, const Frame& f, const Tensor& state, Tensor& share, Work& work, float* h, int64_t t) const {
     const int64_t n = f.hidden, rows = 3 * n;
     product(d.state, state, f.r.slice_front(0, 2 * n), r_constant_, work.gates);
-    const auto gate = [&](int64_t b, int64_t g, int64_t j) {
-      return d.f[0](clipped(share.data<float>()[b * rows + g * n + j] + work.gates.data<float>()[b * 2 * n + g * n + j]));
-    };
-    const float* before = state.data<float>();
-    if (!linear_before_reset_)
-      for (int64_t b = 0; b < f.batch; ++b)
-        for (int64_t j = 0; j < n; ++j) work.reset.mutable_data<float>()[b * n + j] = gate(b, 1, j) * before[b * n + j];
-    product(d.state_rest, linear_before_reset_ ? state : work.reset, f.r.slice_front(2 * n, n), r_constant_, work.rest);
-    const float* bias = f.bias_r.defined() ? f.bias_r.data<float>() + 2 * n : nullptr;
+    for (int64_t b = 0; b < f.batch; ++b) {
+      float* gate = share.mutable_data<float>() + b * rows;
+      add_row(gate, work.gates.data<float>() + b * 2 * n, 2 * n);
+      activate(d.f[0], gate, 2 * n);
+      std::copy_n(state.data<float>() + b * n, n, work.reset.mutable_data<float>() + b * n);
+      if (!linear_before_reset_) multiply_row(work.reset.mutable_data<float>() + b * n, gate + n, n);
+    }
+    product(d.state_rest, work.reset, f.r.slice_front(2 * n, n), r_constant_, work.rest);
     for (int64_t b = 0; b < f.batch; ++b) {
       if (t >= f.lengths[at(b)]) continue;
-      for (int64_t j = 0; j < n; ++j) {
-        const float rest = work.rest.data<float>()[b * n + j] + (bias ? bias[j] : 0);
-        const float from = share.data<float>()[b * rows + 2 * n + j];
-        const float z = gate(b, 0, j), fresh = d.f[1](clipped(linear_before_reset_ ? from + gate(b, 1, j) * rest : from + rest));
-        h[b * n + j] = (1 - z) * fresh + z * before[b * n + j];
-      }
+      float *gate = share.mutable_data<float>() + b * rows, *rest = work.rest.mutable_data<float>() + b * n, *fresh = gate + 2 * n;
+      if (f.bias_r.defined()) add_row(rest, f.bias_r.data<float>() + 2 * n, n);
+      if (linear_before_reset_) multiply_row(rest, gate + n, n);
+      add_row(fresh, rest, n);
+      activate(d.f[1], fresh, n);
+      mix(h + b * n, gate, fresh, n);
     }
   }
 
