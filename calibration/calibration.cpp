@@ -67,6 +67,10 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
   }
   statistics_ = {};
   statistics_.samples = data_->size();
+  if (keyed_) {
+    statistics_.model_key = content_key(graph);
+    statistics_.data_key = data_->content_key();
+  }
   SessionOptions options;
   std::map<ValueId, int64_t> axes;
   for (const CollectRequest& r : requests) {

@@ -38,6 +38,8 @@ class Calibration {
   const StatisticsSet& collect(const Graph& graph, const std::vector<CollectRequest>& requests);
   /// Statistics that an earlier run saved. collect() throws Error(Usage) where they are of another model or other data.
   void reuse(StatisticsSet saved) { saved_ = std::move(saved); }
+  /// Statistics will be saved: collect() says what they are of. Hashes the model's constants and the data's files.
+  void key_statistics() { keyed_ = true; }
   bool reused() const { return saved_.has_value(); }
   /// The graph's outputs on the first few samples, as collect() met them; empty where saved statistics were used.
   const std::vector<std::vector<Tensor>>& reference_outputs() const { return reference_; }
@@ -49,6 +51,7 @@ class Calibration {
   std::shared_ptr<DataSet> data_;
   CalibrationOptions options_;
   std::optional<StatisticsSet> saved_;
+  bool keyed_ = false;
   StatisticsSet statistics_;
   std::vector<std::vector<Tensor>> reference_;
 };

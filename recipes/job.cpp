@@ -214,6 +214,7 @@ StatisticsSet Job::calibrate() {
   check_paths();
   open_calibration();
   if (!calibration_) throw Error(ErrorKind::Usage, "calibrate needs data: give --calib DATA");
+  calibration_->key_statistics();
   std::vector<PipelineStep> steps;
   bool reached = false;
   for (PipelineStep& s : steps_of(spec_.recipe)) {

@@ -11,7 +11,8 @@ namespace infopt {
 struct Regions {
   std::vector<bool> integer;       ///< by NodeId; what is absorbed (see absorbed_activation) counts with its producer
   double float_ns = 0, mixed_ns = 0;
-  bool is_integer(NodeId id) const { return id != kNone && integer[static_cast<size_t>(id)]; }
+  /// False for nodes that were added since.
+  bool is_integer(NodeId id) const { return id != kNone && static_cast<size_t>(id) < integer.size() && integer[static_cast<size_t>(id)]; }
 };
 
 /// `keep_float` are nodes that must not be integer, `keep_integer` those that must where the target has a kernel.
