@@ -44,7 +44,8 @@ size_t widen(std::vector<Axis>& axes, size_t size) {
   return bytes;
 }
 
-template <class T> void copy_row(const Axis& a, T* to, const T* from) {
+template <class T>
+void copy_row(const Axis& a, T* to, const T* from) {
   if (a.to == 1 && a.from == 1) {
     std::memcpy(to, from, static_cast<size_t>(a.n) * sizeof(T));
   } else if (a.to == 1 && a.from == 0) {
@@ -56,16 +57,19 @@ template <class T> void copy_row(const Axis& a, T* to, const T* from) {
 }
 
 // A square block of N vectors of N elements is transposed by log2 N rounds, each interleaving row k with row k + N/2.
-template <class E> struct Lanes {
+template <class E>
+struct Lanes {
   static constexpr int kCount = 16 / sizeof(E);
   typedef E Vector __attribute__((vector_size(16)));
 };
-template <class E, int... I> typename Lanes<E>::Vector interleave(typename Lanes<E>::Vector a, typename Lanes<E>::Vector b, int from, std::integer_sequence<int, I...>) {
+template <class E, int... I>
+typename Lanes<E>::Vector interleave(typename Lanes<E>::Vector a, typename Lanes<E>::Vector b, int from, std::integer_sequence<int, I...>) {
   constexpr int n = Lanes<E>::kCount;
   if (from == 0) return __builtin_shufflevector(a, b, (I % 2 ? n + I / 2 : I / 2)...);
   return __builtin_shufflevector(a, b, (I % 2 ? n + n / 2 + I / 2 : n / 2 + I / 2)...);
 }
-template <class E> void transpose_block(const E* from, int64_t from_step, E* to, int64_t to_step) {
+template <class E>
+void transpose_block(const E* from, int64_t from_step, E* to, int64_t to_step) {
   using V = typename Lanes<E>::Vector;
   constexpr int n = Lanes<E>::kCount;
   constexpr auto lanes = std::make_integer_sequence<int, n>{};
@@ -83,7 +87,8 @@ template <class E> void transpose_block(const E* from, int64_t from_step, E* to,
 
 /// A tile of kSide × kSide elements, a cache line wide, by way of a buffer: whole lines are read and written at once, however
 /// far apart they lie.
-template <class T, class E> void transpose_tile(const T* from, int64_t from_step, T* to, int64_t to_step) {
+template <class T, class E>
+void transpose_tile(const T* from, int64_t from_step, T* to, int64_t to_step) {
   constexpr int64_t kSide = 64 / sizeof(E), kBlock = Lanes<E>::kCount;
   alignas(64) E buffer[kSide * kSide];
   for (int64_t j = 0; j < kSide; j += kBlock)
@@ -93,8 +98,10 @@ template <class T, class E> void transpose_tile(const T* from, int64_t from_step
 }
 
 /// rows × columns where `from` is contiguous along the rows' axis and `to` along the columns'.
-template <class T> void copy_transposed(const Axis& rows, const Axis& columns, T* to, const T* from) {
-  using E = std::conditional_t<sizeof(T) == 1, uint8_t, std::conditional_t<sizeof(T) == 2, uint16_t, std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>>;
+template <class T>
+void copy_transposed(const Axis& rows, const Axis& columns, T* to, const T* from) {
+  using E = std::conditional_t<sizeof(T) == 1, uint8_t,
+                               std::conditional_t<sizeof(T) == 2, uint16_t, std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>>>;
   constexpr int64_t kSide = 64 / sizeof(T);
   const auto plain = [&](int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
     for (int64_t i = i0; i < i1; ++i)
@@ -115,7 +122,8 @@ template <class T> void copy_transposed(const Axis& rows, const Axis& columns, T
   }
 }
 
-template <class T> void walk(const std::vector<Axis>& axes, size_t depth, bool transposed, T* to, const T* from) {
+template <class T>
+void walk(const std::vector<Axis>& axes, size_t depth, bool transposed, T* to, const T* from) {
   const size_t left = axes.size() - depth;
   if (left == 1) return copy_row(axes[depth], to, from);
   if (left == 2 && transposed) return copy_transposed(axes[depth], axes[depth + 1], to, from);
@@ -145,7 +153,8 @@ Tensor pack(const Tensor& u, DType dtype, size_t bits) {
   const uint8_t* in = u.data<uint8_t>();
   auto* out = reinterpret_cast<uint8_t*>(t.mutable_raw());
   const int64_t per = static_cast<int64_t>(8 / bits);
-  for (int64_t i = 0; i < u.size(); ++i) out[i / per] = static_cast<uint8_t>(out[i / per] | (in[i] << (static_cast<size_t>(i % per) * bits)));
+  for (int64_t i = 0; i < u.size(); ++i)
+    out[i / per] = static_cast<uint8_t>(out[i / per] | (in[i] << (static_cast<size_t>(i % per) * bits)));
   return t;
 }
 
@@ -207,7 +216,8 @@ Tensor move_elements(const std::vector<Tensor>& inputs, const std::function<Tens
   const DType dtype = inputs.at(0).dtype();
   for (const Tensor& t : inputs)
     if (t.dtype() != dtype)
-      throw Error(ErrorKind::Malformed, "inputs of " + std::string(name_of(dtype)) + " and " + std::string(name_of(t.dtype())) + " don't go together");
+      throw Error(ErrorKind::Malformed,
+                  "inputs of " + std::string(name_of(dtype)) + " and " + std::string(name_of(t.dtype())) + " don't go together");
   const size_t bits = bits_of(dtype);
   if (bits >= 8) return move(inputs);
   std::vector<Tensor> codes;

@@ -28,11 +28,24 @@ void fill_elements(size_t element_size, std::byte* to, const std::byte* value, i
 Tensor move_elements(const std::vector<Tensor>& inputs, const std::function<Tensor(const std::vector<Tensor>&)>& move);
 
 /// Calls f with an unaligned, may-alias block type of `bytes` bytes (1, 2, 4, 8 or 16).
-template <size_t N> struct [[gnu::packed, gnu::may_alias]] Block { unsigned char bytes[N]; };
-template <> struct [[gnu::packed, gnu::may_alias]] Block<2> { uint16_t bits; };
-template <> struct [[gnu::packed, gnu::may_alias]] Block<4> { uint32_t bits; };
-template <> struct [[gnu::packed, gnu::may_alias]] Block<8> { uint64_t bits; };
-template <class F> void with_block(size_t bytes, F&& f) {
+template <size_t N>
+struct [[gnu::packed, gnu::may_alias]] Block {
+  unsigned char bytes[N];
+};
+template <>
+struct [[gnu::packed, gnu::may_alias]] Block<2> {
+  uint16_t bits;
+};
+template <>
+struct [[gnu::packed, gnu::may_alias]] Block<4> {
+  uint32_t bits;
+};
+template <>
+struct [[gnu::packed, gnu::may_alias]] Block<8> {
+  uint64_t bits;
+};
+template <class F>
+void with_block(size_t bytes, F&& f) {
   switch (bytes) {
     case 1: return f(Block<1>{});
     case 2: return f(Block<2>{});

@@ -76,7 +76,8 @@ std::unique_ptr<Kernel> concat(const KernelSpec& spec) {
     const int64_t rank = parts[0].rank(), axis = normal_axis(given, rank);
     const Shape shape = whole(parts, at(axis));
     const size_t place = at(memory_axis(axis, rank, common));
-    const Tensor y = move_elements(parts, [&](const std::vector<Tensor>& in) { return concatenated(in, memory_shape(shape, common), place); });
+    const Tensor y =
+        move_elements(parts, [&](const std::vector<Tensor>& in) { return concatenated(in, memory_shape(shape, common), place); });
     c.set(0, y.reshaped(shape), common);
   });
 }
@@ -94,7 +95,8 @@ std::vector<int64_t> split_sizes(int64_t n, std::vector<int64_t> given, int64_t 
     for (int64_t g : given)
       if (g < 0 || __builtin_add_overflow(sum, g, &sum)) malformed("Split into parts of " + to_string(given));
     if (sum != n || static_cast<int64_t>(given.size()) != parts)
-      malformed("Split of a dimension of " + std::to_string(n) + " into " + to_string(given) + " for " + std::to_string(parts) + " outputs");
+      malformed("Split of a dimension of " + std::to_string(n) + " into " + to_string(given) + " for " + std::to_string(parts) +
+                " outputs");
     return given;
   }
   if (even_only && n % parts) malformed("Split of a dimension of " + std::to_string(n) + " into " + std::to_string(parts) + " equal parts");
@@ -112,7 +114,8 @@ std::unique_ptr<Kernel> split(const KernelSpec& spec) {
   const auto parts = static_cast<int64_t>(spec.node.outputs.size());
   const bool even_only = spec.opset < 18;
   const int64_t declared = spec.node.i("num_outputs", parts);
-  if (parts == 0 || declared != parts) malformed("Split's num_outputs is " + std::to_string(declared) + " for " + std::to_string(parts) + " outputs");
+  if (parts == 0 || declared != parts)
+    malformed("Split's num_outputs is " + std::to_string(declared) + " for " + std::to_string(parts) + " outputs");
   return make_kernel([=](KernelContext& c) {
     const std::vector<int64_t> given = c.inputs() > 1 && c.has(1) ? integers(c.in(1)) : attribute;
     Layout layout;
@@ -136,8 +139,6 @@ std::unique_ptr<Kernel> split(const KernelSpec& spec) {
 
 }  // namespace
 
-std::vector<OpDef> op_concat_split() {
-  return {{.name = "Concat", .cpu = &concat}, {.name = "Split", .since = 2, .cpu = &split}};
-}
+std::vector<OpDef> op_concat_split() { return {{.name = "Concat", .cpu = &concat}, {.name = "Split", .since = 2, .cpu = &split}}; }
 
 }  // namespace infopt

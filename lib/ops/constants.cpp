@@ -52,7 +52,8 @@ std::unique_ptr<Kernel> constant_of_shape(const KernelSpec& spec) {
 
 constexpr double kMostElements = 1LL << 48;
 
-template <class T> Tensor float_range(KernelContext& c) {
+template <class T>
+Tensor float_range(KernelContext& c) {
   const T start = to_scalar<T>(c.in(0)), limit = to_scalar<T>(c.in(1)), delta = to_scalar<T>(c.in(2));
   const double count = std::ceil((static_cast<double>(limit) - static_cast<double>(start)) / static_cast<double>(delta));
   if (delta == 0 || !(std::abs(count) < kMostElements)) malformed("Range has no end, or more elements than memory can hold");

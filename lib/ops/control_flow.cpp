@@ -29,7 +29,8 @@ std::unique_ptr<Kernel> if_else(const KernelSpec& spec) {
   const size_t then_body = body_index(spec.node, "then_branch"), else_body = body_index(spec.node, "else_branch");
   return make_kernel([=](KernelContext& c) {
     std::vector<Tensor> results = c.run_body(truth(c.in(0)) ? then_body : else_body, {});
-    if (results.size() != c.outputs()) malformed("If's branch gives " + std::to_string(results.size()) + " outputs, the node has " + std::to_string(c.outputs()));
+    if (results.size() != c.outputs())
+      malformed("If's branch gives " + std::to_string(results.size()) + " outputs, the node has " + std::to_string(c.outputs()));
     for (size_t i = 0; i < results.size(); ++i) c.set(i, std::move(results[i]));
   });
 }
@@ -100,7 +101,8 @@ std::unique_ptr<Kernel> loop(const KernelSpec& spec) {
     for (size_t i = 2; i < c.inputs(); ++i) carried.push_back(c.in(i));
     const size_t states = carried.size();
     if (declared.size() < states + 1 || declared.size() - 1 != c.outputs())
-      malformed("Loop's body gives " + std::to_string(declared.size()) + " outputs for " + std::to_string(states) + " carried values and " + std::to_string(c.outputs()) + " outputs");
+      malformed("Loop's body gives " + std::to_string(declared.size()) + " outputs for " + std::to_string(states) + " carried values and " +
+                std::to_string(c.outputs()) + " outputs");
     std::vector<std::vector<Tensor>> scans(declared.size() - 1 - states);
     for (int64_t i = 0; go && i < most; ++i) {
       std::vector<Tensor> inputs{Tensor::scalar(i), Tensor::scalar(go)};
@@ -139,7 +141,8 @@ ScanSpec scan_spec(const KernelSpec& spec) {
 int64_t nth(const std::vector<int64_t>& list, size_t i) { return i < list.size() ? list[i] : 0; }
 
 /// One scan. Takes the states' first values and the scanned tensors; gives the states' last values and the stacked outputs.
-std::vector<Tensor> scan_once(KernelContext& c, const ScanSpec& s, std::vector<Tensor> states, const std::vector<Tensor>& scanned, std::optional<int64_t> length) {
+std::vector<Tensor> scan_once(KernelContext& c, const ScanSpec& s, std::vector<Tensor> states, const std::vector<Tensor>& scanned,
+                              std::optional<int64_t> length) {
   std::vector<size_t> axes;
   int64_t steps = -1;
   for (size_t k = 0; k < scanned.size(); ++k) {
@@ -156,7 +159,8 @@ std::vector<Tensor> scan_once(KernelContext& c, const ScanSpec& s, std::vector<T
   std::vector<std::vector<Tensor>> outputs(s.declared.size() - states.size());
   for (int64_t i = 0; i < steps; ++i) {
     std::vector<Tensor> inputs = states;
-    for (size_t k = 0; k < scanned.size(); ++k) inputs.push_back(entry(scanned[k], axes[k], nth(s.input_directions, k) ? steps - 1 - i : i));
+    for (size_t k = 0; k < scanned.size(); ++k)
+      inputs.push_back(entry(scanned[k], axes[k], nth(s.input_directions, k) ? steps - 1 - i : i));
     std::vector<Tensor> results = c.run_body(s.body, std::move(inputs));
     std::copy_n(results.begin(), states.size(), states.begin());
     for (size_t k = 0; k < outputs.size(); ++k) outputs[k].push_back(results[states.size() + k]);
@@ -170,10 +174,13 @@ std::vector<Tensor> scan_once(KernelContext& c, const ScanSpec& s, std::vector<T
 /// The node's inputs from `first` on, parted into states and scanned ones.
 std::pair<std::vector<Tensor>, std::vector<Tensor>> parted(KernelContext& c, const ScanSpec& s, size_t first) {
   const auto given = static_cast<int64_t>(c.inputs() - first);
-  if (s.scan_inputs < 1 || s.scan_inputs > given) malformed("Scan has num_scan_inputs " + std::to_string(s.scan_inputs) + " and " + std::to_string(given) + " inputs");
-  if (s.declared.size() != c.outputs()) malformed("Scan's body gives " + std::to_string(s.declared.size()) + " outputs, the node has " + std::to_string(c.outputs()));
+  if (s.scan_inputs < 1 || s.scan_inputs > given)
+    malformed("Scan has num_scan_inputs " + std::to_string(s.scan_inputs) + " and " + std::to_string(given) + " inputs");
+  if (s.declared.size() != c.outputs())
+    malformed("Scan's body gives " + std::to_string(s.declared.size()) + " outputs, the node has " + std::to_string(c.outputs()));
   std::pair<std::vector<Tensor>, std::vector<Tensor>> parts;
-  for (size_t i = first; i < c.inputs(); ++i) (static_cast<int64_t>(c.inputs() - i) <= s.scan_inputs ? parts.second : parts.first).push_back(c.in(i));
+  for (size_t i = first; i < c.inputs(); ++i)
+    (static_cast<int64_t>(c.inputs() - i) <= s.scan_inputs ? parts.second : parts.first).push_back(c.in(i));
   return parts;
 }
 
@@ -195,7 +202,8 @@ std::unique_ptr<Kernel> scan_batched(const KernelSpec& spec) {
     if (scanned[0].rank() < 2) malformed("Scan of a tensor of shape " + to_string(scanned[0].shape()));
     const int64_t batch = scanned[0].dim(0), steps = scanned[0].dim(1);
     const std::vector<int64_t> lengths = c.has(0) ? integers(c.in(0)) : std::vector<int64_t>(at(batch), steps);
-    if (static_cast<int64_t>(lengths.size()) != batch) malformed("Scan has " + std::to_string(lengths.size()) + " sequence lengths for a batch of " + std::to_string(batch));
+    if (static_cast<int64_t>(lengths.size()) != batch)
+      malformed("Scan has " + std::to_string(lengths.size()) + " sequence lengths for a batch of " + std::to_string(batch));
     std::vector<std::vector<Tensor>> by_output(c.outputs());
     for (int64_t b = 0; b < batch; ++b) {
       const auto take = [b](const std::vector<Tensor>& all) {

@@ -20,7 +20,8 @@ Box box_of(const float* b, bool center) {
 bool overlaps(const Box& a, const Box& b, float threshold) {
   const float width = std::min(a.x2, b.x2) - std::max(a.x1, b.x1), height = std::min(a.y2, b.y2) - std::max(a.y1, b.y1);
   if (!(width > 0) || !(height > 0)) return false;
-  const float area_a = (a.x2 - a.x1) * (a.y2 - a.y1), area_b = (b.x2 - b.x1) * (b.y2 - b.y1), both = width * height, all = area_a + area_b - both;
+  const float area_a = (a.x2 - a.x1) * (a.y2 - a.y1), area_b = (b.x2 - b.x1) * (b.y2 - b.y1), both = width * height,
+              all = area_a + area_b - both;
   return area_a > 0 && area_b > 0 && all > 0 && both / all > threshold;
 }
 
@@ -107,8 +108,9 @@ std::vector<Sample> region_samples(const RoiSpec& s, const float* roi, int64_t h
     for (int64_t pw = 0; pw < s.width; ++pw)
       for (int64_t iy = 0; iy < grid_h; ++iy)
         for (int64_t ix = 0; ix < grid_w; ++ix)
-          samples.push_back(sample_at(y0 + static_cast<float>(ph) * bin_h + (static_cast<float>(iy) + 0.5F) * bin_h / static_cast<float>(grid_h),
-                                      x0 + static_cast<float>(pw) * bin_w + (static_cast<float>(ix) + 0.5F) * bin_w / static_cast<float>(grid_w), height, width));
+          samples.push_back(sample_at(
+              y0 + static_cast<float>(ph) * bin_h + (static_cast<float>(iy) + 0.5F) * bin_h / static_cast<float>(grid_h),
+              x0 + static_cast<float>(pw) * bin_w + (static_cast<float>(ix) + 0.5F) * bin_w / static_cast<float>(grid_w), height, width));
   return samples;
 }
 
@@ -149,15 +151,18 @@ void roi_align_run(KernelContext& c, const RoiSpec& s) {
 std::unique_ptr<Kernel> roi_align(const KernelSpec& spec) {
   const Node& node = spec.node;
   const bool half_pixel = spec.opset >= 16 && node.s("coordinate_transformation_mode", "half_pixel") == "half_pixel";
-  const RoiSpec s{node.i("output_height", 1), node.i("output_width", 1), node.i("sampling_ratio", 0), node.f("spatial_scale", 1), node.s("mode", "avg") == "avg", half_pixel};
-  if (s.height < 1 || s.width < 1 || s.height > 1 << 15 || s.width > 1 << 15 || s.ratio < 0 || s.ratio > 1 << 15) malformed("RoiAlign's output size or sampling ratio is out of range");
+  const RoiSpec s{node.i("output_height", 1), node.i("output_width", 1),      node.i("sampling_ratio", 0),
+                  node.f("spatial_scale", 1), node.s("mode", "avg") == "avg", half_pixel};
+  if (s.height < 1 || s.width < 1 || s.height > 1 << 15 || s.width > 1 << 15 || s.ratio < 0 || s.ratio > 1 << 15)
+    malformed("RoiAlign's output size or sampling ratio is out of range");
   return make_kernel([s](KernelContext& c) { roi_align_run(c, s); });
 }
 
 /// [first, last) of bin `i` of `bins` over `length` pixels from `start`, cut to [0, limit).
 std::pair<int64_t, int64_t> bin_range(int64_t i, int64_t bins, int64_t start, int64_t length, int64_t limit) {
   const float size = static_cast<float>(length) / static_cast<float>(bins);
-  const auto a = static_cast<int64_t>(std::floor(static_cast<float>(i) * size)), b = static_cast<int64_t>(std::ceil(static_cast<float>(i + 1) * size));
+  const auto a = static_cast<int64_t>(std::floor(static_cast<float>(i) * size)),
+             b = static_cast<int64_t>(std::ceil(static_cast<float>(i + 1) * size));
   return {std::clamp<int64_t>(a + start, 0, limit), std::clamp<int64_t>(b + start, 0, limit)};
 }
 
@@ -167,7 +172,8 @@ std::unique_ptr<Kernel> max_roi_pool(const KernelSpec& spec) {
   if (size.size() != 2 || size[0] < 1 || size[1] < 1) malformed("MaxRoiPool's pooled_shape should be two positive sizes");
   return make_kernel([=](KernelContext& c) {
     const Tensor x = cast(c.in(0), DType::F32), rois = cast(c.in(1), DType::F32);
-    if (x.rank() != 4 || rois.rank() != 2 || rois.dim(1) != 5) malformed("MaxRoiPool of a map of shape " + to_string(x.shape()) + " with regions of shape " + to_string(rois.shape()));
+    if (x.rank() != 4 || rois.rank() != 2 || rois.dim(1) != 5)
+      malformed("MaxRoiPool of a map of shape " + to_string(x.shape()) + " with regions of shape " + to_string(rois.shape()));
     const int64_t channels = x.dim(1), height = x.dim(2), width = x.dim(3);
     Tensor y(DType::F32, {rois.dim(0), channels, size[0], size[1]});
     float* out = y.mutable_data<float>();
@@ -201,10 +207,12 @@ std::unique_ptr<Kernel> max_unpool(const KernelSpec& spec) {
   const std::vector<int64_t> kernel = spec.node.ints("kernel_shape");
   const std::vector<int64_t> strides = spec.node.ints("strides", std::vector<int64_t>(kernel.size(), 1));
   const std::vector<int64_t> pads = spec.node.ints("pads", std::vector<int64_t>(2 * kernel.size(), 0));
-  if (strides.size() != kernel.size() || pads.size() != 2 * kernel.size()) malformed("MaxUnpool's kernel_shape, strides and pads don't fit");
+  if (strides.size() != kernel.size() || pads.size() != 2 * kernel.size())
+    malformed("MaxUnpool's kernel_shape, strides and pads don't fit");
   return make_kernel([=](KernelContext& c) {
     const Tensor &x = c.in(0), &indices = c.in(1);
-    if (x.shape().size() != kernel.size() + 2 || indices.shape() != x.shape()) malformed("MaxUnpool of shape " + to_string(x.shape()) + " with indices of shape " + to_string(indices.shape()));
+    if (x.shape().size() != kernel.size() + 2 || indices.shape() != x.shape())
+      malformed("MaxUnpool of shape " + to_string(x.shape()) + " with indices of shape " + to_string(indices.shape()));
     Shape inferred = x.shape();
     for (size_t d = 0; d < kernel.size(); ++d) {
       int64_t n = 0;
@@ -218,7 +226,8 @@ std::unique_ptr<Kernel> max_unpool(const KernelSpec& spec) {
     const size_t size = bits_of(x.dtype()) / 8;
     const std::vector<int64_t> places = integers(indices);
     for (size_t i = 0; i < places.size(); ++i) {
-      if (places[i] < 0 || places[i] >= count) malformed("index " + std::to_string(places[i]) + " is out of range for " + to_string(inferred));
+      if (places[i] < 0 || places[i] >= count)
+        malformed("index " + std::to_string(places[i]) + " is out of range for " + to_string(inferred));
       int64_t rest = places[i], place = 0, step = 1;
       for (size_t d = shape.size(); d-- > 0;) {
         const int64_t at_axis = rest % inferred[d];

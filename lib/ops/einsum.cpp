@@ -77,7 +77,8 @@ Tensor arranged(const Operand& o, const Labels& wanted, const Sizes& sizes) {
   return gather_strided(o.tensor, shape, 0, steps);
 }
 
-template <class T> void sum_last(const T* in, T* out, int64_t count, int64_t n) {
+template <class T>
+void sum_last(const T* in, T* out, int64_t count, int64_t n) {
   for (int64_t i = 0; i < count; ++i) {
     T sum{};
     for (int64_t k = 0; k < n; ++k) sum += in[i * n + k];
@@ -85,7 +86,8 @@ template <class T> void sum_last(const T* in, T* out, int64_t count, int64_t n) 
   }
 }
 
-template <class T> void multiply(const T* a, const T* b, T* y, const std::array<int64_t, 4>& d) {
+template <class T>
+void multiply(const T* a, const T* b, T* y, const std::array<int64_t, 4>& d) {
   const auto [batch, m, k, n] = d;
   std::fill_n(y, batch * m * n, T{});
   for (int64_t p = 0; p < batch; ++p, a += m * k, b += k * n, y += m * n)
@@ -96,11 +98,18 @@ template <class T> void multiply(const T* a, const T* b, T* y, const std::array<
       }
 }
 
-template <class T> const T* numbers(const Tensor& t) { return reinterpret_cast<const T*>(t.raw()); }
-template <class T> T* numbers(Tensor& t) { return reinterpret_cast<T*>(t.mutable_raw()); }
+template <class T>
+const T* numbers(const Tensor& t) {
+  return reinterpret_cast<const T*>(t.raw());
+}
+template <class T>
+T* numbers(Tensor& t) {
+  return reinterpret_cast<T*>(t.mutable_raw());
+}
 
 /// Calls f with a value of the type that elements are computed in: integers without a sign, so that they wrap around.
-template <class F> void with_number(DType dtype, F&& f) {
+template <class F>
+void with_number(DType dtype, F&& f) {
   switch (dtype) {
     case DType::F32: return f(float{});
     case DType::F64: return f(double{});
@@ -114,7 +123,8 @@ class EinsumKernel : public Kernel {
  public:
   explicit EinsumKernel(const KernelSpec& spec) : equation_(parse(spec.node.s("equation", ""))) {
     if (equation_.inputs.size() != spec.node.inputs.size())
-      malformed("Einsum's equation has " + std::to_string(equation_.inputs.size()) + " terms for " + std::to_string(spec.node.inputs.size()) + " inputs");
+      malformed("Einsum's equation has " + std::to_string(equation_.inputs.size()) + " terms for " +
+                std::to_string(spec.node.inputs.size()) + " inputs");
   }
 
   void run(KernelContext& c) const override {
@@ -128,7 +138,8 @@ class EinsumKernel : public Kernel {
     }
     const Labels output = output_labels(widest);
     for (size_t i = 0; i < output.size(); ++i)
-      if (!sizes.count(output[i]) || std::count(output.begin(), output.end(), output[i]) > 1) malformed("Einsum's output has a label that is repeated or in no input");
+      if (!sizes.count(output[i]) || std::count(output.begin(), output.end(), output[i]) > 1)
+        malformed("Einsum's output has a label that is repeated or in no input");
     Operand result = operands[0];
     for (size_t i = 1; i < operands.size(); ++i) {
       Labels later = output;
@@ -154,11 +165,13 @@ class EinsumKernel : public Kernel {
     widest = std::max(widest, ellipsis);
     if (ellipsis < 0) malformed("Einsum's term '" + term + "' for a tensor of shape " + to_string(t.shape()));
     Operand o{t, labels_of(term, ellipsis)};
-    if (static_cast<int64_t>(o.labels.size()) != t.rank()) malformed("Einsum's term '" + term + "' for a tensor of shape " + to_string(t.shape()));
+    if (static_cast<int64_t>(o.labels.size()) != t.rank())
+      malformed("Einsum's term '" + term + "' for a tensor of shape " + to_string(t.shape()));
     for (size_t i = 0; i < o.labels.size(); ++i) {
       int64_t& size = sizes.emplace(o.labels[i], t.shape()[i]).first->second;
       if (size == 1) size = t.shape()[i];
-      if (t.shape()[i] != 1 && t.shape()[i] != size) malformed("Einsum's label stands for dimensions of " + std::to_string(size) + " and " + std::to_string(t.shape()[i]));
+      if (t.shape()[i] != 1 && t.shape()[i] != size)
+        malformed("Einsum's label stands for dimensions of " + std::to_string(size) + " and " + std::to_string(t.shape()[i]));
     }
     return o;
   }
@@ -225,7 +238,8 @@ class EinsumKernel : public Kernel {
     Shape shape;
     for (const int label : result) shape.push_back(sizes.at(label));
     Tensor y(a.tensor.dtype(), shape);
-    product_of(arranged(a, joined({batch, m, k}), sizes), arranged(b, joined({batch, k, n}), sizes), y, {count(batch), count(m), count(k), count(n)});
+    product_of(arranged(a, joined({batch, m, k}), sizes), arranged(b, joined({batch, k, n}), sizes), y,
+               {count(batch), count(m), count(k), count(n)});
     return {y, result};
   }
 

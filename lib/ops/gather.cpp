@@ -1,8 +1,9 @@
 // Gather, GatherElements, GatherND, Compress.
+#include "lib/ops/gather.h"
+
 #include <cstring>
 
 #include "lib/base/strided.h"
-#include "lib/ops/gather.h"
 #include "lib/ops/kernel_util.h"
 
 namespace infopt {
@@ -76,7 +77,8 @@ std::unique_ptr<Kernel> gather_nd(const KernelSpec& spec) {
   const int64_t batch_dims = spec.node.i("batch_dims", 0);
   return make_kernel([batch_dims](KernelContext& c) {
     const Tensor &x = c.in(0), &indices = c.in(1);
-    if (indices.rank() < 1 || batch_dims < 0 || batch_dims >= std::min(x.rank(), indices.rank())) malformed("GatherND with batch_dims " + std::to_string(batch_dims));
+    if (indices.rank() < 1 || batch_dims < 0 || batch_dims >= std::min(x.rank(), indices.rank()))
+      malformed("GatherND with batch_dims " + std::to_string(batch_dims));
     const NdPlaces p = nd_places(x.shape(), indices, at(batch_dims));
     const Shape slice(x.shape().begin() + static_cast<ptrdiff_t>(p.depth), x.shape().end());
     Shape shape(indices.shape().begin(), indices.shape().end() - 1);

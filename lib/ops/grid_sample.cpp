@@ -73,7 +73,7 @@ AxisTaps axis_taps(const GridSpec& s, double normalized, int64_t n) {
 }
 
 struct Samples {
-  std::vector<int64_t> place;   ///< within one channel
+  std::vector<int64_t> place;  ///< within one channel
   std::vector<double> weight;
 };
 
@@ -93,7 +93,8 @@ Samples combine(const std::vector<AxisTaps>& axes, const Shape& spatial) {
   return all;
 }
 
-template <class T> void sample(const GridSpec& s, const T* x, const std::vector<double>& grid, T* y, const Shape& in, int64_t points) {
+template <class T>
+void sample(const GridSpec& s, const T* x, const std::vector<double>& grid, T* y, const Shape& in, int64_t points) {
   const Shape spatial(in.begin() + 2, in.end());
   const auto dims = static_cast<int64_t>(spatial.size());
   const int64_t channel = product(spatial, 0, spatial.size()), channels = in[1];

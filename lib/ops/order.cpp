@@ -11,14 +11,16 @@ namespace infopt {
 namespace {
 
 /// A total order of elements: NaN after every number.
-template <class T> bool before(T a, T b) {
+template <class T>
+bool before(T a, T b) {
   if constexpr (std::is_floating_point_v<T>)
     if (std::isnan(a) || std::isnan(b)) return !std::isnan(a) && std::isnan(b);
   return a < b;
 }
 
 /// Calls f with the elements as a vector of a type that holds each exactly: float, double, int64_t or uint64_t.
-template <class F> void with_keys(const Tensor& x, F&& f) {
+template <class F>
+void with_keys(const Tensor& x, F&& f) {
   const DType dtype = x.dtype();
   if (dtype == DType::F64) return f(to_vector<double>(x));
   if (is_float(dtype)) return f(to_vector<float>(x));
@@ -29,7 +31,8 @@ template <class F> void with_keys(const Tensor& x, F&& f) {
 
 /// For every line along the middle of [outer, n, inner]: the flat places of its k largest (smallest) elements, and their index.
 template <class T>
-void select(const std::vector<T>& keys, int64_t outer, int64_t n, int64_t inner, int64_t k, bool largest, std::vector<int64_t>& places, int64_t* indices) {
+void select(const std::vector<T>& keys, int64_t outer, int64_t n, int64_t inner, int64_t k, bool largest, std::vector<int64_t>& places,
+            int64_t* indices) {
   struct Entry {
     T key;
     int32_t index;
@@ -150,7 +153,8 @@ Groups group_rows(const std::vector<int64_t>& codes, int64_t rows, int64_t width
 }
 
 /// [outer, n, inner] as n rows of outer·inner.
-template <class T> std::vector<T> as_rows(const std::vector<T>& x, int64_t outer, int64_t n, int64_t inner) {
+template <class T>
+std::vector<T> as_rows(const std::vector<T>& x, int64_t outer, int64_t n, int64_t inner) {
   std::vector<T> rows(x.size());
   for (int64_t o = 0; o < outer; ++o)
     for (int64_t r = 0; r < n; ++r) std::copy_n(x.begin() + (o * n + r) * inner, inner, rows.begin() + (r * outer + o) * inner);
@@ -168,16 +172,16 @@ std::unique_ptr<Kernel> unique(const KernelSpec& spec) {
     Shape shape = x.shape();
     shape[axis] = static_cast<int64_t>(g.first.size());
     c.set(0, move_elements({x}, [&](const std::vector<Tensor>& in) {
-      Tensor y(in[0].dtype(), shape);
-      const size_t run = element_bytes(y.dtype()) * at(inner);
-      std::byte* to = y.mutable_raw();
-      for (int64_t o = 0; o < outer; ++o)
-        for (const int64_t row : g.first) {
-          if (run) std::memcpy(to, in[0].raw() + run * at(o * n + row), run);
-          to += run;
-        }
-      return y;
-    }));
+            Tensor y(in[0].dtype(), shape);
+            const size_t run = element_bytes(y.dtype()) * at(inner);
+            std::byte* to = y.mutable_raw();
+            for (int64_t o = 0; o < outer; ++o)
+              for (const int64_t row : g.first) {
+                if (run) std::memcpy(to, in[0].raw() + run * at(o * n + row), run);
+                to += run;
+              }
+            return y;
+          }));
     if (c.outputs() > 1) c.set(1, Tensor::vector(g.first));
     if (c.outputs() > 2) c.set(2, Tensor::vector(g.inverse));
     if (c.outputs() > 3) c.set(3, Tensor::vector(g.counts));
@@ -191,7 +195,8 @@ std::vector<bool> not_zero(const Tensor& x) {
     for (size_t i = 0; i < hit.size(); ++i) hit[i] = !x.strings()[i].empty();
   } else if (x.dtype() == DType::F32 || x.dtype() == DType::Bool) {
     const auto bytes = x.raw();
-    for (size_t i = 0; i < hit.size(); ++i) hit[i] = x.dtype() == DType::Bool ? bytes[i] != std::byte{} : reinterpret_cast<const float*>(bytes)[i] != 0;
+    for (size_t i = 0; i < hit.size(); ++i)
+      hit[i] = x.dtype() == DType::Bool ? bytes[i] != std::byte{} : reinterpret_cast<const float*>(bytes)[i] != 0;
   } else {
     with_keys(x, [&](const auto& keys) {
       for (size_t i = 0; i < hit.size(); ++i) hit[i] = keys[i] != 0;
@@ -211,7 +216,8 @@ std::unique_ptr<Kernel> non_zero(const KernelSpec&) {
     int64_t column = 0;
     for (size_t i = 0; i < hit.size(); ++i) {
       if (!hit[i]) continue;
-      for (size_t d = 0; d < strides.size(); ++d) out[static_cast<int64_t>(d) * count + column] = static_cast<int64_t>(i) / strides[d] % x.shape()[d];
+      for (size_t d = 0; d < strides.size(); ++d)
+        out[static_cast<int64_t>(d) * count + column] = static_cast<int64_t>(i) / strides[d] % x.shape()[d];
       ++column;
     }
     c.set(0, y);

@@ -50,7 +50,8 @@ class Padder {
     Shape shape;
     for (size_t i = 0; i < begins.size(); ++i) {
       int64_t n = 0;
-      if (__builtin_add_overflow(x.shape()[i], begins[i], &n) || __builtin_add_overflow(n, ends[i], &n)) malformed("Pad's output overflows 64 bits");
+      if (__builtin_add_overflow(x.shape()[i], begins[i], &n) || __builtin_add_overflow(n, ends[i], &n))
+        malformed("Pad's output overflows 64 bits");
       shape.push_back(n);
     }
     y_ = Tensor(x.dtype(), shape);
@@ -122,7 +123,8 @@ Tensor padded(const Tensor& given, const Tensor& value, std::vector<int64_t> beg
 void pad(KernelContext& c, const std::vector<int64_t>& pads, std::vector<int64_t> axes, const Tensor& value, PadMode mode) {
   const Tensor& x = c.in(0);
   axes = normal_axes(std::move(axes), x.rank());
-  if (pads.size() != 2 * axes.size()) malformed("Pad has " + std::to_string(pads.size()) + " pads for " + std::to_string(axes.size()) + " axes");
+  if (pads.size() != 2 * axes.size())
+    malformed("Pad has " + std::to_string(pads.size()) + " pads for " + std::to_string(axes.size()) + " axes");
   std::vector<int64_t> begins(x.shape().size()), ends(x.shape().size());
   for (size_t i = 0; i < axes.size(); ++i) {
     begins[at(axes[i])] = pads[i];

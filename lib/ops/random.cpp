@@ -32,7 +32,8 @@ uint64_t seed_of(const KernelSpec& spec) {
   return base * 0xD1342543DE82EF95U + 1;
 }
 
-template <class F> Tensor drawn(const Shape& shape, DType dtype, F&& next) {
+template <class F>
+Tensor drawn(const Shape& shape, DType dtype, F&& next) {
   Tensor t(DType::F64, shape);
   double* p = t.mutable_data<double>();
   for (int64_t i = 0; i < t.size(); ++i) p[i] = next(i);
@@ -66,7 +67,8 @@ std::unique_ptr<Kernel> bernoulli(const KernelSpec& spec) {
     const Tensor& x = c.in(0);
     const std::vector<double> chance = to_vector<double>(x);
     Draws draws(seed);
-    c.set(0, drawn(x.shape(), asked == DType::Undefined ? x.dtype() : asked, [&](int64_t i) { return draws.uniform() < chance[at(i)] ? 1.0 : 0.0; }));
+    c.set(0, drawn(x.shape(), asked == DType::Undefined ? x.dtype() : asked,
+                   [&](int64_t i) { return draws.uniform() < chance[at(i)] ? 1.0 : 0.0; }));
   });
 }
 
@@ -76,20 +78,21 @@ std::unique_ptr<Kernel> multinomial(const KernelSpec& spec) {
   const int64_t samples = spec.node.i("sample_size", 1);
   return make_kernel([=](KernelContext& c) {
     const Tensor& x = c.in(0);
-    if (x.rank() != 2 || x.dim(1) == 0 || samples < 1) malformed("Multinomial of " + std::to_string(samples) + " samples from shape " + to_string(x.shape()));
+    if (x.rank() != 2 || x.dim(1) == 0 || samples < 1)
+      malformed("Multinomial of " + std::to_string(samples) + " samples from shape " + to_string(x.shape()));
     const std::vector<double> logits = to_vector<double>(x);
     const int64_t classes = x.dim(1);
     Draws draws(seed);
     c.set(0, drawn({x.dim(0), samples}, dtype, [&](int64_t i) {
-      const double* row = logits.data() + i / samples * classes;
-      double most = row[0], sum = 0;
-      for (int64_t k = 1; k < classes; ++k) most = std::max(most, row[k]);
-      for (int64_t k = 0; k < classes; ++k) sum += std::exp(row[k] - most);
-      double left = draws.uniform() * sum;
-      int64_t chosen = 0;
-      while (chosen + 1 < classes && (left -= std::exp(row[chosen] - most)) >= 0) ++chosen;
-      return static_cast<double>(chosen);
-    }));
+            const double* row = logits.data() + i / samples * classes;
+            double most = row[0], sum = 0;
+            for (int64_t k = 1; k < classes; ++k) most = std::max(most, row[k]);
+            for (int64_t k = 0; k < classes; ++k) sum += std::exp(row[k] - most);
+            double left = draws.uniform() * sum;
+            int64_t chosen = 0;
+            while (chosen + 1 < classes && (left -= std::exp(row[chosen] - most)) >= 0) ++chosen;
+            return static_cast<double>(chosen);
+          }));
   });
 }
 

@@ -35,7 +35,8 @@ double determinant(std::vector<double> a, size_t n) {
       if (std::abs(a[r * n + k]) > std::abs(a[pivot * n + k])) pivot = r;
     if (a[pivot * n + k] == 0) return 0;
     if (pivot != k) {
-      std::swap_ranges(a.begin() + static_cast<ptrdiff_t>(k * n), a.begin() + static_cast<ptrdiff_t>((k + 1) * n), a.begin() + static_cast<ptrdiff_t>(pivot * n));
+      std::swap_ranges(a.begin() + static_cast<ptrdiff_t>(k * n), a.begin() + static_cast<ptrdiff_t>((k + 1) * n),
+                       a.begin() + static_cast<ptrdiff_t>(pivot * n));
       det = -det;
     }
     det *= a[k * n + k];
@@ -67,7 +68,8 @@ struct Columns {
 };
 
 /// Adds up to where the columns came from: x (batch, channels·block, steps), y (batch, channels, image).
-template <class T> void fold(const T* x, T* y, int64_t planes, const Columns& s) {
+template <class T>
+void fold(const T* x, T* y, int64_t planes, const Columns& s) {
   const size_t dims = s.image.size();
   const int64_t block = std::accumulate(s.block.begin(), s.block.end(), int64_t{1}, std::multiplies<>());
   const int64_t steps = std::accumulate(s.steps.begin(), s.steps.end(), int64_t{1}, std::multiplies<>());
@@ -109,9 +111,11 @@ std::unique_ptr<Kernel> col2im(const KernelSpec& spec) {
         if (v < 0 || v > limit) malformed("Col2Im with a pad of " + std::to_string(v));
       const int64_t room = s.image[d] + s.pads[d] + s.pads[dims + d] - s.dilations[d] * (s.block[d] - 1) - 1;
       s.steps.push_back(room < 0 ? 0 : room / s.strides[d] + 1);
-      if (__builtin_mul_overflow(block, s.block[d], &block) || __builtin_mul_overflow(steps, s.steps[d], &steps)) malformed("Col2Im's sizes overflow 64 bits");
+      if (__builtin_mul_overflow(block, s.block[d], &block) || __builtin_mul_overflow(steps, s.steps[d], &steps))
+        malformed("Col2Im's sizes overflow 64 bits");
     }
-    if (x.dim(1) % block || x.dim(2) != steps) malformed("Col2Im of shape " + to_string(x.shape()) + " to blocks of " + to_string(s.block) + ", " + to_string(s.steps) + " of them");
+    if (x.dim(1) % block || x.dim(2) != steps)
+      malformed("Col2Im of shape " + to_string(x.shape()) + " to blocks of " + to_string(s.block) + ", " + to_string(s.steps) + " of them");
     Shape shape{x.dim(0), x.dim(1) / block};
     shape.insert(shape.end(), s.image.begin(), s.image.end());
     const bool is_double = x.dtype() == DType::F64 || (is_integer(x.dtype()) && bits_of(x.dtype()) > 16);
@@ -135,19 +139,22 @@ std::unique_ptr<Kernel> tensor_scatter(const KernelSpec& spec) {
       malformed("TensorScatter of an update of shape " + to_string(update.shape()) + " into " + to_string(cache.shape()));
     const int64_t batch = cache.dim(0), most = cache.shape()[axis], length = fits[axis];
     const std::vector<int64_t> first = c.inputs() > 2 && c.has(2) ? integers(c.in(2)) : std::vector<int64_t>(at(batch));
-    if (static_cast<int64_t>(first.size()) != batch) malformed("TensorScatter has " + std::to_string(first.size()) + " write indices for a batch of " + std::to_string(batch));
+    if (static_cast<int64_t>(first.size()) != batch)
+      malformed("TensorScatter has " + std::to_string(first.size()) + " write indices for a batch of " + std::to_string(batch));
     const int64_t outer = product(cache.shape(), 1, axis), inner = product(cache.shape(), axis + 1, cache.shape().size());
     for (const int64_t f : first)
-      if (f < 0 || f > (circular ? std::numeric_limits<int64_t>::max() - length : most - length)) malformed("write index " + std::to_string(f) + " is out of range for a cache of " + std::to_string(most));
+      if (f < 0 || f > (circular ? std::numeric_limits<int64_t>::max() - length : most - length))
+        malformed("write index " + std::to_string(f) + " is out of range for a cache of " + std::to_string(most));
     c.set(0, move_elements({cache, update}, [&](const std::vector<Tensor>& in) {
-      Tensor y = in[0].clone();
-      const size_t run = element_bytes(y.dtype()) * at(inner);
-      for (int64_t b = 0; b < batch; ++b)
-        for (int64_t o = 0; o < outer; ++o)
-          for (int64_t i = 0; i < length; ++i)
-            std::copy_n(in[1].raw() + run * at((b * outer + o) * length + i), run, y.mutable_raw() + run * at((b * outer + o) * most + (first[at(b)] + i) % most));
-      return y;
-    }));
+            Tensor y = in[0].clone();
+            const size_t run = element_bytes(y.dtype()) * at(inner);
+            for (int64_t b = 0; b < batch; ++b)
+              for (int64_t o = 0; o < outer; ++o)
+                for (int64_t i = 0; i < length; ++i)
+                  std::copy_n(in[1].raw() + run * at((b * outer + o) * length + i), run,
+                              y.mutable_raw() + run * at((b * outer + o) * most + (first[at(b)] + i) % most));
+            return y;
+          }));
   });
 }
 

@@ -112,7 +112,8 @@ class Recurrent : public Kernel {
   Recurrent(const KernelSpec& spec, Cell cell) : cell_(cell), gates_(cell == Cell::Rnn ? 1 : cell == Cell::Gru ? 3 : 4) {
     const Node& node = spec.node;
     const std::string direction = node.s("direction", "forward");
-    if (direction != "forward" && direction != "reverse" && direction != "bidirectional") malformed("there is no direction '" + direction + "'");
+    if (direction != "forward" && direction != "reverse" && direction != "bidirectional")
+      malformed("there is no direction '" + direction + "'");
     directions_ = std::vector<Direction>(direction == "bidirectional" ? 2 : 1);
     directions_.back().reverse = direction != "forward";
     clip_ = node.f("clip", 0);
@@ -128,19 +129,23 @@ class Recurrent : public Kernel {
 
   void run(KernelContext& c) const override {
     const DType dtype = c.in(0).dtype();
-    if (dtype != DType::F32 && dtype != DType::F16 && dtype != DType::BF16 && dtype != DType::F64) malformed("a recurrent net of " + std::string(name_of(dtype)));
+    if (dtype != DType::F32 && dtype != DType::F16 && dtype != DType::BF16 && dtype != DType::F64)
+      malformed("a recurrent net of " + std::string(name_of(dtype)));
     Tensor x = input(c, 0);
     if (x.rank() != 3) malformed("X should have 3 dimensions, not the shape " + to_string(x.shape()));
     if (batch_first_) x = swapped(x);
     const Tensor w = input(c, 1), r = input(c, 2);
     const auto count = static_cast<int64_t>(directions_.size());
-    if (w.rank() != 3 || r.rank() != 3) malformed("W and R should have 3 dimensions, not the shapes " + to_string(w.shape()) + " and " + to_string(r.shape()));
+    if (w.rank() != 3 || r.rank() != 3)
+      malformed("W and R should have 3 dimensions, not the shapes " + to_string(w.shape()) + " and " + to_string(r.shape()));
     Frame f{x.dim(0), x.dim(1), x.dim(2), r.dim(2), gates_, {}, {}, {}, {}, {}, {}};
     const int64_t rows = gates_ * f.hidden;
-    if (hidden_ != 0 && hidden_ != f.hidden) malformed("hidden_size is " + std::to_string(hidden_) + ", R has shape " + to_string(r.shape()));
+    if (hidden_ != 0 && hidden_ != f.hidden)
+      malformed("hidden_size is " + std::to_string(hidden_) + ", R has shape " + to_string(r.shape()));
     check(w, {count, rows, f.input}, "W");
     check(r, {count, rows, f.hidden}, "R");
-    const Tensor bias = optional(c, 3, {count, 2 * rows}, "B"), peepholes = cell_ == Cell::Lstm ? optional(c, 7, {count, 3 * f.hidden}, "P") : Tensor();
+    const Tensor bias = optional(c, 3, {count, 2 * rows}, "B"),
+                 peepholes = cell_ == Cell::Lstm ? optional(c, 7, {count, 3 * f.hidden}, "P") : Tensor();
     f.lengths = sequence_lengths(c, f);
     const Tensor h0 = initial(c, 5, count, f), c0 = cell_ == Cell::Lstm ? initial(c, 6, count, f) : Tensor();
     Tensor y(DType::F32, {f.steps, count, f.batch, f.hidden}), h = h0.clone(), cell = c0.defined() ? c0.clone() : Tensor();
@@ -156,7 +161,8 @@ class Recurrent : public Kernel {
       }
       if (peepholes.defined()) f.peepholes = part(peepholes);
       const int64_t state = d * f.batch * f.hidden;
-      run_direction(directions_[at(d)], f, x, h.mutable_data<float>() + state, cell.defined() ? cell.mutable_data<float>() + state : nullptr, y, d);
+      run_direction(directions_[at(d)], f, x, h.mutable_data<float>() + state,
+                    cell.defined() ? cell.mutable_data<float>() + state : nullptr, y, d);
     }
     if (batch_first_) {
       y = permuted(y, {2, 0, 1, 3});
@@ -174,7 +180,8 @@ class Recurrent : public Kernel {
     const auto* given = node.get<std::vector<std::string>>("activations");
     const std::vector<float> alphas = node.floats("activation_alpha"), betas = node.floats("activation_beta");
     const size_t wanted = each * directions_.size();
-    if (given && !given->empty() && given->size() != wanted) malformed(std::to_string(wanted) + " activations are needed, not " + std::to_string(given->size()));
+    if (given && !given->empty() && given->size() != wanted)
+      malformed(std::to_string(wanted) + " activations are needed, not " + std::to_string(given->size()));
     size_t alpha = 0, beta = 0;
     for (size_t i = 0; i < wanted; ++i) {
       const bool gate = cell_ != Cell::Rnn && i % each == 0;
@@ -189,7 +196,8 @@ class Recurrent : public Kernel {
   static Tensor input(KernelContext& c, size_t i) { return cast(c.in(i), DType::F32); }
 
   static void check(const Tensor& t, const Shape& wanted, const char* name) {
-    if (t.shape() != wanted) malformed(std::string(name) + " has shape " + to_string(t.shape()) + " where " + to_string(wanted) + " is needed");
+    if (t.shape() != wanted)
+      malformed(std::string(name) + " has shape " + to_string(t.shape()) + " where " + to_string(wanted) + " is needed");
   }
   static Tensor optional(KernelContext& c, size_t i, const Shape& wanted, const char* name) {
     if (!c.has(i)) return {};
@@ -205,7 +213,8 @@ class Recurrent : public Kernel {
   static std::vector<int64_t> sequence_lengths(KernelContext& c, const Frame& f) {
     if (!c.has(4)) return std::vector<int64_t>(at(f.batch), f.steps);
     std::vector<int64_t> lengths = integers(c.in(4));
-    if (static_cast<int64_t>(lengths.size()) != f.batch) malformed(std::to_string(lengths.size()) + " sequence lengths for a batch of " + std::to_string(f.batch));
+    if (static_cast<int64_t>(lengths.size()) != f.batch)
+      malformed(std::to_string(lengths.size()) + " sequence lengths for a batch of " + std::to_string(f.batch));
     for (const int64_t n : lengths)
       if (n < 0 || n > f.steps) malformed("the sequence length " + std::to_string(n) + " of " + std::to_string(f.steps) + " steps");
     return lengths;
@@ -253,7 +262,8 @@ class Recurrent : public Kernel {
         const int64_t length = f.lengths[at(b)];
         if (t >= length) continue;
         const int64_t step = d.reverse ? length - 1 - t : t;
-        std::copy_n(h + b * hidden, hidden, y.mutable_data<float>() + ((step * static_cast<int64_t>(directions_.size()) + number) * batch + b) * hidden);
+        std::copy_n(h + b * hidden, hidden,
+                    y.mutable_data<float>() + ((step * static_cast<int64_t>(directions_.size()) + number) * batch + b) * hidden);
       }
     }
   }
@@ -270,7 +280,8 @@ class Recurrent : public Kernel {
     apply(f, p, n);
   }
 
-  void step_all(const Direction& d, const Frame& f, const Tensor& state, Tensor& share, Work& work, float* h, float* cell, int64_t t) const {
+  void step_all(const Direction& d, const Frame& f, const Tensor& state, Tensor& share, Work& work, float* h, float* cell,
+                int64_t t) const {
     if (cell_ == Cell::Gru) return step_gru(d, f, state, share, work, h, t);
     const int64_t rows = f.gates * f.hidden, n = f.hidden;
     product(d.state, state, f.r, r_constant_, work.gates);
@@ -339,12 +350,17 @@ class Recurrent : public Kernel {
   bool batch_first_ = false, couple_ = false, linear_before_reset_ = false, w_constant_ = false, r_constant_ = false;
 };
 
-template <Cell cell> std::unique_ptr<Kernel> make(const KernelSpec& spec) { return std::make_unique<Recurrent>(spec, cell); }
+template <Cell cell>
+std::unique_ptr<Kernel> make(const KernelSpec& spec) {
+  return std::make_unique<Recurrent>(spec, cell);
+}
 
 }  // namespace
 
 std::vector<OpDef> op_recurrent() {
-  return {{.name = "RNN", .since = 7, .cpu = &make<Cell::Rnn>}, {.name = "GRU", .since = 7, .cpu = &make<Cell::Gru>}, {.name = "LSTM", .since = 7, .cpu = &make<Cell::Lstm>}};
+  return {{.name = "RNN", .since = 7, .cpu = &make<Cell::Rnn>},
+          {.name = "GRU", .since = 7, .cpu = &make<Cell::Gru>},
+          {.name = "LSTM", .since = 7, .cpu = &make<Cell::Lstm>}};
 }
 
 }  // namespace infopt

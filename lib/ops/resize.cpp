@@ -16,7 +16,8 @@ enum class Coordinates { HalfPixel, HalfPixelSymmetric, PytorchHalfPixel, AlignC
 enum class Nearest { PreferFloor, PreferCeil, Floor, Ceil, Simple };
 enum class Aspect { Stretch, NotLarger, NotSmaller };
 
-template <class E> E choice(const std::string& what, const std::string& name, std::initializer_list<std::pair<const char*, E>> all) {
+template <class E>
+E choice(const std::string& what, const std::string& name, std::initializer_list<std::pair<const char*, E>> all) {
   for (const auto& [text, value] : all)
     if (name == text) return value;
   malformed("there is no " + what + " '" + name + "'");
@@ -194,7 +195,8 @@ Shape output_shape(const std::vector<Taps>& axes) {
 }
 
 /// Calls f for every output element that lies outside the region along some axis.
-template <class F> void each_outside(const std::vector<Taps>& axes, F&& f) {
+template <class F>
+void each_outside(const std::vector<Taps>& axes, F&& f) {
   const Shape shape = output_shape(axes), strides = row_major_strides(shape);
   const int64_t count = element_count(shape);
   if (std::all_of(axes.begin(), axes.end(), [](const Taps& t) { return t.outside.empty(); })) return;
@@ -206,7 +208,8 @@ template <class F> void each_outside(const std::vector<Taps>& axes, F&& f) {
       }
 }
 
-template <class T> Tensor interpolated(Tensor x, const std::vector<Taps>& axes, float extrapolation) {
+template <class T>
+Tensor interpolated(Tensor x, const std::vector<Taps>& axes, float extrapolation) {
   std::vector<size_t> order;
   for (size_t d = 0; d < axes.size(); ++d)
     if (!axes[d].identity) order.push_back(d);
@@ -265,7 +268,8 @@ INFOPT_SIMD void double_words(const Word* in, Word* out, int64_t n) {
 /// Copies elements by the axes' index tables.
 class Picker {
  public:
-  Picker(const Tensor& x, const std::vector<Taps>& axes) : size_(element_bytes(x.dtype())), axes_(axes), x_(x), y_(x.dtype(), output_shape(axes)) {
+  Picker(const Tensor& x, const std::vector<Taps>& axes)
+      : size_(element_bytes(x.dtype())), axes_(axes), x_(x), y_(x.dtype(), output_shape(axes)) {
     in_ = row_major_strides(x.shape());
     out_ = row_major_strides(y_.shape());
     last_ = axes.size();
@@ -352,7 +356,8 @@ std::vector<AxisPlan> plan(const ResizeSpec& s, const Shape& shape, const std::v
   for (size_t k = 0; k < axes.size(); ++k) {
     AxisPlan& a = all[at(axes[k])];
     if (s.coordinates == Coordinates::TfCropAndResize) {
-      if (roi.size() != 2 * axes.size()) malformed("Resize's region has " + std::to_string(roi.size()) + " numbers for " + std::to_string(axes.size()) + " axes");
+      if (roi.size() != 2 * axes.size())
+        malformed("Resize's region has " + std::to_string(roi.size()) + " numbers for " + std::to_string(axes.size()) + " axes");
       a.roi_start = roi[k];
       a.roi_end = roi[k + axes.size()];
     }
@@ -376,7 +381,8 @@ std::vector<AxisPlan> plan(const ResizeSpec& s, const Shape& shape, const std::v
   return all;
 }
 
-void resize(KernelContext& c, const ResizeSpec& s, const std::vector<float>& scales, const std::vector<int64_t>& sizes, const std::vector<float>& roi) {
+void resize(KernelContext& c, const ResizeSpec& s, const std::vector<float>& scales, const std::vector<int64_t>& sizes,
+            const std::vector<float>& roi) {
   Layout layout;
   const Tensor& x = c.in_any(0, layout);
   std::vector<Taps> axes;
@@ -399,10 +405,15 @@ void resize(KernelContext& c, const ResizeSpec& s, const std::vector<float>& sca
 
 Interpolation interpolation_of(const std::string& name) {
   return choice<Interpolation>("interpolation mode", name,
-                               {{"nearest", Interpolation::Nearest}, {"linear", Interpolation::Linear}, {"bilinear", Interpolation::Linear}, {"cubic", Interpolation::Cubic}});
+                               {{"nearest", Interpolation::Nearest},
+                                {"linear", Interpolation::Linear},
+                                {"bilinear", Interpolation::Linear},
+                                {"cubic", Interpolation::Cubic}});
 }
 
-std::vector<float> floats(KernelContext& c, size_t i) { return c.inputs() > i && c.has(i) ? to_vector<float>(c.in(i)) : std::vector<float>{}; }
+std::vector<float> floats(KernelContext& c, size_t i) {
+  return c.inputs() > i && c.has(i) ? to_vector<float>(c.in(i)) : std::vector<float>{};
+}
 
 std::unique_ptr<Kernel> upsample_attribute(const KernelSpec& spec) {
   ResizeSpec s;
@@ -431,7 +442,10 @@ std::unique_ptr<Kernel> resize_full(const KernelSpec& spec) {
                                        {"tf_half_pixel_for_nn", Coordinates::TfHalfPixelForNn},
                                        {"tf_crop_and_resize", Coordinates::TfCropAndResize}});
   s.nearest = choice<Nearest>("nearest mode", node.s("nearest_mode", "round_prefer_floor"),
-                              {{"round_prefer_floor", Nearest::PreferFloor}, {"round_prefer_ceil", Nearest::PreferCeil}, {"floor", Nearest::Floor}, {"ceil", Nearest::Ceil}});
+                              {{"round_prefer_floor", Nearest::PreferFloor},
+                               {"round_prefer_ceil", Nearest::PreferCeil},
+                               {"floor", Nearest::Floor},
+                               {"ceil", Nearest::Ceil}});
   s.aspect = choice<Aspect>("aspect ratio policy", node.s("keep_aspect_ratio_policy", "stretch"),
                             {{"stretch", Aspect::Stretch}, {"not_larger", Aspect::NotLarger}, {"not_smaller", Aspect::NotSmaller}});
   s.antialias = node.i("antialias", 0) != 0;

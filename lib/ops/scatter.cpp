@@ -21,7 +21,8 @@ Combine combine_of(const std::string& name) {
 }
 
 /// Integers wrap around; NaN wins in min and max, as in NumPy.
-template <class T> T combined(Combine how, T a, T b) {
+template <class T>
+T combined(Combine how, T a, T b) {
   if constexpr (std::is_integral_v<T>) {
     using U = std::conditional_t<std::is_same_v<T, bool>, bool, uint64_t>;
     if (how == Combine::Add) return static_cast<T>(static_cast<U>(a) + static_cast<U>(b));
@@ -35,7 +36,8 @@ template <class T> T combined(Combine how, T a, T b) {
 }
 
 /// Combines runs of `run` elements of the updates into the rows of y, in order.
-template <class T> void combine_rows(Combine how, Tensor& y, const std::vector<int64_t>& rows, int64_t run, const Tensor& updates) {
+template <class T>
+void combine_rows(Combine how, Tensor& y, const std::vector<int64_t>& rows, int64_t run, const Tensor& updates) {
   T* out = y.mutable_data<T>();
   const T* in = updates.data<T>();
   for (const int64_t row : rows) {
@@ -70,7 +72,8 @@ Tensor combine_typed(Combine how, const Tensor& x, const std::vector<int64_t>& r
 Tensor scattered(Combine how, const Tensor& x, const std::vector<int64_t>& rows, int64_t run, const Tensor& updates) {
   if (updates.size() != static_cast<int64_t>(rows.size()) * run)
     malformed("updates of shape " + to_string(updates.shape()) + " don't fit the indices");
-  if (updates.dtype() != x.dtype()) malformed("the updates are " + std::string(name_of(updates.dtype())) + ", the data " + std::string(name_of(x.dtype())));
+  if (updates.dtype() != x.dtype())
+    malformed("the updates are " + std::string(name_of(updates.dtype())) + ", the data " + std::string(name_of(x.dtype())));
   if (how != Combine::None) return combine_typed(how, x, rows, run, updates);
   return move_elements({x, updates}, [&](const std::vector<Tensor>& in) {
     Tensor y = in[0].clone();
@@ -90,7 +93,8 @@ std::unique_ptr<Kernel> scatter_elements(const KernelSpec& spec) {
   return make_kernel([given, how](KernelContext& c) {
     const Tensor& x = c.in(0);
     const std::vector<int64_t> places = element_places(x.shape(), c.in(1), normal_axis(given, x.rank()));
-    if (c.in(2).shape() != c.in(1).shape()) malformed("updates of shape " + to_string(c.in(2).shape()) + " for indices of shape " + to_string(c.in(1).shape()));
+    if (c.in(2).shape() != c.in(1).shape())
+      malformed("updates of shape " + to_string(c.in(2).shape()) + " for indices of shape " + to_string(c.in(1).shape()));
     c.set(0, scattered(how, x, places, 1, c.in(2)));
   });
 }

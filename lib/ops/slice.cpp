@@ -130,7 +130,8 @@ std::unique_ptr<Kernel> trilu(const KernelSpec& spec) {
     const Tensor& x = c.in(0);
     if (x.rank() < 2) malformed("Trilu of a tensor of shape " + to_string(x.shape()));
     const int64_t k = c.inputs() > 1 && c.has(1) ? to_scalar<int64_t>(c.in(1)) : 0;
-    c.set(0, move_elements({x, Tensor::zeros(x.dtype(), {})}, [&](const std::vector<Tensor>& in) { return triangle(in[0], in[1], upper, k); }));
+    c.set(0, move_elements({x, Tensor::zeros(x.dtype(), {})},
+                           [&](const std::vector<Tensor>& in) { return triangle(in[0], in[1], upper, k); }));
   });
 }
 

@@ -75,7 +75,8 @@ std::unique_ptr<Kernel> depth_to_space(const KernelSpec& spec) {
     const int64_t n = x.dim(0), ch = x.dim(1), h = x.dim(2), w = x.dim(3);
     if (b > ch || ch % (b * b)) malformed("DepthToSpace of " + std::to_string(ch) + " channels by blocks of " + std::to_string(b));
     const int64_t d = ch / (b * b);
-    const Tensor y = crd ? transposed(x.reshaped({n, d, b, b, h, w}), {0, 1, 4, 2, 5, 3}) : transposed(x.reshaped({n, b, b, d, h, w}), {0, 3, 4, 1, 5, 2});
+    const Tensor y = crd ? transposed(x.reshaped({n, d, b, b, h, w}), {0, 1, 4, 2, 5, 3})
+                         : transposed(x.reshaped({n, b, b, d, h, w}), {0, 3, 4, 1, 5, 2});
     c.set(0, y.reshaped({n, d, h * b, w * b}));
   });
 }
@@ -88,7 +89,8 @@ std::unique_ptr<Kernel> space_to_depth(const KernelSpec& spec) {
     const int64_t n = x.dim(0), ch = x.dim(1), h = x.dim(2), w = x.dim(3);
     if (h % b || w % b) malformed("SpaceToDepth of " + to_string(x.shape()) + " by blocks of " + std::to_string(b));
     const Tensor blocks = x.reshaped({n, ch, h / b, b, w / b, b});
-    c.set(0, transposed(blocks, crd ? std::vector<int64_t>{0, 1, 3, 5, 2, 4} : std::vector<int64_t>{0, 3, 5, 1, 2, 4}).reshaped({n, ch * b * b, h / b, w / b}));
+    c.set(0, transposed(blocks, crd ? std::vector<int64_t>{0, 1, 3, 5, 2, 4} : std::vector<int64_t>{0, 3, 5, 1, 2, 4})
+                 .reshaped({n, ch * b * b, h / b, w / b}));
   });
 }
 
@@ -109,7 +111,8 @@ Tensor reversed(const Tensor& x, const std::vector<int64_t>& lengths, size_t bat
   };
   for (int64_t b = 0; b < x.shape()[batch_axis]; ++b) {
     const int64_t length = lengths[at(b)], all = x.shape()[time_axis];
-    if (length < 0 || length > all) malformed("a sequence length of " + std::to_string(length) + " in a tensor of shape " + to_string(x.shape()));
+    if (length < 0 || length > all)
+      malformed("a sequence length of " + std::to_string(length) + " in a tensor of shape " + to_string(x.shape()));
     if (length > 0) copy(b, length - 1, 0, length, -1);
     if (length < all) copy(b, length, length, all - length, 1);
   }

@@ -118,9 +118,8 @@ std::unique_ptr<Kernel> unsqueeze(const KernelSpec& spec) {
 }  // namespace
 
 std::vector<OpDef> op_views() {
-  return {{.name = "Identity", .cpu = &identity}, {.name = "Shape", .cpu = &shape},
-          {.name = "Size", .cpu = &size},         {.name = "Reshape", .since = 5, .cpu = &reshape},
-          {.name = "Flatten", .cpu = &flatten},   {.name = "Squeeze", .cpu = &squeeze},
+  return {{.name = "Identity", .cpu = &identity},           {.name = "Shape", .cpu = &shape},     {.name = "Size", .cpu = &size},
+          {.name = "Reshape", .since = 5, .cpu = &reshape}, {.name = "Flatten", .cpu = &flatten}, {.name = "Squeeze", .cpu = &squeeze},
           {.name = "Unsqueeze", .cpu = &unsqueeze}};
 }
 

@@ -15,7 +15,8 @@ Tensor convert_layout(const Tensor& tensor, Layout from, Layout to) {
   const int64_t rows = to == Layout::ChannelsLast ? shape[1] : spatial;
   const int64_t columns = to == Layout::ChannelsLast ? spatial : shape[1];
   Tensor out(tensor.dtype(), shape);
-  copy_strided(element_bytes(tensor.dtype()), {shape[0], columns, rows}, out.mutable_raw(), {rows * columns, rows, 1}, tensor.raw(), {rows * columns, 1, columns});
+  copy_strided(element_bytes(tensor.dtype()), {shape[0], columns, rows}, out.mutable_raw(), {rows * columns, rows, 1}, tensor.raw(),
+               {rows * columns, 1, columns});
   return out;
 }
 

@@ -67,8 +67,10 @@ TEST(Loop, GivesEmptyScanOutputsWhenItNeverRuns) {
 }
 
 TEST(Scan, GoesBackwardAlongAnyAxis) {
-  const auto sum = body({{"state", kFloat}, {"x", kFloat}}, {{"Add", {"state", "x"}, {"next"}}, {"Identity", {"next"}, {"given"}}}, {"next", "given"});
-  const Attributes attributes{attribute("body", sum), attribute("num_scan_inputs", int64_t{1}), ints("scan_input_axes", {1}), ints("scan_input_directions", {1}),
+  const auto sum =
+      body({{"state", kFloat}, {"x", kFloat}}, {{"Add", {"state", "x"}, {"next"}}, {"Identity", {"next"}, {"given"}}}, {"next", "given"});
+  const Attributes attributes{attribute("body", sum),         attribute("num_scan_inputs", int64_t{1}),
+                              ints("scan_input_axes", {1}),   ints("scan_input_directions", {1}),
                               ints("scan_output_axes", {-1}), ints("scan_output_directions", {0})};
   const auto y = run_op("Scan", 16, {floats({2}, {0, 100}), counted({2, 3})}, attributes, 2);
   expect_tensor(y[0], {2}, {3, 112});
@@ -76,14 +78,18 @@ TEST(Scan, GoesBackwardAlongAnyAxis) {
 }
 
 TEST(Scan, TakesABatchAndLengthsInOpset8) {
-  const auto sum = body({{"state", kFloat}, {"x", kFloat}}, {{"Add", {"state", "x"}, {"next"}}, {"Identity", {"next"}, {"given"}}}, {"next", "given"});
-  const auto y = run_op("Scan", 8, {longs({2}, {2, 1}), floats({2}, {0, 100}), counted({2, 2})}, {attribute("body", sum), attribute("num_scan_inputs", int64_t{1})}, 2);
+  const auto sum =
+      body({{"state", kFloat}, {"x", kFloat}}, {{"Add", {"state", "x"}, {"next"}}, {"Identity", {"next"}, {"given"}}}, {"next", "given"});
+  const auto y = run_op("Scan", 8, {longs({2}, {2, 1}), floats({2}, {0, 100}), counted({2, 2})},
+                        {attribute("body", sum), attribute("num_scan_inputs", int64_t{1})}, 2);
   expect_tensor(y[0], {2}, {1, 102});
   expect_tensor(y[1], {2, 2}, {0, 1, 102, 0});
 }
 
 TEST(Einsum, ContractsByTheEquation) {  // numpy.einsum(equation, np.arange(…).reshape(…)…)
-  const auto einsum = [](const char* equation, const std::vector<Tensor>& inputs) { return run_op("Einsum", 12, inputs, {text("equation", equation)})[0]; };
+  const auto einsum = [](const char* equation, const std::vector<Tensor>& inputs) {
+    return run_op("Einsum", 12, inputs, {text("equation", equation)})[0];
+  };
   expect_tensor(einsum("ij,jk->ik", {counted({2, 3}), counted({3, 2})}), {2, 2}, {10, 13, 28, 40});
   expect_tensor(einsum("ij , kj", {counted({2, 3}), counted({2, 3})}), {2, 2}, {5, 14, 14, 50});
   expect_tensor(einsum("...ii->...i", {counted({2, 2, 2})}), {2, 2}, {0, 3, 4, 7});
@@ -97,7 +103,8 @@ TEST(Einsum, ContractsByTheEquation) {  // numpy.einsum(equation, np.arange(…)
 
 TEST(Random, DrawsTheSameNumbersInEveryRun) {
   const Attributes attributes{ints("shape", {1000}), attribute("seed", 3.0F)};
-  const std::vector<double> a = to_vector<double>(run_op("RandomNormal", 14, {}, attributes)[0]), b = to_vector<double>(run_op("RandomNormal", 14, {}, attributes)[0]);
+  const std::vector<double> a = to_vector<double>(run_op("RandomNormal", 14, {}, attributes)[0]),
+                            b = to_vector<double>(run_op("RandomNormal", 14, {}, attributes)[0]);
   EXPECT_EQ(a, b);
   double mean = 0, square = 0;
   for (const double v : a) mean += v / 1000, square += v * v / 1000;

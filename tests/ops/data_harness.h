@@ -19,7 +19,8 @@ inline Attribute ints(std::string name, std::vector<int64_t> values) { return at
 inline Attribute text(std::string name, std::string value) { return attribute(std::move(name), std::move(value)); }
 
 /// The outputs of one node of the default domain. An undefined tensor is an input left out.
-inline std::vector<Tensor> run_op(const std::string& op, int64_t opset, const std::vector<Tensor>& inputs, Attributes attributes = {}, size_t outputs = 1) {
+inline std::vector<Tensor> run_op(const std::string& op, int64_t opset, const std::vector<Tensor>& inputs, Attributes attributes = {},
+                                  size_t outputs = 1) {
   Graph graph;
   graph.opsets[""] = opset;
   std::unordered_map<ValueId, Tensor> feeds;
@@ -38,7 +39,9 @@ inline std::vector<Tensor> run_op(const std::string& op, int64_t opset, const st
 }
 
 inline Tensor floats(Shape shape, std::vector<float> values) { return Tensor::of<float>(std::move(shape), std::span<const float>(values)); }
-inline Tensor longs(Shape shape, std::vector<int64_t> values) { return Tensor::of<int64_t>(std::move(shape), std::span<const int64_t>(values)); }
+inline Tensor longs(Shape shape, std::vector<int64_t> values) {
+  return Tensor::of<int64_t>(std::move(shape), std::span<const int64_t>(values));
+}
 inline Tensor bools(std::vector<int64_t> values) { return cast(Tensor::vector(values), DType::Bool); }
 inline Tensor strings(std::vector<std::string> values) {
   Tensor t(DType::String, {static_cast<int64_t>(values.size())});

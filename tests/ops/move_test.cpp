@@ -8,12 +8,17 @@ constexpr int64_t kBig = std::numeric_limits<int64_t>::max();
 
 TEST(Reshape, InfersOneDimensionAndCopiesZeros) {
   EXPECT_EQ(run_op("Reshape", 14, {counted({2, 3, 4}), Tensor::vector<int64_t>({0, -1, 2})})[0].shape(), Shape({2, 6, 2}));
-  EXPECT_EQ(run_op("Reshape", 14, {counted({0, 3}), Tensor::vector<int64_t>({3, 0})}, {attribute("allowzero", int64_t{1})})[0].shape(), Shape({3, 0}));
+  EXPECT_EQ(run_op("Reshape", 14, {counted({0, 3}), Tensor::vector<int64_t>({3, 0})}, {attribute("allowzero", int64_t{1})})[0].shape(),
+            Shape({3, 0}));
 }
 
 TEST(Reshape, RefusesShapesThatDontFit) {
   for (const std::vector<int64_t>& to : {std::vector<int64_t>{5, -1}, {-1, -1}, {-2, 3}, {7}, {kBig, kBig}, {2, 3, 4, 0}})
-    EXPECT_EQ(kind_of_error([&] { run_op("Reshape", 14, {counted({2, 3, 4}), Tensor::vector(to)}); }), ErrorKind::Malformed) << to_string(to);
+    EXPECT_EQ(kind_of_error([&] {
+                run_op("Reshape", 14, {counted({2, 3, 4}), Tensor::vector(to)});
+              }),
+              ErrorKind::Malformed)
+        << to_string(to);
 }
 
 TEST(Shape, GivesARangeOfDimensions) {
@@ -33,15 +38,18 @@ TEST(Squeeze, TakesAxesAsAttributeOrInput) {
 TEST(Transpose, WorksForEveryElementSize) {
   for (const DType dtype : {DType::U8, DType::F16, DType::F32, DType::I64, DType::Bool, DType::U4})
     EXPECT_EQ(to_vector<double>(cast(run_op("Transpose", 23, {cast(counted({2, 3}), dtype)})[0], DType::F32)),
-              dtype == DType::Bool ? std::vector<double>({0, 1, 1, 1, 1, 1}) : std::vector<double>({0, 3, 1, 4, 2, 5})) << name_of(dtype);
-  EXPECT_EQ(run_op("Transpose", 13, {strings({"a", "b", "c", "d"}).reshaped({2, 2})})[0].strings(), std::vector<std::string>({"a", "c", "b", "d"}));
+              dtype == DType::Bool ? std::vector<double>({0, 1, 1, 1, 1, 1}) : std::vector<double>({0, 3, 1, 4, 2, 5}))
+        << name_of(dtype);
+  EXPECT_EQ(run_op("Transpose", 13, {strings({"a", "b", "c", "d"}).reshaped({2, 2})})[0].strings(),
+            std::vector<std::string>({"a", "c", "b", "d"}));
 }
 
 /// The element at each place, computed by its definition.
 TEST(Transpose, PermutesLargeTensorsOfAnyRank) {
   const Shape shape{3, 37, 5, 41};
   const Tensor x = counted(shape);
-  for (std::vector<int64_t> perm : {std::vector<int64_t>{0, 2, 3, 1}, {0, 3, 1, 2}, {3, 2, 1, 0}, {0, 2, 1, 3}, {1, 0, 3, 2}, {0, 1, 3, 2}, {2, 3, 0, 1}}) {
+  for (std::vector<int64_t> perm :
+       {std::vector<int64_t>{0, 2, 3, 1}, {0, 3, 1, 2}, {3, 2, 1, 0}, {0, 2, 1, 3}, {1, 0, 3, 2}, {0, 1, 3, 2}, {2, 3, 0, 1}}) {
     const Tensor y = run_op("Transpose", 13, {x}, {ints("perm", perm)})[0];
     const float* p = y.data<float>();
     int64_t wrong = 0, i[4];
@@ -68,7 +76,8 @@ TEST(Transpose, RefusesBadPermutations) {
 TEST(Concat, JoinsAlongAnyAxis) {
   const Tensor a = counted({2, 1, 2}), b = counted({2, 2, 2});
   expect_tensor(run_op("Concat", 13, {a, b}, {attribute("axis", int64_t{-2})})[0], {2, 3, 2}, {0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 6, 7});
-  EXPECT_EQ(run_op("Concat", 13, {strings({"x"}), strings({"y", "z"})}, {attribute("axis", int64_t{0})})[0].strings(), std::vector<std::string>({"x", "y", "z"}));
+  EXPECT_EQ(run_op("Concat", 13, {strings({"x"}), strings({"y", "z"})}, {attribute("axis", int64_t{0})})[0].strings(),
+            std::vector<std::string>({"x", "y", "z"}));
   EXPECT_EQ(kind_of_error([&] { run_op("Concat", 13, {a, b}, {attribute("axis", int64_t{0})}); }), ErrorKind::Malformed);
   EXPECT_EQ(kind_of_error([&] { run_op("Concat", 13, {a, cast(b, DType::I32)}, {attribute("axis", int64_t{1})}); }), ErrorKind::Malformed);
 }
@@ -87,20 +96,38 @@ TEST(Slice, FollowsNumpyForEveryStep) {
     int64_t start, end, step;
     std::vector<double> expected;  // np.arange(5)[start:end:step]
   };
-  for (const Case& s : {Case{1, 4, 1, {1, 2, 3}}, {-2, kBig, 1, {3, 4}}, {4, -kBig - 1, -2, {4, 2, 0}}, {kBig, 0, -1, {4, 3, 2, 1}}, {0, 5, 3, {0, 3}},
-                        {3, 1, 1, {}}, {-9, 2, 1, {0, 1}}, {9, 9, -1, {}}, {4, 0, -kBig - 1, {4}}, {0, 5, kBig, {0}}})
+  for (const Case& s : {Case{1, 4, 1, {1, 2, 3}},
+                        {-2, kBig, 1, {3, 4}},
+                        {4, -kBig - 1, -2, {4, 2, 0}},
+                        {kBig, 0, -1, {4, 3, 2, 1}},
+                        {0, 5, 3, {0, 3}},
+                        {3, 1, 1, {}},
+                        {-9, 2, 1, {0, 1}},
+                        {9, 9, -1, {}},
+                        {4, 0, -kBig - 1, {4}},
+                        {0, 5, kBig, {0}}})
     expect_tensor(run_op("Slice", 13, {counted({5}), longs({1}, {s.start}), longs({1}, {s.end}), longs({1}, {0}), longs({1}, {s.step})})[0],
                   {static_cast<int64_t>(s.expected.size())}, s.expected);
 }
 
 TEST(Slice, ReadsBoundsFromAttributesInOldOpsets) {
-  expect_tensor(run_op("Slice", 9, {counted({3, 4})}, {ints("starts", {1, -3}), ints("ends", {3, -1}), ints("axes", {0, 1})})[0], {2, 2}, {5, 6, 9, 10});
+  expect_tensor(run_op("Slice", 9, {counted({3, 4})}, {ints("starts", {1, -3}), ints("ends", {3, -1}), ints("axes", {0, 1})})[0], {2, 2},
+                {5, 6, 9, 10});
 }
 
 TEST(Slice, RefusesStepZeroAndBadAxes) {
-  EXPECT_EQ(kind_of_error([] { run_op("Slice", 13, {counted({5}), longs({1}, {0}), longs({1}, {2}), longs({1}, {0}), longs({1}, {0})}); }), ErrorKind::Malformed);
-  EXPECT_EQ(kind_of_error([] { run_op("Slice", 13, {counted({5}), longs({1}, {0}), longs({1}, {2}), longs({1}, {1})}); }), ErrorKind::Malformed);
-  EXPECT_EQ(kind_of_error([] { run_op("Slice", 13, {counted({5}), longs({2}, {0, 0}), longs({2}, {2, 2}), longs({2}, {0, -1})}); }), ErrorKind::Malformed);
+  EXPECT_EQ(kind_of_error([] {
+              run_op("Slice", 13, {counted({5}), longs({1}, {0}), longs({1}, {2}), longs({1}, {0}), longs({1}, {0})});
+            }),
+            ErrorKind::Malformed);
+  EXPECT_EQ(kind_of_error([] {
+              run_op("Slice", 13, {counted({5}), longs({1}, {0}), longs({1}, {2}), longs({1}, {1})});
+            }),
+            ErrorKind::Malformed);
+  EXPECT_EQ(kind_of_error([] {
+              run_op("Slice", 13, {counted({5}), longs({2}, {0, 0}), longs({2}, {2, 2}), longs({2}, {0, -1})});
+            }),
+            ErrorKind::Malformed);
 }
 
 TEST(ExpandAndTile, RepeatElements) {
@@ -112,7 +139,8 @@ TEST(ExpandAndTile, RepeatElements) {
 
 TEST(Trilu, KeepsOneTriangle) {
   expect_tensor(run_op("Trilu", 14, {counted({2, 3}), Tensor::scalar<int64_t>(1)})[0], {2, 3}, {0, 1, 2, 0, 0, 5});
-  expect_tensor(run_op("Trilu", 14, {counted({2, 3}), Tensor::scalar<int64_t>(-9)}, {attribute("upper", int64_t{0})})[0], {2, 3}, {0, 0, 0, 0, 0, 0});
+  expect_tensor(run_op("Trilu", 14, {counted({2, 3}), Tensor::scalar<int64_t>(-9)}, {attribute("upper", int64_t{0})})[0], {2, 3},
+                {0, 0, 0, 0, 0, 0});
 }
 
 // ONNX Runtime 1.32 on np.arange(6).reshape(2, 3), pads [1, 2, 1, 1].
@@ -123,11 +151,13 @@ TEST(Pad, FollowsEachMode) {
   } cases[] = {{"reflect", {5, 4, 3, 4, 5, 4, 2, 1, 0, 1, 2, 1, 5, 4, 3, 4, 5, 4, 2, 1, 0, 1, 2, 1}},
                {"edge", {0, 0, 0, 1, 2, 2, 0, 0, 0, 1, 2, 2, 3, 3, 3, 4, 5, 5, 3, 3, 3, 4, 5, 5}},
                {"wrap", {4, 5, 3, 4, 5, 3, 1, 2, 0, 1, 2, 0, 4, 5, 3, 4, 5, 3, 1, 2, 0, 1, 2, 0}}};
-  for (const auto& c : cases) expect_tensor(run_op("Pad", 19, {counted({2, 3}), longs({4}, {1, 2, 1, 1})}, {text("mode", c.mode)})[0], {4, 6}, c.expected);
+  for (const auto& c : cases)
+    expect_tensor(run_op("Pad", 19, {counted({2, 3}), longs({4}, {1, 2, 1, 1})}, {text("mode", c.mode)})[0], {4, 6}, c.expected);
 }
 
 TEST(Pad, CropsByNegativePadsAndTakesAxes) {
-  expect_tensor(run_op("Pad", 18, {counted({2, 3}), longs({2}, {-1, 2}), Tensor::scalar(7.0F), longs({1}, {-1})})[0], {2, 4}, {1, 2, 7, 7, 4, 5, 7, 7});
+  expect_tensor(run_op("Pad", 18, {counted({2, 3}), longs({2}, {-1, 2}), Tensor::scalar(7.0F), longs({1}, {-1})})[0], {2, 4},
+                {1, 2, 7, 7, 4, 5, 7, 7});
   expect_tensor(run_op("Pad", 10, {counted({2})}, {ints("pads", {1, 0}), attribute("value", 9.0F)})[0], {3}, {9, 0, 1});
   EXPECT_EQ(kind_of_error([] { run_op("Pad", 18, {counted({3}), longs({2}, {-2, -2})}); }), ErrorKind::Malformed);
   EXPECT_EQ(kind_of_error([] { run_op("Pad", 18, {counted({3}), longs({2}, {kBig, kBig})}); }), ErrorKind::Malformed);
@@ -135,9 +165,12 @@ TEST(Pad, CropsByNegativePadsAndTakesAxes) {
 
 TEST(Gather, TakesEntriesAndNegativeIndices) {
   expect_tensor(run_op("Gather", 13, {counted({3, 2}), longs({2}, {-1, 0})})[0], {2, 2}, {4, 5, 0, 1});
-  expect_tensor(run_op("Gather", 13, {counted({2, 3}), longs({1, 2}, {2, 1})}, {attribute("axis", int64_t{1})})[0], {2, 1, 2}, {2, 1, 5, 4});
-  expect_tensor(run_op("GatherElements", 13, {counted({2, 3}), longs({2, 2}, {0, -1, 2, 1})}, {attribute("axis", int64_t{1})})[0], {2, 2}, {0, 2, 5, 4});
-  expect_tensor(run_op("GatherND", 13, {counted({2, 3, 2}), longs({2, 1}, {1, -1})}, {attribute("batch_dims", int64_t{1})})[0], {2, 2}, {2, 3, 10, 11});
+  expect_tensor(run_op("Gather", 13, {counted({2, 3}), longs({1, 2}, {2, 1})}, {attribute("axis", int64_t{1})})[0], {2, 1, 2},
+                {2, 1, 5, 4});
+  expect_tensor(run_op("GatherElements", 13, {counted({2, 3}), longs({2, 2}, {0, -1, 2, 1})}, {attribute("axis", int64_t{1})})[0], {2, 2},
+                {0, 2, 5, 4});
+  expect_tensor(run_op("GatherND", 13, {counted({2, 3, 2}), longs({2, 1}, {1, -1})}, {attribute("batch_dims", int64_t{1})})[0], {2, 2},
+                {2, 3, 10, 11});
   EXPECT_EQ(run_op("Gather", 13, {strings({"a", "b"}), longs({1}, {1})})[0].strings(), std::vector<std::string>({"b"}));
 }
 
@@ -148,29 +181,48 @@ TEST(Gather, RefusesIndicesOutOfRange) {
 }
 
 TEST(Scatter, WritesAndCombines) {
-  expect_tensor(run_op("ScatterElements", 18, {counted({4}), longs({3}, {1, 1, -1}), floats({3}, {5, 7, 9})}, {text("reduction", "add")})[0], {4}, {0, 13, 2, 12});
-  expect_tensor(run_op("ScatterElements", 18, {counted({4}), longs({2}, {1, 3}), floats({2}, {0, 9})}, {text("reduction", "max")})[0], {4}, {0, 1, 2, 9});
+  expect_tensor(
+      run_op("ScatterElements", 18, {counted({4}), longs({3}, {1, 1, -1}), floats({3}, {5, 7, 9})}, {text("reduction", "add")})[0], {4},
+      {0, 13, 2, 12});
+  expect_tensor(run_op("ScatterElements", 18, {counted({4}), longs({2}, {1, 3}), floats({2}, {0, 9})}, {text("reduction", "max")})[0], {4},
+                {0, 1, 2, 9});
   expect_tensor(run_op("ScatterND", 18, {counted({3, 2}), longs({1, 1}, {2}), floats({1, 2}, {8, 9})})[0], {3, 2}, {0, 1, 2, 3, 8, 9});
-  EXPECT_EQ(kind_of_error([] { run_op("ScatterND", 18, {counted({3, 2}), longs({1, 1}, {3}), floats({1, 2}, {8, 9})}); }), ErrorKind::Malformed);
-  EXPECT_EQ(kind_of_error([] { run_op("ScatterND", 18, {counted({3, 2}), longs({1, 1}, {0}), floats({1, 1}, {8})}); }), ErrorKind::Malformed);
+  EXPECT_EQ(kind_of_error([] {
+              run_op("ScatterND", 18, {counted({3, 2}), longs({1, 1}, {3}), floats({1, 2}, {8, 9})});
+            }),
+            ErrorKind::Malformed);
+  EXPECT_EQ(kind_of_error([] {
+              run_op("ScatterND", 18, {counted({3, 2}), longs({1, 1}, {0}), floats({1, 1}, {8})});
+            }),
+            ErrorKind::Malformed);
 }
 
 TEST(OneHot, LeavesIndicesOutOfRangeOff) {
-  expect_tensor(run_op("OneHot", 11, {longs({3}, {1, -1, 5}), Tensor::scalar<int64_t>(3), floats({2}, {2, 4})})[0], {3, 3}, {2, 4, 2, 2, 2, 4, 2, 2, 2});
+  expect_tensor(run_op("OneHot", 11, {longs({3}, {1, -1, 5}), Tensor::scalar<int64_t>(3), floats({2}, {2, 4})})[0], {3, 3},
+                {2, 4, 2, 2, 2, 4, 2, 2, 2});
 }
 
 TEST(Range, CountsLikeArange) {
-  expect_tensor(run_op("Range", 11, {Tensor::scalar<int64_t>(10), Tensor::scalar<int64_t>(4), Tensor::scalar<int64_t>(-4)})[0], {2}, {10, 6});
+  expect_tensor(run_op("Range", 11, {Tensor::scalar<int64_t>(10), Tensor::scalar<int64_t>(4), Tensor::scalar<int64_t>(-4)})[0], {2},
+                {10, 6});
   expect_tensor(run_op("Range", 11, {Tensor::scalar(1.0F), Tensor::scalar(2.1F), Tensor::scalar(0.5F)})[0], {3}, {1, 1.5, 2});
-  EXPECT_EQ(kind_of_error([] { run_op("Range", 11, {Tensor::scalar<int64_t>(0), Tensor::scalar<int64_t>(4), Tensor::scalar<int64_t>(0)}); }), ErrorKind::Malformed);
-  EXPECT_EQ(kind_of_error([] { run_op("Range", 11, {Tensor::scalar(0.0F), Tensor::scalar(INFINITY), Tensor::scalar(1.0F)}); }), ErrorKind::Malformed);
+  EXPECT_EQ(kind_of_error([] {
+              run_op("Range", 11, {Tensor::scalar<int64_t>(0), Tensor::scalar<int64_t>(4), Tensor::scalar<int64_t>(0)});
+            }),
+            ErrorKind::Malformed);
+  EXPECT_EQ(kind_of_error([] {
+              run_op("Range", 11, {Tensor::scalar(0.0F), Tensor::scalar(INFINITY), Tensor::scalar(1.0F)});
+            }),
+            ErrorKind::Malformed);
 }
 
 TEST(TopK, PrefersTheLowerIndexAmongEqualElements) {
   const auto y = run_op("TopK", 11, {floats({2, 4}, {1, 3, 3, 2, 4, 0, 9, 9}), longs({1}, {2})}, {}, 2);
   expect_tensor(y[0], {2, 2}, {3, 3, 9, 9});
   expect_tensor(y[1], {2, 2}, {1, 2, 2, 3});
-  expect_tensor(run_op("TopK", 11, {longs({2, 2}, {1, 5, 3, 4}), longs({1}, {1})}, {attribute("largest", int64_t{0}), attribute("axis", int64_t{0})}, 2)[0], {1, 2}, {1, 4});
+  expect_tensor(run_op("TopK", 11, {longs({2, 2}, {1, 5, 3, 4}), longs({1}, {1})},
+                       {attribute("largest", int64_t{0}), attribute("axis", int64_t{0})}, 2)[0],
+                {1, 2}, {1, 4});
   EXPECT_EQ(kind_of_error([] { run_op("TopK", 11, {counted({3}), longs({1}, {4})}, {}, 2); }), ErrorKind::Malformed);
 }
 
@@ -195,7 +247,8 @@ TEST(Compress, KeepsWhatIsTrue) {
 TEST(DepthToSpace, OrdersBlocksByMode) {  // NumPy: the reshapes and transposes of ONNX's definition
   const Tensor x = counted({1, 8, 1, 1});
   expect_tensor(run_op("DepthToSpace", 13, {x}, {attribute("blocksize", int64_t{2})})[0], {1, 2, 2, 2}, {0, 2, 4, 6, 1, 3, 5, 7});
-  expect_tensor(run_op("DepthToSpace", 13, {x}, {attribute("blocksize", int64_t{2}), text("mode", "CRD")})[0], {1, 2, 2, 2}, {0, 1, 2, 3, 4, 5, 6, 7});
+  expect_tensor(run_op("DepthToSpace", 13, {x}, {attribute("blocksize", int64_t{2}), text("mode", "CRD")})[0], {1, 2, 2, 2},
+                {0, 1, 2, 3, 4, 5, 6, 7});
   expect_tensor(run_op("SpaceToDepth", 13, {counted({1, 1, 2, 2})}, {attribute("blocksize", int64_t{2})})[0], {1, 4, 1, 1}, {0, 1, 2, 3});
 }
 
