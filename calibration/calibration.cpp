@@ -1,9 +1,12 @@
 #include "calibration/calibration.h"
 
+#include <algorithm>
+#include <cmath>
 #include <condition_variable>
 #include <mutex>
 
 #include "lib/base/error.h"
+#include "lib/base/finite.h"
 #include "lib/base/threads.h"
 #include "lib/runtime/session.h"
 
@@ -16,6 +19,30 @@ std::string name_of_value(const Graph& graph, ValueId id) {
   const Value& v = graph.value(id);
   if (!v.name.empty()) return "tensor '" + v.name + "'";
   return v.producer == kNone ? "a tensor" : "the output of " + graph.label(v.producer);
+}
+
+bool holds(const Tensor& t, bool (*which)(double)) {
+  if (!is_float(t.dtype()) || first_nonfinite(t) < 0) return false;
+  const auto values = to_vector<double>(t);
+  return std::any_of(values.begin(), values.end(), which);
+}
+
+bool is_nan(double v) { return std::isnan(v); }
+/// Minus infinity is what masks are made of.
+bool is_suspect(double v) { return std::isnan(v) || v == HUGE_VAL; }
+
+/// An output of NaN means that the model, or the sample, is broken: names the tensor where it began.
+void check_outputs(const Graph& graph, const Sample& sample, const std::vector<Tensor>& outputs) {
+  if (std::none_of(outputs.begin(), outputs.end(), [](const Tensor& t) { return holds(t, is_nan); })) return;
+  SessionOptions options;
+  options.fuse = false;
+  for (size_t v = 0; v < graph.value_capacity(); ++v)
+    if (graph.value_alive(static_cast<ValueId>(v)) && !graph.value(static_cast<ValueId>(v)).constant.defined()) options.taps.push_back(static_cast<ValueId>(v));
+  const Session session(graph, options);
+  session.run(sample.inputs, [&](ValueId id, const Tensor& t, Layout) {
+    if (holds(t, is_suspect)) throw Error(ErrorKind::Malformed, name_of_value(graph, id) + " has a NaN or an infinite element, and an output has a NaN");
+  });
+  throw Error(ErrorKind::Malformed, "an output has a NaN");
 }
 
 /// Takes samples' results in any order and merges them in the order of the samples.
@@ -100,6 +127,7 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
           throw Error(e.kind(), name_of_value(graph, id) + " " + e.message());
         }
       });
+      check_outputs(graph, sample, outputs);
       if (sample.index < static_cast<int64_t>(reference_.size())) reference_[static_cast<size_t>(sample.index)] = std::move(outputs);
     } catch (const Error& e) {
       throw e.where().find(sample.where) == std::string::npos ? e.within(sample.where) : e;

@@ -10,7 +10,7 @@
 namespace infopt {
 namespace {
 
-constexpr int kLeastExponent = -120;  // below that all is zero as far as a quantizer goes
+constexpr int kLeastExponent = -116;  // below that all is zero as far as a quantizer goes; 2^(11 - it) must still be a float
 constexpr int64_t kChunk = 1024;
 
 /// Bin numbers: floor(x · 2048 / 2^e) + 2048. The product is exact, so that a coarser histogram's bins nest.

@@ -10,6 +10,8 @@
 #include "calibration/observer.h"
 #include "lib/base/atomic_file.h"
 #include "lib/base/error.h"
+#include "lib/base/finite.h"
+#include "lib/base/interrupt.h"
 #include "lib/base/memory.h"
 #include "lib/onnx/check.h"
 #include "lib/onnx/export.h"
@@ -18,6 +20,7 @@
 #include "lib/runtime/session.h"
 #include "lib/report/compare.h"
 #include "passes/pipeline.h"
+#include "passes/support/layers.h"
 #include "recipes/measure.h"
 #include "recipes/version.h"
 
@@ -36,6 +39,9 @@ int64_t peak_memory() {
 class Job {
  public:
   explicit Job(const JobSpec& spec) : spec_(spec), output_(spec.output) {}
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+  ~Job() { drop_withheld(); }
   Report run();
   StatisticsSet calibrate();
 
@@ -56,6 +62,10 @@ class Job {
   void list_unknown_operators();
   void read_back();
   void compare();
+  void withhold_output();
+  void drop_withheld();
+  void check_weights() const;
+  void note_unused(const DataSet& data, const std::string& path);
   void release_output();
   void write_reports() const;
   bool measures() const { return !spec_.evaluation_data.empty() || !spec_.report_folder.empty() || !spec_.recipe.gates.empty(); }
@@ -81,11 +91,24 @@ void Job::check_paths() const {
   }
 }
 
+/// A NaN or an infinity among weights is the model's, whatever is done with it. Other constants may hold them: masks do.
+void Job::check_weights() const {
+  for (const Layer& layer : find_layers(*model_.graph)) {
+    const Value& weights = model_.graph->value(layer.weights);
+    if (weights.constant.defined()) check_finite(weights.constant, spec_.model + ", weights '" + weights.name + "' of " + model_.graph->label(layer.node));
+  }
+}
+
+void Job::note_unused(const DataSet& data, const std::string& path) {
+  for (const std::string& name : data.unused()) report_.warnings.push_back(path + ": array '" + name + "' is no input of the model, and wasn't used");
+}
+
 void Job::open_calibration() {
   if (spec_.calibration_data.empty()) return;
   const int64_t limit = spec_.samples > 0 ? spec_.samples : spec_.recipe.calibrate.samples.value_or(0);
   CalibrationOptions options{spec_.threads, progress("calibrate")};
   calibration_ = std::make_unique<Calibration>(open_data(spec_.calibration_data, model_, spec_.recipe, limit), options);
+  note_unused(calibration_->data(), spec_.calibration_data);
   if (!spec_.statistics.empty()) calibration_->reuse(parse_statistics(read_file(spec_.statistics), spec_.statistics));
 }
 
@@ -146,6 +169,7 @@ void Job::compare() {
   Model original = read_model(spec_.model);
   const bool evaluates = !spec_.evaluation_data.empty();
   const auto data = open_data(path, original, spec_.recipe, evaluates ? 0 : spec_.samples);
+  if (path != spec_.calibration_data) note_unused(*data, path);
   const Comparison c = compare_models(*original.graph, *written_.graph, *data, evaluates ? spec_.recipe.eval : EvalSpec{}, spec_.threads, progress("compare"), path);
   report_.outputs = c.outputs;
   report_.metrics = c.metrics;
@@ -154,16 +178,37 @@ void Job::compare() {
   const LatencyPair latency = measure_latency(*original.graph, *written_.graph, *data, kLatencyRuns);
   report_.measured.original_latency = latency.original;
   report_.measured.optimized_latency = latency.optimized;
+  report_.measured.original_peak_memory = measure_peak_memory(spec_.model, *data);
+  report_.measured.optimized_peak_memory = measure_peak_memory(output_, *data);
+}
+
+/// With gates that must hold, the model stands beside its place until they are judged.
+void Job::withhold_output() {
+  output_ += ".unjudged";
+  remove_on_signal(output_);
+}
+
+/// What was withheld and hasn't been released: the model, and the external data that is its own.
+void Job::drop_withheld() {
+  if (output_ == spec_.output) return;
+  std::error_code ignored;
+  const auto folder = std::filesystem::path(output_).parent_path();
+  for (const std::string& extra : written_.external_files) std::filesystem::remove(folder / extra, ignored);
+  std::filesystem::remove(output_, ignored);
+  forget_on_signal(output_);
+  output_ = spec_.output;
 }
 
 void Job::release_output() {
   bool passed = true;
   for (const GateResult& g : report_.gates) passed = passed && g.passed;
-  std::error_code error;
-  if (passed) std::filesystem::rename(output_, spec_.output, error);
-  else std::filesystem::remove(output_, error);
-  if (error) throw Error(ErrorKind::Io, "can't be renamed into place: " + error.message(), spec_.output);
   report_.optimized->path = spec_.output;
+  if (!passed) return drop_withheld();
+  std::error_code error;
+  std::filesystem::rename(output_, spec_.output, error);
+  if (error) throw Error(ErrorKind::Io, "can't be renamed into place: " + error.message(), spec_.output);
+  forget_on_signal(output_);
+  output_ = spec_.output;
 }
 
 void Job::write_reports() const {
@@ -184,6 +229,7 @@ Report Job::run() {
   find_observer(spec_.recipe.calibrate.method);
   stage("read", [&] {
     model_ = read_model(spec_.model);
+    check_weights();
     check_paths();
     report_.original = describe_file(spec_.model, model_);
     list_unknown_operators();
@@ -194,9 +240,8 @@ Report Job::run() {
     report_.calibration = CalibrationReport{spec_.recipe.calibrate.method, {}, spec_.calibration_data, calibration_->statistics().samples, "", calibration_->reused()};
     if (spec_.recipe.calibrate.method == "percentile") report_.calibration->percentile = spec_.recipe.calibrate.percentile;
   }
-  // With gates that must hold, the model stands beside its place until they are judged.
   const bool withhold = !spec_.keep_output_on_failure && !spec_.recipe.gates.empty();
-  if (withhold) output_ += ".unjudged";
+  if (withhold) withhold_output();
   stage("write", [&] { write_model(model_, output_, ExportOptions{.external_data = spec_.recipe.output.external_data == "always"}); });
   model_.graph.reset();
   trim_memory();
@@ -211,6 +256,7 @@ Report Job::run() {
 
 StatisticsSet Job::calibrate() {
   model_ = read_model(spec_.model);
+  check_weights();
   check_paths();
   open_calibration();
   if (!calibration_) throw Error(ErrorKind::Usage, "calibrate needs data: give --calib DATA");

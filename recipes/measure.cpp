@@ -1,13 +1,18 @@
 #include "recipes/measure.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <mutex>
 
 #include "lib/base/error.h"
+#include "lib/base/memory.h"
 #include "lib/base/threads.h"
+#include "lib/onnx/import.h"
 #include "lib/report/compare.h"
 #include "lib/runtime/session.h"
 #include "recipes/task_metric.h"
@@ -35,6 +40,21 @@ Sample first_sample(DataSet& data) {
   Sample sample;
   if (!data.next(sample)) throw Error(ErrorKind::Malformed, "the data has no samples");
   return sample;
+}
+
+/// A line of /proc/self/status, in bytes; empty where there is none.
+std::optional<int64_t> status_bytes(const std::string& key) {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with(key + ":")) return std::stoll(line.substr(key.size() + 1)) * 1024;
+  return {};
+}
+
+/// Makes the peak that the system remembers the memory that is in use now.
+bool reset_peak() {
+  std::ofstream file("/proc/self/clear_refs");
+  file << "5" << std::flush;
+  return file.good();
 }
 
 /// The rows that are data, of an output whose first axis is the batch.
@@ -117,6 +137,20 @@ Comparison compare_models(const Graph& original, const Graph& optimized, DataSet
   for (size_t i = 0; i < count; ++i) out.outputs.push_back(sums[i].result(original.value(original.outputs()[i]).name));
   if (metric) out.metrics.push_back(metric->result());
   return out;
+}
+
+std::optional<int64_t> measure_peak_memory(const std::string& path, DataSet& data) {
+  const Sample sample = first_sample(data);
+  trim_memory();
+  ::malloc_trim(0);
+  if (!reset_peak()) return {};
+  const auto before = status_bytes("VmRSS");
+  const Model model = read_model(path);
+  const Session session(*model.graph);
+  session.run(sample.inputs);
+  const auto peak = status_bytes("VmHWM");
+  if (!before || !peak) return {};
+  return std::max<int64_t>(0, *peak - *before);
 }
 
 LatencyPair measure_latency(const Graph& original, const Graph& optimized, DataSet& data, int64_t runs) {

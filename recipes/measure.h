@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,10 @@ struct Comparison {
 /// recipe's metric is taken where `eval` asks for one.
 /// Throws Error(Malformed) where the models' outputs differ in number or shape, or a metric's labels are missing.
 Comparison compare_models(const Graph& original, const Graph& optimized, DataSet& data, const EvalSpec& eval, int threads, const Progress& progress = {}, const std::string& data_path = {});
+
+/// Bytes that reading the model's file and running its first sample on one thread adds to this process at its peak; empty
+/// where the system doesn't tell (Linux: VmHWM, which it must let us reset).
+std::optional<int64_t> measure_peak_memory(const std::string& path, DataSet& data);
 
 /// Latency of one sample on one thread, both models in turns; the first runs are apart.
 struct LatencyPair { Latency original, optimized; };

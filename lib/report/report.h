@@ -93,7 +93,7 @@ struct StageTime { std::string name; double seconds = 0; };
 struct Measured {
   std::vector<StageTime> stages;
   std::optional<Latency> original_latency, optimized_latency;
-  /// Bytes; of the models: of the process that only runs the model.
+  /// Bytes; of the models: what reading the file and running one sample on one thread adds at its peak.
   std::optional<int64_t> process_peak_memory, original_peak_memory, optimized_peak_memory;
 };
 
