@@ -9,6 +9,14 @@ namespace {
 
 /// Calls f(index in W[out][in][tap], index in the stored tensor) for every weight.
 template <class F> void each_weight(const Layer& l, const Shape& stored, F f) {
+  if (!l.convolution && l.out_axis != 0) {  // a transposition: in tiles that stay in the first cache
+    constexpr int64_t kTile = 16;
+    for (int64_t o0 = 0; o0 < l.out; o0 += kTile)
+      for (int64_t i0 = 0; i0 < l.in; i0 += kTile)
+        for (int64_t o = o0; o < std::min(l.out, o0 + kTile); ++o)
+          for (int64_t i = i0; i < std::min(l.in, i0 + kTile); ++i) f(o * l.in + i, i * stored.back() + o);
+    return;
+  }
   int64_t index = 0;
   for (int64_t o = 0; o < l.out; ++o)
     for (int64_t i = 0; i < l.in; ++i)
@@ -17,10 +25,8 @@ template <class F> void each_weight(const Layer& l, const Shape& stored, F f) {
         if (l.transposed) {  // (C, M/groups, k…)
           const int64_t per_group = l.out / l.groups, group = o / per_group;
           at = ((group * l.in + i) * per_group + o % per_group) * l.taps + t;
-        } else if (l.convolution || l.out_axis == 0) {
-          at = (o * l.in + i) * l.taps + t;
         } else {
-          at = i * stored.back() + o;
+          at = (o * l.in + i) * l.taps + t;
         }
         f(index, at);
       }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "lib/base/threads.h"
 #include "passes/support/equalize.h"
 #include "passes/support/groups.h"
 #include "passes/support/quantize_weights.h"
@@ -43,7 +44,7 @@ class Planner {
   void choose_tables();
   void collect_statistics();
   void judge_products();
-  void judge_group(ValueId input, std::vector<LayerPlan*>& products);
+  std::vector<double> judge_group(ValueId input, std::vector<LayerPlan*>& products);
   double signal_of(const Layer& layer) const;
   LayerReport& report(const LayerPlan& p) { return plan_.reports[p.report]; }
   bool stores(int64_t elements) const { return options_.flag("storage") && elements >= options_.integer("min_weights"); }
@@ -178,10 +179,11 @@ double Planner::signal_of(const Layer& layer) const {
   return signal;
 }
 
-/// Products with ranges at run time that read the same tensor: their outlier channels are moved into the weights together.
-void Planner::judge_group(ValueId input, std::vector<LayerPlan*>& products) {
+/// Products with ranges at run time that read the same tensor: their outlier channels are moved into the weights together,
+/// by the factors that this returns; empty for none. Touches nothing of other groups.
+std::vector<double> Planner::judge_group(ValueId input, std::vector<LayerPlan*>& products) {
   const auto it = plan_.statistics.find(input);
-  if (it == plan_.statistics.end() || it->second.channel_max.empty()) return;
+  if (it == plan_.statistics.end() || it->second.channel_max.empty()) return {};
   std::vector<std::vector<float>> weights;
   for (const LayerPlan* p : products) weights.push_back(read_weights(p->layer, *graph_.constant(p->layer.weights)));
   std::vector<ProductNoise> noise;
@@ -200,14 +202,21 @@ void Planner::judge_group(ValueId input, std::vector<LayerPlan*>& products) {
     r.form = products[i]->form = stores(r.weight_elements) ? LayerForm::Int8Storage : LayerForm::Float32;
   }
   const bool any = std::any_of(products.begin(), products.end(), [](const LayerPlan* p) { return p->form == LayerForm::Int8Dynamic; });
-  if (any && !factors.empty()) plan_.equalize.emplace(input, std::move(factors));
+  return any ? factors : std::vector<double>{};
 }
 
 void Planner::judge_products() {
   std::map<ValueId, std::vector<LayerPlan*>> groups;
   for (LayerPlan& p : plan_.layers)
     if (p.form == LayerForm::Int8Dynamic) groups[graph_.node(p.layer.node).input(0)].push_back(&p);
-  for (auto& [input, products] : groups) judge_group(input, products);
+  std::vector<std::pair<ValueId, std::vector<LayerPlan*>>> list(groups.begin(), groups.end());
+  std::vector<std::vector<double>> factors(list.size());
+  parallel_for(static_cast<int64_t>(list.size()), context_.threads, [&](int64_t i, int) {
+    const auto at = static_cast<size_t>(i);
+    factors[at] = judge_group(list[at].first, list[at].second);
+  });
+  for (size_t i = 0; i < list.size(); ++i)
+    if (!factors[i].empty()) plan_.equalize.emplace(list[i].first, std::move(factors[i]));
 }
 
 }  // namespace

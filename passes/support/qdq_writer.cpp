@@ -66,16 +66,17 @@ ValueId QdqWriter::bias(const std::vector<double>& values, float input_scale, co
   return dequantize(edit_.add_constant(Tensor::vector(codes)), vector(scales), zeros(DType::I32, count), 0, true);
 }
 
-int64_t fit_bias(const Layer& layer, const std::vector<float>& weights, const std::vector<double>& bias, float input_scale, QuantizedWeights& q) {
+int64_t fit_bias(const Layer& layer, const std::function<std::vector<float>()>& read, const std::vector<double>& bias, float input_scale, QuantizedWeights& q) {
   constexpr double kRoom = 1 << 30;  // half the range: the sum of products needs the rest
   int64_t widened = 0;
+  std::vector<float> weights;
   const size_t per = static_cast<size_t>(layer.in * layer.taps);
   for (size_t c = 0; c < bias.size(); ++c) {
     const size_t s = q.scales.size() == 1 ? 0 : c;
     const double least = std::fabs(bias[c]) / kRoom / static_cast<double>(input_scale);
     if (static_cast<double>(q.scales[s]) >= least) continue;
     q.scales[s] = static_cast<float>(least * 1.001);
-    ++widened;
+    if (++widened == 1) weights = read();
     const size_t from = q.scales.size() == 1 ? 0 : c * per, until = q.scales.size() == 1 ? weights.size() : from + per;
     for (size_t i = from; i < until; ++i)
       q.codes[i] = static_cast<int8_t>(std::clamp(std::nearbyint(static_cast<double>(weights[i]) / static_cast<double>(q.scales[s])), -127.0, 127.0));

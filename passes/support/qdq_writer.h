@@ -1,5 +1,6 @@
 // Writes QuantizeLinear/DequantizeLinear nodes; equal scales and zero points become one constant.
 #pragma once
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -39,8 +40,9 @@ class QdqWriter {
   std::map<std::pair<DType, int64_t>, ValueId> zeros_;
 };
 
-/// Widens a channel's weight scale where the bias at input scale × weight scale would overflow int32, and quantizes its weights again.
+/// Widens a channel's weight scale where the bias at input scale × weight scale would overflow int32, and quantizes its weights again:
+/// `read` gives them, and is asked only then.
 /// Returns how many channels that were.
-int64_t fit_bias(const Layer& layer, const std::vector<float>& weights, const std::vector<double>& bias, float input_scale, QuantizedWeights& q);
+int64_t fit_bias(const Layer& layer, const std::function<std::vector<float>()>& read, const std::vector<double>& bias, float input_scale, QuantizedWeights& q);
 
 }  // namespace infopt

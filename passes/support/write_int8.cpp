@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "lib/base/error.h"
+#include "lib/base/threads.h"
 #include "passes/support/qdq_writer.h"
 #include "passes/support/quantize_weights.h"
 
@@ -23,10 +24,17 @@ class Writer {
 
   void write() {
     find_activations();
-    for (const LayerPlan& p : plan_.layers) {
-      if (p.form == LayerForm::Int8Static) write_static(p);
-      else if (p.form == LayerForm::Int8Dynamic) write_dynamic(p);
-      else if (p.form == LayerForm::Int8Storage) write_storage(p);
+    std::vector<Prepared> prepared(plan_.layers.size());
+    parallel_for(static_cast<int64_t>(prepared.size()), context_.threads, [&](int64_t i, int) {
+      const LayerPlan& p = plan_.layers[static_cast<size_t>(i)];
+      if (p.form != LayerForm::Float32) prepared[static_cast<size_t>(i)] = prepare(p);
+    });
+    for (size_t i = 0; i < prepared.size(); ++i) {
+      const LayerPlan& p = plan_.layers[i];
+      if (p.form == LayerForm::Int8Static) write_static(p, prepared[i]);
+      else if (p.form == LayerForm::Int8Dynamic) write_dynamic(p, prepared[i]);
+      else if (p.form == LayerForm::Int8Storage) write_storage(p, prepared[i]);
+      prepared[i] = {};
     }
     for (const EmbeddingPlan& e : plan_.embeddings) write_embedding(e);
     for (const StoredWeights& s : plan_.stored) write_stored(s);
@@ -34,19 +42,21 @@ class Writer {
   }
 
  private:
-  struct Quantized {
-    std::vector<float> weights;  ///< what the codes stand for: equalized, in read_weights' order
+  struct Prepared {
     QuantizedWeights q;
+    std::vector<double> shift;    ///< see output_shift; empty where the bias isn't corrected
+    std::vector<double> factors;  ///< that the weights are equalized with; empty for none
   };
-  Quantized quantize(const LayerPlan& p, const std::vector<double>& factors = {});
-  std::vector<double> shift_of(const LayerPlan& p, const Quantized& z, const std::vector<double>& factors) const;
+  Prepared prepare(const LayerPlan& p);
+  std::vector<float> weights_of(const LayerPlan& p, const std::vector<double>& factors) const;
+  std::vector<double> shift_of(const LayerPlan& p, const std::vector<float>& weights, const Prepared& z) const;
   FollowingBias following_bias(const Node& n, int64_t channels) const;
   std::vector<double> bias_of(const Node& n, const Layer& layer) const;
   Quantization activation(ValueId v);
   Quantization range_of(ValueId v) const;
-  void write_static(const LayerPlan& p);
-  void write_dynamic(const LayerPlan& p);
-  void write_storage(const LayerPlan& p);
+  void write_static(const LayerPlan& p, Prepared& z);
+  void write_dynamic(const LayerPlan& p, Prepared& z);
+  void write_storage(const LayerPlan& p, Prepared& z);
   void write_embedding(const EmbeddingPlan& e);
   void write_stored(const StoredWeights& s);
   /// A value to quantize: what makes it (the operator before an absorbed activation), and the integer operators that read it.
@@ -80,27 +90,37 @@ class Writer {
   std::vector<Activation> todo_;
 };
 
-Writer::Quantized Writer::quantize(const LayerPlan& p, const std::vector<double>& factors) {
-  const Tensor& stored = *graph_.constant(p.layer.weights);
-  Quantized z{read_weights(p.layer, stored), {}};
-  for (size_t i = 0; !factors.empty() && i < z.weights.size(); ++i) z.weights[i] = static_cast<float>(static_cast<double>(z.weights[i]) * factors[i % factors.size()]);
+std::vector<float> Writer::weights_of(const LayerPlan& p, const std::vector<double>& factors) const {
+  std::vector<float> weights = read_weights(p.layer, *graph_.constant(p.layer.weights));
+  for (size_t from = 0; from < weights.size() && !factors.empty(); from += factors.size())
+    for (size_t i = 0; i < factors.size(); ++i) weights[from + i] = static_cast<float>(static_cast<double>(weights[from + i]) * factors[i]);
+  return weights;
+}
+
+/// Codes, scales and shift of one layer, from the graph as it was: layers are prepared side by side.
+Writer::Prepared Writer::prepare(const LayerPlan& p) {
+  Prepared z;
+  if (p.form == LayerForm::Int8Dynamic)
+    if (const auto it = plan_.equalize.find(graph_.node(p.layer.node).input(0)); it != plan_.equalize.end()) z.factors = it->second;
+  const std::vector<float> weights = weights_of(p, z.factors);
   try {
-    z.q = quantize_weights(p.layer, z.weights, options_.flag("per_channel") && context_.profile.weights_per_channel);
+    z.q = quantize_weights(p.layer, weights, options_.flag("per_channel") && context_.profile.weights_per_channel);
   } catch (const Error& e) {
     throw e.within(graph_.label(p.layer.node));
   }
+  z.shift = shift_of(p, weights, z);
   if (z.q.noise > 0) report(p).weight_sqnr_db = 10 * std::log10(z.q.signal / z.q.noise);
   return z;
 }
 
 /// What the layer's output is too large by, on average over the calibration data, because of its weights' codes; empty where not corrected.
-std::vector<double> Writer::shift_of(const LayerPlan& p, const Quantized& z, const std::vector<double>& factors) const {
+std::vector<double> Writer::shift_of(const LayerPlan& p, const std::vector<float>& weights, const Prepared& z) const {
   const auto it = plan_.statistics.find(graph_.node(p.layer.node).input(0));
   const auto channels = static_cast<size_t>(p.layer.in * p.layer.groups);
   if (!options_.flag("bias_correction") || it == plan_.statistics.end() || it->second.channel_sum.size() != channels) return {};
   std::vector<double> means(channels);
-  for (size_t c = 0; c < channels; ++c) means[c] = it->second.mean(c) / (factors.empty() ? 1 : factors[c]);
-  return output_shift(p.layer, z.weights, z.q, means);
+  for (size_t c = 0; c < channels; ++c) means[c] = it->second.mean(c) / (z.factors.empty() ? 1 : z.factors[c]);
+  return output_shift(p.layer, weights, z.q, means);
 }
 
 FollowingBias Writer::following_bias(const Node& n, int64_t channels) const {
@@ -161,12 +181,11 @@ void Writer::set_following_bias(const FollowingBias& f, const std::vector<double
   edit_.set_input(f.add->id, f.index, edit_.add_constant(std::move(values)));
 }
 
-void Writer::write_static(const LayerPlan& p) {
+void Writer::write_static(const LayerPlan& p, Prepared& z) {
   const Node& n = graph_.node(p.layer.node);
   const Shape stored = graph_.constant(p.layer.weights)->shape();
-  Quantized z = quantize(p);
   const float input_scale = activation(n.input(0)).scale;
-  const std::vector<double> shift = shift_of(p, z, {});
+  const std::vector<double>& shift = z.shift;
   const FollowingBias follows = takes_bias(n) ? FollowingBias{} : following_bias(n, p.layer.out);
   std::vector<double> bias = takes_bias(n) ? bias_of(n, p.layer) : std::vector<double>{};
   if (follows.add) bias = to_vector<double>(*graph_.constant(follows.add->input(follows.index)));
@@ -174,7 +193,7 @@ void Writer::write_static(const LayerPlan& p) {
     const bool had = follows.add || n.input(2) != kNone;
     for (size_t c = 0; c < shift.size(); ++c) bias[c] -= shift[c];
     if (had || !shift.empty()) {
-      if (const int64_t widened = fit_bias(p.layer, z.weights, bias, input_scale, z.q))
+      if (const int64_t widened = fit_bias(p.layer, [&] { return weights_of(p, z.factors); }, bias, input_scale, z.q))
         edit_.note(graph_.label(n.id) + ": " + std::to_string(widened) + " channels have a wider weight scale, so that their bias fits int32");
       const ValueId value = qdq_.bias(bias, input_scale, z.q.scales);
       if (follows.add) edit_.set_input(follows.add->id, follows.index, value);
@@ -185,11 +204,10 @@ void Writer::write_static(const LayerPlan& p) {
   edit_.set_input(n.id, 1, qdq_.weights(p.layer, stored, z.q));
 }
 
-void Writer::write_dynamic(const LayerPlan& p) {
+void Writer::write_dynamic(const LayerPlan& p, Prepared& z) {
   const Node n = graph_.node(p.layer.node);
   const ValueId x = n.input(0);
-  const auto equalized = plan_.equalize.find(x);
-  const std::vector<double> factors = equalized == plan_.equalize.end() ? std::vector<double>{} : equalized->second;
+  const std::vector<double>& factors = z.factors;
   auto [it, fresh] = dynamic_.emplace(x, Dynamic{});
   if (fresh) {
     ValueId source = x;
@@ -201,8 +219,7 @@ void Writer::write_dynamic(const LayerPlan& p) {
     it->second = {edit_.add_value(), edit_.add_value(), edit_.add_value()};
     edit_.add_node({.op = "DynamicQuantizeLinear"}, {source}, {it->second.codes, it->second.scale, it->second.zero});
   }
-  const Quantized z = quantize(p, factors);
-  const std::vector<double> shift = shift_of(p, z, factors);
+  const std::vector<double>& shift = z.shift;
   // W[out][in] to the (K, N) of MatMulInteger, whatever the order in the file.
   Layer layer = p.layer;
   layer.out_axis = 1;
@@ -227,10 +244,9 @@ void Writer::write_dynamic(const LayerPlan& p) {
   edit_.remove_node(n.id);
 }
 
-void Writer::write_storage(const LayerPlan& p) {
+void Writer::write_storage(const LayerPlan& p, Prepared& z) {
   const Node& n = graph_.node(p.layer.node);
-  const Quantized z = quantize(p);
-  const std::vector<double> shift = shift_of(p, z, {});
+  const std::vector<double>& shift = z.shift;
   if (!shift.empty()) {
     if (takes_bias(n)) {
       std::vector<double> bias = bias_of(n, p.layer);
