@@ -215,8 +215,8 @@ Tensor interpolated(Tensor x, const std::vector<Taps>& axes, float extrapolation
     if (!axes[d].identity) order.push_back(d);
   // The axis that shrinks most (or grows least) first: fewer elements for the next. Among equals the last, which costs most, on fewer rows.
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    const int64_t x = axes[a].out * axes[b].in, y = axes[b].out * axes[a].in;
-    return x != y ? x < y : axes[a].out > axes[a].in ? a > b : a < b;
+    const int64_t first = axes[a].out * axes[b].in, second = axes[b].out * axes[a].in;
+    return first != second ? first < second : axes[a].out > axes[a].in ? a > b : a < b;
   });
   for (const size_t d : order) {
     Shape shape = x.shape();
