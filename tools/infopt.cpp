@@ -6,6 +6,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/interrupt.h"
+#include "lib/base/nearest.h"
 #include "recipes/version.h"
 #include "tools/command.h"
 
@@ -15,6 +16,22 @@ namespace {
 int fail(const Error& e) {
   std::fprintf(stderr, "infopt: %s%s\n", e.kind() == ErrorKind::Defect ? "a defect of infopt: " : "", e.what());
   return exit_code(e.kind());
+}
+
+/// CLI11's message, but for a word that stands where a command should: the nearest command is named.
+std::string usage_message(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+  const CLI::App* at = &app;
+  for (int i = 1; i < argc && argv[i][0] != '-' && at->get_require_subcommand_min() > 0; ++i) {
+    std::vector<std::string> names;
+    const CLI::App* next = nullptr;
+    for (const CLI::App* sub : at->get_subcommands([](const CLI::App*) { return true; })) {
+      names.push_back(sub->get_name());
+      if (names.back() == argv[i]) next = sub;
+    }
+    if (!next) return std::string("there is no command '") + argv[i] + "'" + did_you_mean(argv[i], names);
+    at = next;
+  }
+  return error.what();
 }
 
 int run(int argc, char** argv) {
@@ -36,7 +53,9 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : exit_code(ErrorKind::Usage);
+    if (e.get_exit_code() == 0) return app.exit(e);
+    std::fprintf(stderr, "infopt: %s; --help lists what there is\n", usage_message(app, e, argc, argv).c_str());
+    return exit_code(ErrorKind::Usage);
   }
   return context.exit_code;
 }
