@@ -127,12 +127,12 @@ ValueId passed_on(const Graph& g, const Node& n) {
 void remove(GraphEdit& edit) {
   const std::vector<NodeId> order = edit.graph().order();
   for (NodeId id : order) {
+    if (!edit.graph().alive(id)) continue;
     const ValueId to = passed_on(edit.graph(), edit.graph().node(id));
     if (to == kNone) continue;
     const ValueId from = edit.graph().node(id).outputs[0];
     if (edit.replaceable(from, to)) {
-      edit.replace_uses(from, to);
-      edit.remove_node(id);
+      replace_and_remove(edit, from, to);
       continue;
     }
     // The interface needs a node here: it becomes an Identity, and whoever else read it reads past it.
