@@ -1,7 +1,9 @@
 #include "lib/onnx/graph_writer.h"
 
 #include <algorithm>
+#include <string>
 #include <type_traits>
+#include <unordered_set>
 
 namespace infopt {
 namespace {
@@ -50,6 +52,23 @@ int64_t ir_needed(const Graph& graph) {
 
 }  // namespace
 
+namespace {
+
+/// Engines refuse a graph in which two nodes have one name: a repeated name gets a number.
+void tell_apart(onnx::GraphProto* graph) {
+  std::unordered_set<std::string> names;
+  for (const auto& node : graph->node()) names.insert(node.name());
+  std::unordered_set<std::string> taken{""};
+  for (auto& node : *graph->mutable_node()) {
+    if (node.name().empty() || taken.insert(node.name()).second) continue;
+    std::string name;
+    for (int64_t n = 2; name.empty() || !names.insert(name).second; ++n) name = node.name() + "_" + std::to_string(n);
+    node.set_name(name);
+  }
+}
+
+}  // namespace
+
 void put_small(const Tensor& tensor, onnx::TensorProto* proto) {
   if (tensor.bytes() > kInlineBytes) encode_header(tensor, proto);
   else encode_tensor(tensor, proto);
@@ -60,6 +79,7 @@ void GraphWriter::write(const Graph& graph, onnx::GraphProto* proto, bool is_bod
   if (!graph.doc.empty()) proto->set_doc_string(graph.doc);
   encode_metadata(graph.metadata, proto->mutable_metadata_props());
   for (NodeId id : graph.order()) write_node(graph, graph.node(id), proto->add_node());
+  tell_apart(proto);
   for (ValueId id : graph.inputs()) write_info(graph, id, proto->add_input());
   write_values(graph, proto);
   write_outputs(graph, proto, is_body);

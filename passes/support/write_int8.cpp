@@ -69,6 +69,7 @@ class Writer {
   void find_activations();
   void add_activation(ValueId v);
   void write_activations();
+  void replace(ValueId from, ValueId to);
   void write_activation(const Activation& a);
   void quantize_constants(const Node& n);
   void set_bias(const Node& n, const Layer& layer, const std::vector<double>& bias);
@@ -85,6 +86,7 @@ class Writer {
   bool clips_;  ///< an unsigned code with zero point 0 stands for a Relu
   std::map<ValueId, Quantization> activations_;
   std::map<std::pair<ValueId, int64_t>, ValueId> stored_;  ///< tied weights, by value and axis
+  std::map<std::pair<ValueId, int64_t>, ValueId> products_;  ///< of products with ranges at run time, not equalized
   struct Dynamic { ValueId codes, scale, zero; };
   std::map<ValueId, Dynamic> dynamic_;
   std::vector<Activation> todo_;
@@ -223,7 +225,10 @@ void Writer::write_dynamic(const LayerPlan& p, Prepared& z) {
   // W[out][in] to the (K, N) of MatMulInteger, whatever the order in the file.
   Layer layer = p.layer;
   layer.out_axis = 1;
-  const ValueId codes = edit_.add_constant(write_weights(layer, {layer.in, layer.out}, z.q.codes));
+  ValueId codes = kNone;
+  ValueId& shared = factors.empty() ? products_.emplace(std::pair{p.layer.weights, p.layer.out_axis}, kNone).first->second : codes;
+  if (shared == kNone) shared = edit_.add_constant(write_weights(layer, {layer.in, layer.out}, z.q.codes));
+  codes = shared;
   const ValueId sums = edit_.add({.op = "MatMulInteger"}, {it->second.codes, codes, it->second.zero});
   const ValueId wide = edit_.add({.op = "Cast", .attributes = {{"to", static_cast<int64_t>(DType::F32), {}}}}, {sums});
   const ValueId weight_scale = z.q.scales.size() == 1 ? qdq_.scalar(z.q.scales[0]) : qdq_.vector(z.q.scales);
@@ -240,7 +245,7 @@ void Writer::write_dynamic(const LayerPlan& p, Prepared& z) {
   } else if (const FollowingBias follows = following_bias(n, p.layer.out); follows.add && !shift.empty()) {
     set_following_bias(follows, shift);
   }
-  edit_.replace_uses(n.outputs[0], y);
+  replace(n.outputs[0], y);
   edit_.remove_node(n.id);
 }
 
@@ -273,7 +278,7 @@ void Writer::write_embedding(const EmbeddingPlan& e) {
   const ValueId rows = edit_.add({.op = "Gather", .name = n.name, .attributes = n.attributes}, {it->second, n.input(1)});
   const ValueId y = qdq_.dequantize(rows, qdq_.vector(q.scales), edit_.add_constant(Tensor::zeros(DType::I8, {layer.out})), -1, true);
   edit_.note(graph_.label(n.id) + ": table of " + to_string(table.shape()) + " as int8, " + (q.noise > 0 ? std::to_string(static_cast<int>(10 * std::log10(q.signal / q.noise))) + " dB" : "exact"));
-  edit_.replace_uses(old, y);
+  replace(old, y);
   edit_.remove_node(e.gather);
 }
 
@@ -351,6 +356,14 @@ void Writer::find_activations() {
     add_activation(next ? next->outputs[0] : n.outputs[0]);
   }
   for (const Activation& a : todo_) activation(a.value);
+}
+
+/// What was to be quantized is made by another node now.
+void Writer::replace(ValueId from, ValueId to) {
+  if (const auto it = activations_.find(from); it != activations_.end()) activations_.emplace(to, it->second);
+  for (Activation& a : todo_)
+    if (a.value == from) a.value = to;
+  edit_.replace_uses(from, to);
 }
 
 void Writer::write_activations() {
