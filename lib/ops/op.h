@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "lib/base/tensor.h"
@@ -53,8 +54,14 @@ struct KernelSpec {
   const Node& node;
   int64_t opset;  ///< of the node's domain
   PostActivation post = {};
+  /// Values that are the same in every run although nodes make them; may be null.
+  const std::unordered_map<ValueId, Tensor>* known = nullptr;
   /// The constant behind an input, null where it isn't constant.
-  const Tensor* constant(size_t i) const { return graph.constant(node.input(i)); }
+  const Tensor* constant(size_t i) const {
+    if (const Tensor* t = graph.constant(node.input(i))) return t;
+    const auto it = known ? known->find(node.input(i)) : std::unordered_map<ValueId, Tensor>::const_iterator{};
+    return known && it != known->end() ? &it->second : nullptr;
+  }
 };
 
 /// One node's kernel, shared by all threads that run the session: `run` is const, and what it caches it guards itself.

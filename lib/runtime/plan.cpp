@@ -4,6 +4,7 @@
 
 #include "lib/base/error.h"
 #include "lib/onnx/function_body.h"
+#include "lib/runtime/fold.h"
 
 namespace infopt {
 namespace {
@@ -53,6 +54,7 @@ Plan::Plan(const Graph& graph, SessionOptions options, const Plan* parent)
     const Value& value = graph.value(id);
     if (value.outer != kNone) outer_.push_back(id);
     else if (value.constant.defined()) constants_.emplace_back(id, value.constant);
+    else if (const auto it = known_.find(id); it != known_.end()) constants_.emplace_back(id, it->second);
   }
   plan_lifetimes();
   times_.resize(steps_.size());
@@ -91,11 +93,12 @@ void Plan::add_step(NodeId id) {
   step.outputs = node.outputs;
   const int64_t version = opset(node.domain);
   const OpDef* op = find_op(node.domain, node.op, version);
-  KernelSpec spec{graph_, node, version};
+  KernelSpec spec{graph_, node, version, {}, &known_};
   try {
     if (op) {
       if (options_.fuse && op->fuses_activation) fuse_activation(step, node, spec);
       step.kernel = op->cpu(spec);
+      if (step.outputs == node.outputs && fold(node, *op, *step.kernel)) return;
     } else if (auto body = expand_function(graph_, id)) {
       step.kernel = std::make_unique<ExpandedKernel>(std::move(body), this);
     } else {
@@ -109,6 +112,28 @@ void Plan::add_step(NodeId id) {
   for (ValueId o : step.outputs)
     if (o != kNone && tapped(o)) step.tapped.push_back(o);
   steps_.push_back(std::move(step));
+}
+
+bool Plan::fold(const Node& node, const OpDef& op, const Kernel& kernel) {
+  if (op.nondeterministic || !node.captures.empty() || !node.bodies().empty()) return false;
+  std::vector<Tensor> inputs;
+  for (ValueId v : node.inputs) {
+    if (v == kNone) {
+      inputs.emplace_back();
+      continue;
+    }
+    const auto it = known_.find(v);
+    const Tensor* t = it != known_.end() ? &it->second : graph_.value(v).is_constant() ? &graph_.value(v).constant : nullptr;
+    if (!t) return false;
+    inputs.push_back(*t);
+  }
+  for (ValueId o : node.outputs)
+    if (o != kNone && tapped(o)) return false;
+  std::vector<Tensor> outputs = compute_constant(kernel, node, inputs);
+  if (outputs.empty()) return false;
+  for (size_t i = 0; i < node.outputs.size(); ++i)
+    if (node.outputs[i] != kNone) known_[node.outputs[i]] = std::move(outputs[i]);
+  return true;
 }
 
 void Plan::fuse_activation(PlanStep& step, const Node& node, KernelSpec& spec) {

@@ -3,6 +3,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "lib/ops/op.h"
@@ -41,6 +42,8 @@ class Plan {
  private:
   std::vector<bool> find_needed() const;
   void add_step(NodeId id);
+  /// Computes the node now if it gives the same in every run; false where it doesn't.
+  bool fold(const Node& node, const OpDef& op, const Kernel& kernel);
   void fuse_activation(PlanStep& step, const Node& node, KernelSpec& spec);
   void plan_lifetimes();
 
@@ -49,6 +52,7 @@ class Plan {
   const Plan* parent_;
   std::vector<ValueId> fetches_, outer_;
   std::vector<bool> tapped_, fused_away_;
+  std::unordered_map<ValueId, Tensor> known_;
   std::vector<PlanStep> steps_;
   std::vector<std::pair<ValueId, Tensor>> constants_;
   mutable std::mutex mutex_;
