@@ -60,10 +60,11 @@ template <class F> auto visit_number(DType dtype, F&& f) {
 
 inline bool is_16_bit_float(DType dtype) { return dtype == DType::F16 || dtype == DType::BF16; }
 
-/// Input 0 mapped by f(T) -> R into output 0 of the type `to`, in the input's layout.
+/// Input 0 mapped by f(T) -> R into output 0 of the type `to`, in the input's layout. Throws Error(Unsupported) where it isn't of T.
 template <class T, class R, class F> void map_elements(KernelContext& context, DType to, F f) {
   Layout layout;
   const Tensor& input = context.in_any(0, layout);
+  if (input.dtype() != dtype_of<T>) refuse_type(input.dtype());
   const T* x = input.data<T>();
   const int64_t n = input.size();
   Shape shape = input.shape();

@@ -49,6 +49,7 @@ template <class T> void run_rows(KernelContext& context, const Options& options,
     (d < axis ? rows : n) *= shape[d];
     if (d >= axis) outer[d] = 1;
   }
+  if (!context.has(1)) throw Error(ErrorKind::Malformed, "its scale is missing");
   const RowOperand<T> gain = row_operand<T>(context, 1, shape, axis), bias = row_operand<T>(context, 2, shape, axis);
   std::vector<T> means(static_cast<size_t>(rows)), inverses(means.size());
   const T epsilon = static_cast<T>(options.epsilon);

@@ -37,7 +37,7 @@ struct Grid {
   /// Calls f(start, length, first scale, scale step) for runs of elements that have one scale (step 0) or each its own (step 1).
   template <class F> void each_run(F f) const {
     if (outer == 0 || n == 0 || inner == 0) return;
-    const int64_t blocks = block ? (n + block - 1) / block : 0;
+    const int64_t blocks = block ? n / block + (n % block != 0) : 0;
     for (int64_t o = 0; o < outer; ++o) {
       if (!block && inner == 1) {
         f(o * n, n, int64_t{0}, n == 1 ? 0 : 1);
@@ -292,6 +292,7 @@ void run_dequantize(KernelContext& context, const Options& options) {
 void run_dynamic(KernelContext& context) {
   Layout layout;
   const Tensor& x = context.in_any(0, layout);
+  if (x.dtype() != DType::F32) refuse_type(x.dtype());
   const float* data = x.data<float>();
   const float high = std::fmax(max_of(data, x.size()), 0.0f), low = std::fmin(min_of(data, x.size()), 0.0f);
   const float scale = high == low ? 1.0f : (high - low) / 255.0f;

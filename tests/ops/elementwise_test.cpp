@@ -92,6 +92,7 @@ TEST(Broadcasting, RefusesShapesThatDontFit) {
   Numbers numbers(3);
   EXPECT_THROW(run_op({"Add"}, {numbers.floats({2, 3}), numbers.floats({2})}), Error);
   EXPECT_THROW(run_op({"Add"}, {numbers.floats({2}), Tensor::vector<int32_t>({1, 2})}), Error);
+  EXPECT_THROW(run_op({"Not"}, {numbers.floats({2})}), Error);
   EXPECT_THROW(run_op({"And"}, {numbers.floats({2}), numbers.floats({2})}), Error);
 }
 

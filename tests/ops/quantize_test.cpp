@@ -94,6 +94,8 @@ TEST(QuantizeLinear, RefusesScalesThatDontFit) {
   EXPECT_THROW(run_op({"QuantizeLinear", {{"axis", int64_t{7}, {}}}}, {x, numbers.floats({3})}), Error);
   EXPECT_THROW(run_op({"QuantizeLinear", {{"block_size", int64_t{-1}, {}}}}, {x, numbers.floats({2, 3})}), Error);
   EXPECT_THROW(run_op({"DequantizeLinear"}, {x, Tensor::scalar(1.0f)}), Error);
+  const Op huge{"QuantizeLinear", {{"block_size", std::numeric_limits<int64_t>::max(), {}}}};
+  EXPECT_EQ(run_op(huge, {x, numbers.floats({2, 1}, 1, 2)})[0].size(), 6);
 }
 
 TEST(DynamicQuantizeLinear, OfAllZerosHasTheScaleOne) {
