@@ -86,6 +86,14 @@ std::vector<Observed> Calibration::observe(const Graph& graph) {
   return seen;
 }
 
+std::vector<Sample> Calibration::first_samples(int64_t count) {
+  std::vector<Sample> samples;
+  data_->reset();
+  Sample sample;
+  while (static_cast<int64_t>(samples.size()) < count && data_->next(sample)) samples.push_back(std::move(sample));
+  return samples;
+}
+
 const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<CollectRequest>& requests) {
   if (saved_) {
     if (saved_->model_key != content_key(graph)) throw Error(ErrorKind::Usage, "the saved statistics are of another model, or of another recipe's form of it; run `infopt calibrate` again");

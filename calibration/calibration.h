@@ -43,6 +43,8 @@ class Calibration {
   bool reused() const { return saved_.has_value(); }
   /// The graph's outputs on the first few samples, as collect() met them; empty where saved statistics were used.
   const std::vector<std::vector<Tensor>>& reference_outputs() const { return reference_; }
+  /// The first samples of the data, at most so many.
+  std::vector<Sample> first_samples(int64_t count);
   /// The last collect()'s result.
   const StatisticsSet& statistics() const { return statistics_; }
   DataSet& data() { return *data_; }

@@ -13,6 +13,7 @@
 #include "lib/base/finite.h"
 #include "lib/base/interrupt.h"
 #include "lib/base/memory.h"
+#include "lib/base/threads.h"
 #include "lib/onnx/check.h"
 #include "lib/onnx/export.h"
 #include "lib/onnx/import.h"
@@ -139,21 +140,22 @@ void Job::read_back() {
   written_ = read_model(output_);
   report_.optimized = describe_file(output_, written_);
   if (!calibration_) return;
-  const Session session(*written_.graph);
-  DataSet& data = calibration_->data();
-  data.reset();
-  std::vector<OutputComparison> sums(written_.graph->outputs().size());
+  SessionOptions options;
+  options.fold = false;  // few runs: memory counts more
+  const Session session(*written_.graph, options);
   const auto& expected = calibration_->reference_outputs();
-  Sample sample;
-  for (int64_t i = 0; i < kReadBackSamples && data.next(sample); ++i) {
-    const auto outputs = session.run(sample.inputs);
-    for (size_t o = 0; o < outputs.size(); ++o) {
-      if (is_float(outputs[o].dtype()))
-        for (double v : to_vector<double>(outputs[o]))
-          if (std::isnan(v)) throw Error(ErrorKind::Defect, "the written model gives NaN on " + sample.where, output_);
-      if (static_cast<size_t>(i) < expected.size() && outputs[o].dtype() != DType::String) sums[o].add(expected[static_cast<size_t>(i)][o], outputs[o]);
+  const std::vector<Sample> samples = calibration_->first_samples(kReadBackSamples);
+  std::vector<std::vector<Tensor>> outputs(samples.size());
+  parallel_for(static_cast<int64_t>(samples.size()), spec_.threads, [&](int64_t i, int) { outputs[static_cast<size_t>(i)] = session.run(samples[static_cast<size_t>(i)].inputs); });
+  std::vector<OutputComparison> sums(written_.graph->outputs().size());
+  for (size_t i = 0; i < samples.size(); ++i) {
+    for (size_t o = 0; o < sums.size(); ++o) {
+      if (is_float(outputs[i][o].dtype()))
+        for (double v : to_vector<double>(outputs[i][o]))
+          if (std::isnan(v)) throw Error(ErrorKind::Defect, "the written model gives NaN on " + samples[i].where, output_);
+      if (i < expected.size() && outputs[i][o].dtype() != DType::String) sums[o].add(expected[i][o], outputs[i][o]);
     }
-    if (static_cast<size_t>(i) < expected.size()) report_.compared_samples = i + 1;
+    if (i < expected.size()) report_.compared_samples = static_cast<int64_t>(i) + 1;
   }
   if (report_.compared_samples == 0) return;
   report_.compared_data = spec_.calibration_data;

@@ -261,6 +261,44 @@ void GraphEdit::remove_value(ValueId value) {
   v = Value{};
 }
 
+namespace {
+
+/// The nodes of an acyclic graph in their present order, but each after what it reads: what comes too late moves to just before
+/// its first reader, so that values don't wait long.
+std::vector<NodeId> by_demand(const Graph& graph) {
+  enum : char { New, Open, Done };
+  std::vector<char> state(graph.node_capacity(), New);
+  std::vector<NodeId> out, stack;
+  for (NodeId root : graph.order()) {
+    if (state[static_cast<size_t>(root)] != New) continue;
+    stack.push_back(root);
+    while (!stack.empty()) {
+      const NodeId id = stack.back();
+      char& now = state[static_cast<size_t>(id)];
+      if (now != New) {
+        stack.pop_back();
+        if (now == Open) out.push_back(id);
+        now = Done;
+        continue;
+      }
+      now = Open;
+      const Node& n = graph.node(id);
+      // Pushed last to first, so that the first input's producer comes first.
+      for (const auto* list : {&n.captures, &n.inputs})
+        for (auto v = list->rbegin(); v != list->rend(); ++v)
+          if (const Node* p = graph.producer(*v); p && state[static_cast<size_t>(p->id)] == New) stack.push_back(p->id);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+void GraphEdit::restore(const Graph& other) {
+  graph_ = *other.clone();
+  dirty_ = false;
+}
+
 void GraphEdit::finish() {
   if (!dirty_) return;
   dirty_ = false;
@@ -306,7 +344,7 @@ void GraphEdit::finish() {
     }
     throw Error(ErrorKind::Malformed, "the graph has a cycle through the value '" + graph_.value(by).name + "' that this node makes", graph_.label(at));
   }
-  graph_.order_ = std::move(sorted);
+  graph_.order_ = by_demand(graph_);
 }
 
 }  // namespace infopt

@@ -78,6 +78,9 @@ class GraphEdit {
   /// Removes a value that nobody makes or uses.
   void remove_value(ValueId value);
 
+  /// Makes the graph what `other` is: to take back what this edit did, for example. The log stays.
+  void restore(const Graph& other);
+
   /// Restores a stable topological order. Throws Error(Malformed) naming a node where there is a cycle.
   void finish();
 

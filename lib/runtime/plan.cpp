@@ -98,7 +98,7 @@ void Plan::add_step(NodeId id) {
     if (op) {
       if (options_.fuse && op->fuses_activation) fuse_activation(step, node, spec);
       step.kernel = op->cpu(spec);
-      if (step.outputs == node.outputs && fold(node, *op, *step.kernel)) return;
+      if (options_.fold && step.outputs == node.outputs && fold(node, *op, *step.kernel)) return;
     } else if (auto body = expand_function(graph_, id)) {
       step.kernel = std::make_unique<ExpandedKernel>(std::move(body), this);
     } else {

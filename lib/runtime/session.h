@@ -24,6 +24,8 @@ struct SessionOptions {
   std::vector<ValueId> taps;
   /// Operators may be fused (Conv with its activation…) where no tap or fetch sees in between. Results may differ by rounding.
   bool fuse = true;
+  /// What is the same in every run is computed once and kept: faster from the third run or so on, for more memory.
+  bool fold = true;
   /// Milliseconds by node, summed over runs, are kept for profile().
   bool profile = false;
 };

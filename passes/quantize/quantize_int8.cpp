@@ -3,20 +3,45 @@
 // Every weight takes one of four forms: integer with static activation ranges, integer with ranges taken at run time
 // (products only), storage (int8 in the file, float in the engine), or float. Which, is decided from shapes by the target's
 // costs, from the statistics of one calibration pass, and from the recipe's groups; never from names of models.
+#include <cmath>
+
 #include "calibration/calibration.h"
 #include "lib/base/error.h"
+#include "lib/base/memory.h"
 #include "passes/pass.h"
+#include "passes/support/measure_int8.h"
 #include "passes/support/plan_int8.h"
 #include "passes/support/write_int8.h"
 
 namespace infopt {
 namespace {
 
+constexpr int kRounds = 4;
+
 void run(GraphEdit& edit, PassContext& context, const Options& options) {
   if (!context.calibration) throw Error(ErrorKind::Usage, "the step quantize_int8 needs calibration data: give --calib DATA");
   Int8Plan plan = plan_int8(edit.graph(), context, options);
-  write_int8(edit, plan, context, options);
-  for (LayerReport& layer : plan.reports) context.report.layers.push_back(std::move(layer));
+  const std::shared_ptr<Graph> original = edit.graph().clone();
+  const EditLog log = edit.log();
+  trim_memory();
+  for (int round = 0;; ++round) {
+    Int8Plan attempt = plan;
+    write_int8(edit, attempt, context, options);
+    edit.finish();
+    const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads);
+    const bool enough = !db || *db >= options.number("min_sqnr_db");
+    if (!enough && round < kRounds) {
+      const Int8Noise noise = measure_int8(*original, edit.graph(), attempt, *context.calibration);
+      if (demote(plan, noise, *db, round == kRounds - 1, context, options)) {
+        edit.restore(*original);
+        edit.log() = log;
+        continue;
+      }
+    }
+    if (!enough) context.report.warnings.push_back("int8 leaves the outputs " + std::to_string(static_cast<int>(std::lround(*db))) + " dB, below quantize_int8.min_sqnr_db");
+    for (LayerReport& layer : attempt.reports) context.report.layers.push_back(std::move(layer));
+    return;
+  }
 }
 
 }  // namespace
@@ -35,6 +60,7 @@ PassDef pass_quantize_int8() {
               {.name = "embeddings", .help = "form of tables that are only looked up in", .otherwise = std::string("storage"), .choices = {"storage", "float"}},
               {.name = "storage", .help = "int8 in the file for weights whose products stay in float", .otherwise = true},
               {.name = "min_weights", .help = "smaller weights stay as they are", .otherwise = int64_t{400}, .least = 1},
+              {.name = "min_sqnr_db", .help = "what the outputs must keep on the first samples; else the layers that add most noise go back to float", .otherwise = 20.0, .least = -100, .most = 200},
               {.name = "min_layer_sqnr_db", .help = "a product whose estimated error is larger stays in float", .otherwise = 20.0, .least = -100, .most = 200},
           },
       .needs_calibration = true,

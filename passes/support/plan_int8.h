@@ -37,6 +37,7 @@ struct Int8Plan {
   std::vector<StoredWeights> stored;
   std::map<ValueId, std::vector<double>> equalize;  ///< factors by a dynamic product's input
   std::map<ValueId, TensorStatistics> statistics;
+  std::map<ValueId, ValueId> became;  ///< values of the float graph, and what write_int8 put in their place
   std::vector<LayerReport> reports;
 };
 

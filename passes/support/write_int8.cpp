@@ -320,6 +320,7 @@ void Writer::write_activation(const Activation& a) {
     for (const Use& u : a.readers) edit_.set_input(u.node, static_cast<size_t>(u.index), d);
     return;
   }
+  plan_.became[a.value] = d;
   const NodeId quantize = graph_.value(graph_.producer(d)->inputs[0]).producer;
   edit_.replace_uses_except(a.value, d, quantize);
   if (a.absorb) edit_.remove_node(activation_node);
@@ -360,6 +361,7 @@ void Writer::find_activations() {
 
 /// What was to be quantized is made by another node now.
 void Writer::replace(ValueId from, ValueId to) {
+  plan_.became[from] = to;
   if (const auto it = activations_.find(from); it != activations_.end()) activations_.emplace(to, it->second);
   for (Activation& a : todo_)
     if (a.value == from) a.value = to;

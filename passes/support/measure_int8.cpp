@@ -1,0 +1,164 @@
+#include "passes/support/measure_int8.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "lib/base/threads.h"
+#include "lib/runtime/layout.h"
+#include "lib/runtime/session.h"
+
+namespace infopt {
+namespace {
+
+constexpr int64_t kSamples = 2;
+
+struct Sums {
+  double signal = 0, noise = 0;
+  bool broken = false;
+  std::optional<double> ratio() const { return signal > 0 && !broken ? std::optional(noise / signal) : std::nullopt; }
+};
+
+void add(Sums& sums, const Tensor& reference, const Tensor& other) {
+  if (reference.shape() != other.shape()) {
+    sums.broken = true;
+    return;
+  }
+  const Tensor a = cast(reference, DType::F32), b = cast(other, DType::F32);
+  const float* x = a.data<float>();
+  const float* y = b.data<float>();
+  for (int64_t i = 0; i < a.size(); ++i) {
+    const double v = static_cast<double>(x[i]), d = x[i] == y[i] ? 0 : static_cast<double>(y[i]) - v;
+    if (!std::isfinite(v) && d == 0) continue;
+    sums.signal += v * v;
+    sums.noise += d * d;
+  }
+}
+
+std::optional<double> decibels(const Sums& s) {
+  const auto r = s.ratio();
+  if (!r) return std::nullopt;
+  return std::isfinite(*r) ? -10 * std::log10(std::max(*r, 1e-30)) : -300.0;
+}
+
+/// What a layer gives out, where its quantized form is: behind the activation that it absorbed.
+ValueId output_of(const Graph& graph, const Int8Plan& plan, const LayerPlan& p) {
+  const Node& n = graph.node(p.layer.node);
+  const Node* activation = p.form == LayerForm::Int8Static ? absorbed_activation(graph, n) : nullptr;
+  return activation && plan.became.count(activation->outputs[0]) ? activation->outputs[0] : n.outputs[0];
+}
+
+class Measurement {
+ public:
+  Measurement(const Graph& graph, const Graph& quantized, const Int8Plan& plan) : graph_(graph), quantized_(quantized), plan_(plan) {
+    for (const LayerPlan& p : plan.layers) {
+      watch(output_of(graph, plan, p));
+      watch(graph.node(p.layer.node).input(0));
+    }
+  }
+
+  void run(DataSet& data) {
+    const Session reference(graph_, options(true)), other(quantized_, options(false));
+    data.reset();
+    Sample sample;
+    for (int64_t i = 0; i < kSamples && data.next(sample); ++i) {
+      std::map<ValueId, Tensor> seen;
+      reference.run(sample.inputs, [&](ValueId v, const Tensor& t, Layout layout) { seen[v] = convert_layout(t, layout, Layout::Plain); });
+      other.run(sample.inputs, [&](ValueId v, const Tensor& t, Layout layout) {
+        const auto [begin, end] = origin_.equal_range(v);
+        for (auto it = begin; it != end; ++it)
+          if (const auto s = seen.find(it->second); s != seen.end()) add(sums_[it->second], s->second, convert_layout(t, layout, Layout::Plain));
+      });
+    }
+  }
+
+  Int8Noise result() const {
+    Int8Noise noise;
+    for (const LayerPlan& p : plan_.layers) {
+      const Sums* out = find(output_of(graph_, plan_, p));
+      const Sums* in = find(graph_.node(p.layer.node).input(0));
+      noise.layer_db.push_back(out ? decibels(*out) : std::nullopt);
+      const double before = in && in->ratio() ? *in->ratio() : 0, after = out && out->ratio() ? *out->ratio() : 0;
+      noise.added.push_back(std::isfinite(after) ? std::max(0.0, after - before) : 1e30);
+    }
+    return noise;
+  }
+
+ private:
+  void watch(ValueId v) {
+    if (v == kNone || graph_.constant(v) || !watched_.insert(v).second) return;
+    const auto it = plan_.became.find(v);
+    const ValueId now = it == plan_.became.end() ? v : it->second;
+    if (quantized_.value_alive(now)) origin_.emplace(now, v);
+  }
+
+  SessionOptions options(bool reference) const {
+    SessionOptions o;
+    o.fold = false;
+    if (reference) o.taps.assign(watched_.begin(), watched_.end());
+    else
+      for (const auto& [now, v] : origin_)
+        if (o.taps.empty() || o.taps.back() != now) o.taps.push_back(now);
+    return o;
+  }
+
+  const Sums* find(ValueId v) const {
+    const auto it = sums_.find(v);
+    return it == sums_.end() ? nullptr : &it->second;
+  }
+
+  const Graph& graph_;
+  const Graph& quantized_;
+  const Int8Plan& plan_;
+  std::set<ValueId> watched_;
+  std::multimap<ValueId, ValueId> origin_;  ///< a value of the quantized graph, and the float graph's that it stands for
+  std::map<ValueId, Sums> sums_;
+};
+
+}  // namespace
+
+std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibration, int threads) {
+  const auto& expected = calibration.reference_outputs();
+  SessionOptions options;
+  options.fold = false;
+  const Session session(quantized, options);
+  std::vector<Sums> sums(quantized.outputs().size());
+  const std::vector<Sample> samples = calibration.first_samples(std::min<int64_t>(kSamples, static_cast<int64_t>(expected.size())));
+  std::vector<std::vector<Tensor>> outputs(samples.size());
+  parallel_for(static_cast<int64_t>(samples.size()), threads, [&](int64_t i, int) { outputs[static_cast<size_t>(i)] = session.run(samples[static_cast<size_t>(i)].inputs); });
+  for (size_t i = 0; i < samples.size(); ++i)
+    for (size_t o = 0; o < sums.size() && o < expected[i].size(); ++o)
+      if (is_float(outputs[i][o].dtype())) add(sums[o], expected[i][o], outputs[i][o]);
+  std::optional<double> worst;
+  for (const Sums& s : sums)
+    if (const auto db = decibels(s); db && (!worst || *db < *worst)) worst = db;
+  return worst;
+}
+
+Int8Noise measure_int8(const Graph& graph, const Graph& quantized, const Int8Plan& plan, Calibration& calibration) {
+  Measurement m(graph, quantized, plan);
+  m.run(calibration.data());
+  return m.result();
+}
+
+bool demote(Int8Plan& plan, const Int8Noise& noise, double output_db, bool all, const PassContext& context, const Options& options) {
+  std::vector<size_t> integer;
+  for (size_t i = 0; i < plan.layers.size(); ++i)
+    if (is_integer(plan.layers[i].form)) integer.push_back(i);
+  if (integer.empty()) return false;
+  std::stable_sort(integer.begin(), integer.end(), [&](size_t a, size_t b) { return noise.added[a] > noise.added[b]; });
+  if (all) plan.regions.integer.assign(plan.regions.integer.size(), false);
+  else integer.resize((integer.size() + 7) / 8);
+  for (size_t i : integer) {
+    LayerPlan& p = plan.layers[i];
+    LayerReport& r = plan.reports[p.report];
+    plan.regions.integer[static_cast<size_t>(p.layer.node)] = false;
+    const bool stored = options.flag("storage") && context.profile.storage_form && r.weight_elements >= options.integer("min_weights");
+    r.form = p.form = stored ? LayerForm::Int8Storage : LayerForm::Float32;
+    r.reason = "in integers it was among those that added most noise while the outputs had only " + std::to_string(static_cast<int>(std::lround(output_db))) + " dB";
+    r.cost = "float's time for its products";
+  }
+  return true;
+}
+
+}  // namespace infopt
