@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from quantize_support import SAMPLES, Quantized, Sample, build, infopt, normal, outputs, rename, rng, session, sqnr, without_names
+from quantize_support import ROOT, SAMPLES, Quantized, Sample, build, infopt, normal, outputs, rename, rng, session, sqnr, without_names
 
 STEPS = "steps: [fold_constants, remove_identities, fuse_batchnorm, remove_dead, {quantize_int8: {%s}}, lower_storage, remove_dead]\n"
 
@@ -316,3 +316,12 @@ def test_each_group_takes_its_form(tmp_path):
 def test_every_calibration_method_is_usable(method, tmp_path):
     q = Quantized(tmp_path, conv_net(), IMAGES, "--set", f"calibrate.method={method}", "--set", "quantize_int8.activations=static")
     assert q.sqnr(IMAGES) >= 15
+
+
+def test_layers_that_hurt_too_much_go_back_to_float(tmp_path):
+    folder = ROOT / "sample_models" / "text_language"
+    out = Quantized(tmp_path, folder / "model.onnx", folder / "calib.npz", "--set", "quantize_int8.min_sqnr_db=200")
+    assert not [layer for layer in out.report["layers"] if layer["form"] in ("int8 static", "int8 dynamic")]
+    assert any("added most noise" in layer["reason"] for layer in out.report["layers"])
+    assert any("min_sqnr_db" in warning for warning in out.report["warnings"])
+    assert not [n for n in out.nodes if n.op_type in ("MatMulInteger", "QuantizeLinear")]
