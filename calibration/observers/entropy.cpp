@@ -41,6 +41,9 @@ Range range(const TensorStatistics& s, const ObserverOptions& options) {
     below[i + 1] = below[i] + magnitudes[i];
     if (magnitudes[i] > 0) used = i + 1;
   }
+  // A Relu's zeros are exact whatever the range: counted, they would ask for the finest steps and clip all else.
+  magnitudes[0] = std::min(magnitudes[0], magnitudes[1]);
+  for (size_t i = 0; i < kHalf; ++i) below[i + 1] = below[i] + magnitudes[i];
   const bool one_sided = s.min >= 0 || s.max <= 0;
   const size_t levels = static_cast<size_t>(options.levels) / (one_sided ? 1 : 2);
   if (used <= levels) return {s.min, s.max};

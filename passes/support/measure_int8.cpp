@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "lib/base/memory.h"
 #include "lib/base/threads.h"
 #include "lib/runtime/layout.h"
 #include "lib/runtime/session.h"
@@ -57,19 +58,16 @@ class Measurement {
     }
   }
 
-  void run(DataSet& data) {
-    const Session reference(graph_, options(true)), other(quantized_, options(false));
-    data.reset();
-    Sample sample;
-    for (int64_t i = 0; i < kSamples && data.next(sample); ++i) {
-      std::map<ValueId, Tensor> seen;
-      reference.run(sample.inputs, [&](ValueId v, const Tensor& t, Layout layout) { seen[v] = convert_layout(t, layout, Layout::Plain); });
-      other.run(sample.inputs, [&](ValueId v, const Tensor& t, Layout layout) {
-        const auto [begin, end] = origin_.equal_range(v);
-        for (auto it = begin; it != end; ++it)
-          if (const auto s = seen.find(it->second); s != seen.end()) add(sums_[it->second], s->second, convert_layout(t, layout, Layout::Plain));
-      });
-    }
+  /// One model after the other: both with their weights at once would take twice the memory.
+  void run(const Sample& sample) {
+    std::map<ValueId, Tensor> seen;
+    Session(graph_, options(true)).run(sample.inputs, [&](ValueId v, const Tensor& t, Layout layout) { seen[v] = convert_layout(t, layout, Layout::Plain); });
+    trim_memory();
+    Session(quantized_, options(false)).run(sample.inputs, [&](ValueId v, const Tensor& t, Layout layout) {
+      const auto [begin, end] = origin_.equal_range(v);
+      for (auto it = begin; it != end; ++it)
+        if (const auto s = seen.find(it->second); s != seen.end()) add(sums_[it->second], s->second, convert_layout(t, layout, Layout::Plain));
+    });
   }
 
   Int8Noise result() const {
@@ -137,7 +135,8 @@ std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibrati
 
 Int8Noise measure_int8(const Graph& graph, const Graph& quantized, const Int8Plan& plan, Calibration& calibration) {
   Measurement m(graph, quantized, plan);
-  m.run(calibration.data());
+  for (const Sample& sample : calibration.first_samples(1)) m.run(sample);
+  trim_memory();
   return m.result();
 }
 

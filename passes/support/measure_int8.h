@@ -15,7 +15,7 @@ struct Int8Noise {
   std::vector<double> added;                    ///< noise over signal that a layer's output has and its input hasn't
 };
 
-/// Runs both graphs on the first samples of the calibration data. `plan` is what write_int8 made `quantized` from.
+/// Runs both graphs on the first sample of the calibration data. `plan` is what write_int8 made `quantized` from.
 Int8Noise measure_int8(const Graph& graph, const Graph& quantized, const Int8Plan& plan, Calibration& calibration);
 
 /// Gives an eighth of the integer layers, those that add most noise, back to float arithmetic (`all`: every one), with the reason in
