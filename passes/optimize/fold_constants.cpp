@@ -116,7 +116,7 @@ class Folder {
     if (auto shape = static_shape(n)) return put(id, {std::move(*shape)});
     if (std::any_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return v != kNone && !constant_of(scope_, v); })) return false;
     if (random(n, graph().opset(n.domain)) || decodes(scope_, n, limits_.keep_half)) return false;
-    const bool decoding = !limits_.keep_half && n.is("Cast") && bits_of(constant_of(scope_, n.input(0))->dtype()) == 16;
+    const bool decoding = !limits_.keep_half && n.is("Cast") && n.input(0) != kNone && bits_of(constant_of(scope_, n.input(0))->dtype()) == 16;
     const size_t limit = std::max(limits_.max_bytes, freed(scope_, n) * (decoding ? 2 : 1));
     if (surely_larger(n, limit)) return false;
     std::vector<Tensor> results = evaluate(n);
@@ -128,6 +128,7 @@ class Folder {
   /// Moves of elements behind a Cast that stays (half-stored weights) come before it, where they can be folded.
   void move_before_cast(NodeId id) {
     const Node& n = graph().node(id);
+    if (output_of(n) == kNone) return;
     if (!n.is("Transpose") && !n.is("Reshape") && !n.is("Squeeze") && !n.is("Unsqueeze") && !n.is("Flatten") && !n.is("Slice")) return;
     const Node* cast = made_only_for(graph(), n.input(0), "Cast");
     if (!cast || !graph().constant(cast->input(0)) || !decodes(scope_, *cast, limits_.keep_half) || !foldable(n)) return;
@@ -158,6 +159,7 @@ class Folder {
   bool surely_larger(const Node& n, size_t limit) const {
     if (n.is("ConstantOfShape") || n.is("Expand")) {
       const Tensor* t = constant_of(scope_, n.input(n.is("Expand") ? 1 : 0));
+      if (!t || !is_integer(t->dtype())) return false;
       double count = 1;
       for (int64_t d : to_vector<int64_t>(*t)) count *= static_cast<double>(std::max<int64_t>(d, 1));
       return count > static_cast<double>(limit);  // of at least a byte each
@@ -217,9 +219,9 @@ class Folder {
     const Node& n = graph().node(id);
     if (!n.is("If")) return false;
     const Tensor* condition = constant_of(scope_, n.input(0));
-    if (!condition || condition->size() != 1) return false;
+    if (!condition || condition->dtype() != DType::Bool || condition->size() != 1) return false;
     const auto* branch = n.get<std::shared_ptr<Graph>>(to_scalar<int64_t>(*condition) != 0 ? "then_branch" : "else_branch");
-    if (!branch || !*branch) return false;
+    if (!branch || !*branch || (*branch)->outputs().size() < n.outputs.size()) return false;
     edit_.note("'" + graph().label(id) + "' always takes one branch");
     const std::shared_ptr<Graph> body = *branch;  // outlives the node
     inline_body(edit_, id, *body, {});
@@ -316,7 +318,7 @@ bool fix_reshape(GraphEdit& edit, ShapeValues& shapes, const Node& n) {
 bool drop_expand(GraphEdit& edit, ShapeValues& shapes, const Node& n) {
   const Elements* wanted = n.is("Expand") ? shapes.elements(n.input(1)) : nullptr;
   const auto* from = shapes.dims(n.input(0));
-  if (!wanted || !from || wanted->size() > from->size()) return false;
+  if (n.input(0) == kNone || !wanted || !from || wanted->size() > from->size()) return false;
   for (size_t i = 1; i <= wanted->size(); ++i) {
     const Element& e = (*wanted)[wanted->size() - i];
     const Dim& d = (*from)[from->size() - i];
@@ -333,7 +335,7 @@ bool fold_shapes(GraphEdit& edit, const Graph& inferred) {
   bool changed = false;
   const std::vector<NodeId> order = edit.graph().order();
   for (NodeId id : order) {
-    if (!edit.graph().alive(id) || !edit.graph().node(id).domain.empty()) continue;
+    if (!edit.graph().alive(id) || !edit.graph().node(id).domain.empty() || output_of(edit.graph().node(id)) == kNone) continue;
     const Node& n = edit.graph().node(id);
     changed |= fold_numbers(edit, shapes, n) || fix_reshape(edit, shapes, n) || drop_expand(edit, shapes, n);
   }

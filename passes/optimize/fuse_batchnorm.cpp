@@ -22,9 +22,9 @@ void absorb_following(GraphEdit& edit, NodeId id) {
   while (true) {
     const Node& n = graph.node(id);
     const int64_t channels = absorbing_channels(graph, n);
-    const ValueId y = n.outputs[0];
-    const Node* next = channels && y != kNone ? graph.sole_consumer(y) : nullptr;
-    if (!next) return;
+    const ValueId y = output_of(n);
+    const Node* next = channels ? only_reader(graph, y) : nullptr;
+    if (!next || output_of(*next) == kNone) return;
     const auto affine = affine_of(graph, *next, y, output_rank(graph, n), channels);
     if (!affine) return;
     const std::string label = graph.label(next->id);

@@ -38,7 +38,7 @@ bool collect(const Graph& graph, const Node& n, Product& product, int depth) {
     } else if (div && side == 1) {
       return false;
     } else {
-      const Node* inner = graph.sole_consumer(v) ? graph.producer(v) : nullptr;
+      const Node* inner = only_reader(graph, v) ? graph.producer(v) : nullptr;
       if (!inner || !collect(graph, *inner, product, depth + 1)) product.factors.push_back(v);
     }
   }
@@ -95,7 +95,7 @@ enum class Kind { None, Erf, Tanh };
 /// Which kind the node is the last operator of, and of what.
 Kind gelu_of(const Graph& graph, const Node& n, ValueId& x) {
   Product product;
-  if (n.outputs.empty() || n.outputs[0] == kNone || !collect(graph, n, product, 0)) return Kind::None;
+  if (output_of(n) == kNone || !collect(graph, n, product, 0)) return Kind::None;
   if (product.factors.size() != 2 || !about(product.scale, 0.5)) return Kind::None;
   for (size_t side : {size_t{0}, size_t{1}}) {
     x = product.factors[side];

@@ -71,9 +71,9 @@ ValueId swish_of(const Graph& graph, const Node& n) {
   if (n.is("Mul") && n.inputs.size() == 2)
     for (size_t side : {size_t{0}, size_t{1}}) {
       const ValueId x = n.input(1 - side);
-      if (graph.sole_consumer(n.input(side)) && gate_of(graph, n.input(side)) == x) return x;
+      if (only_reader(graph, n.input(side)) && gate_of(graph, n.input(side)) == x) return x;
     }
-  if (n.outputs.empty() || n.outputs[0] == kNone) return kNone;
+  if (output_of(n) == kNone) return kNone;
   const ValueId product = sixth_of(graph, n.outputs[0]);  // (x·Clip(x + 3, 0, 6))/6
   const Node* mul = product == kNone ? nullptr : made_only_for(graph, product, "Mul");
   if (!mul) return kNone;
@@ -95,13 +95,13 @@ void fuse(GraphEdit& edit) {
   const std::vector<NodeId> order = graph.order();
   for (NodeId id : order) {
     if (!graph.alive(id) || !graph.node(id).domain.empty()) continue;
-    const ValueId x = swish_of(graph, graph.node(id));
+    const ValueId x = output_of(graph.node(id)) == kNone ? kNone : swish_of(graph, graph.node(id));
     if (x == kNone) continue;
     edit.note("'" + graph.label(id) + "' is a HardSwish");
     replace(edit, graph.node(id), {"HardSwish"}, x);
   }
   for (NodeId id : order) {
-    if (!graph.alive(id) || graph.node(id).is("HardSigmoid") || graph.node(id).outputs.empty() || graph.node(id).outputs[0] == kNone) continue;
+    if (!graph.alive(id) || graph.node(id).is("HardSigmoid") || output_of(graph.node(id)) == kNone) continue;
     const ValueId x = gate_of(graph, graph.node(id).outputs[0]);
     if (x == kNone) continue;
     edit.note("'" + graph.label(id) + "' is a HardSigmoid");

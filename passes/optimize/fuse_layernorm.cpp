@@ -132,7 +132,7 @@ Affine affine_after(const Graph& graph, ValueId y, const Norm& norm) {
   Affine a{{}, {}, y};
   for (const char* op : {"Mul", "Add"}) {
     const Node* next = graph.sole_consumer(a.end);
-    if (!next || !next->is(op)) continue;
+    if (!next || !next->is(op) || output_of(*next) == kNone) continue;
     ValueId c = kNone;
     if (beside_constant(graph, *next, c) != a.end) continue;
     Tensor t = fitted(graph, c, norm);
@@ -146,7 +146,7 @@ Affine affine_after(const Graph& graph, ValueId y, const Norm& norm) {
 void fuse_at(GraphEdit& edit, NodeId id) {
   const Graph& graph = edit.graph();
   const Node& n = graph.node(id);
-  if (n.outputs.empty() || n.outputs[0] == kNone) return;
+  if (output_of(n) == kNone) return;
   const auto norm = norm_of(graph, n);
   if (!norm) return;
   const DType dtype = dtype_of_value(graph, norm->x);

@@ -16,9 +16,9 @@ void absorb_add(GraphEdit& edit, NodeId id) {
   while (true) {
     const Node& n = graph.node(id);
     const int64_t channels = absorbing_channels(graph, n);
-    const ValueId y = n.outputs[0];
-    const Node* next = channels && y != kNone ? graph.sole_consumer(y) : nullptr;
-    if (!next || !next->is("Add")) return;
+    const ValueId y = output_of(n);
+    const Node* next = channels ? only_reader(graph, y) : nullptr;
+    if (!next || !next->is("Add") || output_of(*next) == kNone) return;
     const auto affine = affine_of(graph, *next, y, output_rank(graph, n), channels);
     if (!affine || !scale_outputs(edit, id, *affine)) return;
     replace_and_remove(edit, next->outputs[0], y);
@@ -30,9 +30,9 @@ void make_gemm(GraphEdit& edit, NodeId id) {
   const Node& n = graph.node(id);
   const Tensor* w = n.is("MatMul") ? graph.constant(n.input(1)) : nullptr;
   if (!w || w->rank() != 2 || rank_of(graph, n.input(0)) != 2 || !is_float(w->dtype())) return;
-  const ValueId y = n.outputs[0];
-  const Node* add = graph.sole_consumer(y);
-  if (!add || !add->is("Add")) return;
+  const ValueId y = output_of(n);
+  const Node* add = only_reader(graph, y);
+  if (!add || !add->is("Add") || output_of(*add) == kNone) return;
   ValueId c = add->input(add->input(0) == y ? 1 : 0);
   const Tensor* bias = graph.constant(c);
   const auto values = bias && bias->dtype() == w->dtype() ? per_channel(*bias, 2, 1, w->dim(1)) : std::nullopt;

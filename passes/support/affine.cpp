@@ -62,7 +62,7 @@ void set_bias(GraphEdit& edit, NodeId id, const std::vector<double>& bias, DType
 std::optional<Affine> batch_normalization(const Graph& graph, const Node& node) {
   if (!node.is("BatchNormalization") || node.i("training_mode", 0) != 0 || node.i("spatial", 1) == 0) return std::nullopt;
   for (size_t i = 1; i < node.outputs.size(); ++i)
-    if (node.outputs[i] != kNone && !graph.value(node.outputs[i]).uses.empty()) return std::nullopt;
+    if (node.outputs[i] != kNone) return std::nullopt;  // before opset 14 they mean training
   const Tensor* p[4];
   for (size_t i = 0; i < 4; ++i) {
     p[i] = graph.constant(node.input(i + 1));

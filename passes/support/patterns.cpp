@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace infopt {
 namespace {
@@ -33,13 +34,10 @@ void each_graph(GraphEdit& edit, const std::function<void(GraphEdit&)>& pass) {
 std::optional<double> splat(const Graph& graph, ValueId value) {
   const Tensor* t = graph.constant(value);
   if (!t || t->size() == 0 || (!is_float(t->dtype()) && !is_integer(t->dtype()))) return std::nullopt;
-  if (t->size() > 1 && bits_of(t->dtype()) >= 8) {  // most constants differ at once: don't convert them
-    const size_t each = bits_of(t->dtype()) / 8;
-    if (!std::equal(t->raw(), t->raw() + each, t->raw() + each)) return std::nullopt;
-  }
-  const std::vector<double> all = to_vector<double>(*t);
-  const bool same = std::all_of(all.begin(), all.end(), [&](double v) { return v == all[0]; });
-  return same ? std::optional(all[0]) : std::nullopt;
+  const size_t each = bits_of(t->dtype()) / 8;
+  if (t->size() == 1) return to_scalar<double>(*t);
+  if (each == 0 || std::memcmp(t->raw(), t->raw() + each, t->bytes() - each) != 0) return std::nullopt;  // each as the one before
+  return to_scalar<double>(Tensor(t->dtype(), {}, std::make_shared<Tensor>(*t), t->raw()));
 }
 
 std::optional<double> scalar(const Graph& graph, ValueId value) {
@@ -73,6 +71,7 @@ DType dtype_of_value(const Graph& graph, ValueId value) {
 }
 
 bool keeps_shape(const Graph& graph, ValueId value, const Shape& constant) {
+  if (value == kNone) return false;
   const Type& type = graph.value(value).type;
   const auto rank = static_cast<int64_t>(constant.size());
   const bool ones = std::all_of(constant.begin(), constant.end(), [](int64_t d) { return d == 1; });

@@ -21,6 +21,11 @@ std::optional<double> scalar(const Graph& graph, ValueId value);
 /// Whether |a − b| ≤ 1e-6·max(1, |b|): constants that a float32 exporter wrote.
 bool near_to(double a, double b);
 
+/// A node's first output; kNone where a malformed node has none.
+inline ValueId output_of(const Node& node) { return node.outputs.empty() ? kNone : node.outputs[0]; }
+/// Graph::sole_consumer, null where there is no value.
+inline const Node* only_reader(const Graph& graph, ValueId value) { return value == kNone ? nullptr : graph.sole_consumer(value); }
+
 /// The node that makes the value where it is of that operator; null else.
 const Node* made_by(const Graph& graph, ValueId value, std::string_view op);
 /// The same where nothing else reads the value.

@@ -23,7 +23,7 @@ bool among(const auto& list, const std::string& op) { return std::find(list.begi
 }  // namespace
 
 std::optional<std::vector<int64_t>> permutation_of(const Graph& graph, const Node& node) {
-  if (!node.is("Transpose") || node.outputs.empty() || node.outputs[0] == kNone) return std::nullopt;
+  if (!node.is("Transpose") || node.input(0) == kNone || output_of(node) == kNone) return std::nullopt;
   std::vector<int64_t> perm = node.ints("perm");
   if (!perm.empty()) {
     std::vector<int64_t> sorted = perm;
