@@ -92,6 +92,44 @@ TEST(Observers, EntropyOfUniformNumbersClipsNothing) {
   EXPECT_GT(range("entropy", statistics(v)).high, 0.95);
 }
 
+TEST(Observers, EntropyClipsNothingWhereThereAreFewValues) {
+  for (size_t count : {size_t{10}, size_t{320}, size_t{1000}}) {
+    const auto s = statistics(normal(count, 6));
+    const Range r = range("entropy", s);
+    EXPECT_EQ(r.low, s.min) << count;
+    EXPECT_EQ(r.high, s.max) << count;
+  }
+}
+
+/// Mean squared error of 256 levels over the range, from the values themselves.
+double noise_of(const std::vector<float>& values, const Range& r) {
+  const Quantization q = quantization_of(r, false, false);
+  double noise = 0;
+  for (float f : values) {
+    const double code = std::clamp(std::nearbyint(static_cast<double>(f) / static_cast<double>(q.scale)) + q.zero_point, 0.0, 255.0);
+    const double d = (code - q.zero_point) * static_cast<double>(q.scale) - static_cast<double>(f);
+    noise += d * d;
+  }
+  return noise / static_cast<double>(values.size());
+}
+
+TEST(Observers, EntropyOfASmoothTailIsNoNoisierThanMinmax) {
+  for (unsigned seed : {11u, 12u, 13u})
+    for (int shape = 0; shape < 4; ++shape) {
+      auto v = normal(200000, seed);
+      for (float& f : v) f = shape == 0 ? f : shape == 1 ? std::max(f, 0.0f) : shape == 2 ? f * f : f * std::clamp(f + 3, 0.0f, 6.0f) / 6;
+      const auto s = statistics(v);
+      EXPECT_LE(noise_of(v, range("entropy", s)), 1.1 * noise_of(v, {s.min, s.max})) << seed << ' ' << shape;
+    }
+}
+
+TEST(Observers, EntropyKeepsOutliersThatAreMany) {
+  auto v = normal(50000, 14);
+  for (size_t i = 0; i < v.size(); i += 50) v[i] *= 30;
+  const auto s = statistics(v);
+  EXPECT_GT(range("entropy", s).high, 0.6 * static_cast<double>(s.max));
+}
+
 TEST(Observers, AllStayWithinWhatWasSeenAndKeepAConstantTensor) {
   for (const ObserverDef& o : all_observers()) {
     for (const auto& v : {normal(3000, 8), with_outlier(9), std::vector<float>(100, 5.0f), std::vector<float>(100, -5.0f), std::vector<float>(100, 0.0f)}) {
