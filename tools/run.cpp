@@ -49,6 +49,17 @@ std::string difference(const Tensor& got, const Tensor& wanted, Tolerance tolera
   return "";
 }
 
+std::string difference(const Datum& got, const Datum& wanted, Tolerance tolerance) {
+  if (got.is_tensor() && wanted.is_tensor()) return difference(got.tensor(), wanted.tensor(), tolerance);
+  if (got.is_nothing() && wanted.is_nothing()) return "";
+  if (!got.is_sequence() || !wanted.is_sequence()) return std::string("is ") + got.kind() + ", not " + wanted.kind();
+  const auto &a = got.sequence().elements, &b = wanted.sequence().elements;
+  if (a.size() != b.size()) return "has " + std::to_string(a.size()) + " elements, not " + std::to_string(b.size());
+  for (size_t i = 0; i < a.size(); ++i)
+    if (const std::string what = difference(a[i], b[i], tolerance); !what.empty()) return "at " + std::to_string(i) + " " + what;
+  return "";
+}
+
 int run_test_data(const RunOptions& o) {
   const Model model = read_model(o.model);
   const Session session(*model.graph);
@@ -57,18 +68,20 @@ int run_test_data(const RunOptions& o) {
   const Tolerance tolerance = read_tolerance(o.test_data);
   int failed = 0;
   for (const TestDataSet& set : sets) {
-    std::map<std::string, Tensor> inputs;
+    std::map<std::string, Datum> inputs;
     for (const auto& [k, path] : set.inputs) {
       if (k >= model.graph->inputs().size()) throw Error(ErrorKind::Malformed, "the model has no input " + std::to_string(k), path);
-      inputs[model.graph->value(model.graph->inputs()[k]).name] = read_tensor_file(path).tensor;
+      const Value& input = model.graph->value(model.graph->inputs()[k]);
+      inputs[input.name] = read_datum_file(path, input.type);
     }
-    const auto outputs = session.run(inputs);
+    const auto outputs = session.run_data(inputs);
     for (const auto& [k, path] : set.outputs) {
       if (k >= outputs.size()) throw Error(ErrorKind::Malformed, "the model has no output " + std::to_string(k), path);
-      const std::string what = difference(outputs[k], read_tensor_file(path).tensor, tolerance);
+      const Value& output = model.graph->value(model.graph->outputs()[k]);
+      const std::string what = difference(outputs[k], read_datum_file(path, output.type), tolerance);
       if (what.empty()) continue;
       ++failed;
-      std::fprintf(stderr, "infopt: %s: output '%s' %s\n", set.folder.c_str(), model.graph->value(model.graph->outputs()[k]).name.c_str(), what.c_str());
+      std::fprintf(stderr, "infopt: %s: output '%s' %s\n", set.folder.c_str(), output.name.c_str(), what.c_str());
     }
   }
   std::printf("%zu test data sets, %d outputs differ\n", sets.size(), failed);

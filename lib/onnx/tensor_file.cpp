@@ -22,7 +22,47 @@ bool is_sequence(std::string_view bytes) {
   return parts || (named && !data);
 }
 
+Datum decode_sequence(const onnx::SequenceProto& proto, TensorSource& source) {
+  if (proto.elem_type() != onnx::SequenceProto::TENSOR && proto.elem_type() != onnx::SequenceProto::UNDEFINED)
+    throw Error(ErrorKind::Unsupported, "is a sequence of something other than tensors");
+  Sequence s;
+  for (const auto& t : proto.tensor_values()) s.elements.push_back(decode_tensor(t, source));
+  return Datum::sequence(std::move(s));
+}
+
+Datum decode_optional(const onnx::OptionalProto& proto, TensorSource& source) {
+  switch (proto.elem_type()) {
+    case onnx::OptionalProto::UNDEFINED: return Datum::nothing();
+    case onnx::OptionalProto::TENSOR: return proto.has_tensor_value() ? Datum(decode_tensor(proto.tensor_value(), source)) : Datum::nothing();
+    case onnx::OptionalProto::SEQUENCE: return proto.has_sequence_value() ? decode_sequence(proto.sequence_value(), source) : Datum::nothing();
+    default: throw Error(ErrorKind::Unsupported, "is an optional of something other than a tensor or a sequence");
+  }
+}
+
 }  // namespace
+
+Datum read_datum_file(const std::string& path, const Type& declared) {
+  onnx::TypeProto type;
+  if (declared.opaque.empty() || !type.ParseFromString(declared.opaque)) return read_tensor_file(path).tensor;
+  const auto file = MappedFile::open(path);
+  const std::string bytes(view_of(*file));
+  TensorSource nowhere;
+  try {
+    if (type.has_sequence_type()) {
+      onnx::SequenceProto proto;
+      if (!proto.ParseFromString(bytes)) throw Error(ErrorKind::Malformed, "isn't a sequence");
+      return decode_sequence(proto, nowhere);
+    }
+    if (type.has_optional_type()) {
+      onnx::OptionalProto proto;
+      if (!proto.ParseFromString(bytes)) throw Error(ErrorKind::Malformed, "isn't an optional");
+      return decode_optional(proto, nowhere);
+    }
+    throw Error(ErrorKind::Unsupported, "is of a type that infopt doesn't read: neither tensor, sequence nor optional");
+  } catch (const Error& e) {
+    throw e.within(path);
+  }
+}
 
 NamedTensor read_tensor_file(const std::string& path) {
   const auto file = MappedFile::open(path);

@@ -1,4 +1,6 @@
 // Concat and Split. Both work in either layout: along a logical axis that lies elsewhere in memory.
+#include "lib/ops/concat_split.h"
+
 #include <cstring>
 
 #include "lib/base/strided.h"
@@ -82,7 +84,7 @@ std::unique_ptr<Kernel> concat(const KernelSpec& spec) {
   });
 }
 
-Tensor part_of(const Tensor& x, size_t axis, int64_t begin, int64_t count) {
+Tensor dense_part(const Tensor& x, size_t axis, int64_t begin, int64_t count) {
   Shape shape = x.shape();
   shape[axis] = count;
   const Shape strides = row_major_strides(x.shape());
@@ -129,7 +131,7 @@ std::unique_ptr<Kernel> split(const KernelSpec& spec) {
       Shape shape = x.shape();
       shape[at(axis)] = sizes[k];
       if (c.wanted(k)) {
-        const auto take = [&](const std::vector<Tensor>& in) { return part_of(in[0], place, begin, sizes[k]); };
+        const auto take = [&](const std::vector<Tensor>& in) { return dense_part(in[0], place, begin, sizes[k]); };
         c.set(k, move_elements({lying}, take).reshaped(shape), layout);
       }
       begin += sizes[k];
@@ -138,6 +140,17 @@ std::unique_ptr<Kernel> split(const KernelSpec& spec) {
 }
 
 }  // namespace
+
+Tensor concat_tensors(const std::vector<Tensor>& parts, int64_t axis) {
+  if (parts.empty()) malformed("nothing to concatenate");
+  const size_t place = at(normal_axis(axis, parts[0].rank()));
+  const Shape shape = whole(parts, place);
+  return move_elements(parts, [&](const std::vector<Tensor>& in) { return concatenated(in, shape, place); });
+}
+
+Tensor part_of(const Tensor& x, int64_t axis, int64_t begin, int64_t count) {
+  return move_elements({x}, [&](const std::vector<Tensor>& in) { return dense_part(in[0], at(axis), begin, count); });
+}
 
 std::vector<OpDef> op_concat_split() { return {{.name = "Concat", .cpu = &concat}, {.name = "Split", .since = 2, .cpu = &split}}; }
 

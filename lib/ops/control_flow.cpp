@@ -8,18 +8,6 @@
 namespace infopt {
 namespace {
 
-/// The number, among the node's bodies, of the one in that attribute.
-size_t body_index(const Node& node, std::string_view name) {
-  size_t index = 0;
-  for (const Attribute& a : node.attributes) {
-    const bool graph = std::holds_alternative<std::shared_ptr<Graph>>(a.data);
-    if (a.name == name && graph) return index;
-    if (graph) ++index;
-    if (const auto* many = std::get_if<std::vector<std::shared_ptr<Graph>>>(&a.data)) index += many->size();
-  }
-  malformed(node.op + " has no " + std::string(name));
-}
-
 bool truth(const Tensor& t) {
   if (t.dtype() != DType::Bool) malformed("a condition should be bool, not " + std::string(name_of(t.dtype())));
   return to_scalar<int64_t>(t) != 0;
@@ -28,10 +16,10 @@ bool truth(const Tensor& t) {
 std::unique_ptr<Kernel> if_else(const KernelSpec& spec) {
   const size_t then_body = body_index(spec.node, "then_branch"), else_body = body_index(spec.node, "else_branch");
   return make_kernel([=](KernelContext& c) {
-    std::vector<Tensor> results = c.run_body(truth(c.in(0)) ? then_body : else_body, {});
+    std::vector<Datum> results = c.run_body(truth(c.in(0)) ? then_body : else_body, {});
     if (results.size() != c.outputs())
       malformed("If's branch gives " + std::to_string(results.size()) + " outputs, the node has " + std::to_string(c.outputs()));
-    for (size_t i = 0; i < results.size(); ++i) c.set(i, std::move(results[i]));
+    for (size_t i = 0; i < results.size(); ++i) c.set_datum(i, std::move(results[i]));
   });
 }
 
@@ -97,23 +85,23 @@ std::unique_ptr<Kernel> loop(const KernelSpec& spec) {
     const bool bounded = c.has(0), conditional = c.has(1);
     const int64_t most = bounded ? to_scalar<int64_t>(c.in(0)) : std::numeric_limits<int64_t>::max();
     bool go = !conditional || truth(c.in(1));
-    std::vector<Tensor> carried;
-    for (size_t i = 2; i < c.inputs(); ++i) carried.push_back(c.in(i));
+    std::vector<Datum> carried;
+    for (size_t i = 2; i < c.inputs(); ++i) carried.push_back(c.datum(i));
     const size_t states = carried.size();
     if (declared.size() < states + 1 || declared.size() - 1 != c.outputs())
       malformed("Loop's body gives " + std::to_string(declared.size()) + " outputs for " + std::to_string(states) + " carried values and " +
                 std::to_string(c.outputs()) + " outputs");
     std::vector<std::vector<Tensor>> scans(declared.size() - 1 - states);
     for (int64_t i = 0; go && i < most; ++i) {
-      std::vector<Tensor> inputs{Tensor::scalar(i), Tensor::scalar(go)};
+      std::vector<Datum> inputs{Tensor::scalar(i), Tensor::scalar(go)};
       inputs.insert(inputs.end(), std::make_move_iterator(carried.begin()), std::make_move_iterator(carried.end()));
-      std::vector<Tensor> results = c.run_body(body, std::move(inputs));
+      std::vector<Datum> results = c.run_body(body, std::move(inputs));
       // A condition that isn't an input of the node still ends the loop.
-      go = truth(results[0]);
+      go = truth(results[0].tensor());
       carried.assign(results.begin() + 1, results.begin() + 1 + static_cast<ptrdiff_t>(states));
-      for (size_t s = 0; s < scans.size(); ++s) scans[s].push_back(results[1 + states + s]);
+      for (size_t s = 0; s < scans.size(); ++s) scans[s].push_back(results[1 + states + s].tensor());
     }
-    for (size_t s = 0; s < states; ++s) c.set(s, std::move(carried[s]));
+    for (size_t s = 0; s < states; ++s) c.set_datum(s, std::move(carried[s]));
     for (size_t s = 0; s < scans.size(); ++s)
       if (c.wanted(states + s)) c.set(states + s, stacked(scans[s], 0, false, declared[1 + states + s]));
   });
@@ -158,12 +146,12 @@ std::vector<Tensor> scan_once(KernelContext& c, const ScanSpec& s, std::vector<T
   if (s.declared.size() < states.size()) malformed("Scan's body gives fewer outputs than there are states");
   std::vector<std::vector<Tensor>> outputs(s.declared.size() - states.size());
   for (int64_t i = 0; i < steps; ++i) {
-    std::vector<Tensor> inputs = states;
+    std::vector<Datum> inputs(states.begin(), states.end());
     for (size_t k = 0; k < scanned.size(); ++k)
       inputs.push_back(entry(scanned[k], axes[k], nth(s.input_directions, k) ? steps - 1 - i : i));
-    std::vector<Tensor> results = c.run_body(s.body, std::move(inputs));
-    std::copy_n(results.begin(), states.size(), states.begin());
-    for (size_t k = 0; k < outputs.size(); ++k) outputs[k].push_back(results[states.size() + k]);
+    const std::vector<Datum> results = c.run_body(s.body, std::move(inputs));
+    for (size_t k = 0; k < states.size(); ++k) states[k] = results[k].tensor();
+    for (size_t k = 0; k < outputs.size(); ++k) outputs[k].push_back(results[states.size() + k].tensor());
   }
   std::vector<Tensor> all = states;
   for (size_t k = 0; k < outputs.size(); ++k)

@@ -42,6 +42,17 @@ inline int64_t product(const Shape& shape, size_t begin, size_t end) {
   for (size_t i = begin; i < end; ++i) p *= shape[i];
   return p;
 }
+/// The number, among the node's bodies, of the one in that attribute. Throws Error(Malformed) where there is none.
+inline size_t body_index(const Node& node, std::string_view name) {
+  size_t index = 0;
+  for (const Attribute& a : node.attributes) {
+    const bool graph = std::holds_alternative<std::shared_ptr<Graph>>(a.data);
+    if (a.name == name && graph) return index;
+    if (graph) ++index;
+    if (const auto* many = std::get_if<std::vector<std::shared_ptr<Graph>>>(&a.data)) index += many->size();
+  }
+  malformed(node.op + " has no " + std::string(name));
+}
 inline size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 }  // namespace infopt

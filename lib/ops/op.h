@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "lib/base/datum.h"
 #include "lib/base/tensor.h"
 #include "lib/ir/graph.h"
 
@@ -29,6 +30,10 @@ class KernelContext {
   virtual const Tensor& in(size_t i) = 0;
   /// The input as it lies. For kernels that can work in any layout.
   virtual const Tensor& in_any(size_t i, Layout& layout) = 0;
+  /// False where the input holds a sequence or an empty optional: `in` and `in_any` then throw Error(Malformed).
+  virtual bool is_tensor(size_t i) const { return has(i); }
+  /// The input, whatever it holds; a tensor in plain layout.
+  virtual Datum datum(size_t i) { return in(i); }
   /// False where nobody needs the output: it may be left unset.
   virtual bool wanted(size_t i) const = 0;
   /// Makes output i: fresh memory, uninitialized.
@@ -38,8 +43,10 @@ class KernelContext {
   virtual Tensor& out_reusing(size_t i, size_t j, DType dtype, Shape shape, Layout layout = Layout::Plain) = 0;
   /// Output i is this tensor: an input passed on or reshaped, or one that the kernel made.
   virtual void set(size_t i, Tensor tensor, Layout layout = Layout::Plain) = 0;
+  /// Output i is this, tensor or not.
+  virtual void set_datum(size_t i, Datum datum) { set(i, datum.tensor()); }
   /// Runs one of the node's bodies (numbered as Node::bodies() gives them) on its inputs, and returns its outputs.
-  virtual std::vector<Tensor> run_body(size_t body, std::vector<Tensor> inputs) = 0;
+  virtual std::vector<Datum> run_body(size_t body, std::vector<Datum> inputs) = 0;
 };
 
 /// What a convolution or product does to its result before it stores it.

@@ -8,6 +8,7 @@ namespace {
 
 std::unique_ptr<Kernel> identity(const KernelSpec&) {
   return make_kernel([](KernelContext& c) {
+    if (!c.is_tensor(0)) return c.set_datum(0, c.datum(0));
     Layout layout;
     const Tensor& x = c.in_any(0, layout);
     c.set(0, x, layout);

@@ -25,7 +25,7 @@ class ConstantContext : public KernelContext {
   Tensor& out(size_t i, DType dtype, Shape shape, Layout layout) override { return put(i, Tensor(dtype, std::move(shape)), layout); }
   Tensor& out_reusing(size_t i, size_t, DType dtype, Shape shape, Layout layout) override { return out(i, dtype, std::move(shape), layout); }
   void set(size_t i, Tensor tensor, Layout layout) override { put(i, std::move(tensor), layout); }
-  std::vector<Tensor> run_body(size_t, std::vector<Tensor>) override { throw Error(ErrorKind::Defect, "a body among constants"); }
+  std::vector<Datum> run_body(size_t, std::vector<Datum>) override { throw Error(ErrorKind::Defect, "a body among constants"); }
 
   std::vector<Tensor> results() {
     for (auto& o : outputs_)

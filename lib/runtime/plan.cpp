@@ -183,10 +183,10 @@ void ExpandedKernel::run(KernelContext& context) const {
   Run run(plan_, nullptr, nullptr);
   const auto& inputs = body_->inputs();
   for (size_t i = 0; i < inputs.size(); ++i)
-    if (context.has(i)) run.feed(inputs[i], context.in(i));
-  std::vector<Tensor> outputs = run.execute();
+    if (context.has(i)) run.feed(inputs[i], context.datum(i));
+  std::vector<Datum> outputs = run.execute();
   for (size_t i = 0; i < outputs.size() && i < context.outputs(); ++i)
-    if (context.wanted(i)) context.set(i, std::move(outputs[i]));
+    if (context.wanted(i)) context.set_datum(i, std::move(outputs[i]));
 }
 
 }  // namespace

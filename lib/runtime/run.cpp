@@ -22,9 +22,13 @@ class StepContext : public KernelContext {
 
   const Tensor& in_any(size_t i, Layout& layout) override {
     const Run::Slot& slot = run_.slot(input_id(i));
+    if (!slot.tensor.defined()) return slot.other.tensor();
     layout = slot.layout;
     return slot.tensor;
   }
+
+  bool is_tensor(size_t i) const override { return has(i) && run_.slot(step_.inputs[i]).tensor.defined(); }
+  Datum datum(size_t i) override { return run_.datum(input_id(i)); }
 
   bool wanted(size_t i) const override { return i < step_.outputs.size() && step_.outputs[i] != kNone; }
 
@@ -44,7 +48,12 @@ class StepContext : public KernelContext {
 
   void set(size_t i, Tensor tensor, Layout layout) override { put(i, std::move(tensor), layout); }
 
-  std::vector<Tensor> run_body(size_t body, std::vector<Tensor> inputs) override {
+  void set_datum(size_t i, Datum datum) override {
+    if (datum.is_tensor()) put(i, datum.tensor(), Layout::Plain);
+    else if (wanted(i)) run_.slot(step_.outputs[i]) = {{}, Layout::Plain, std::move(datum)};
+  }
+
+  std::vector<Datum> run_body(size_t body, std::vector<Datum> inputs) override {
     const Plan& plan = *step_.bodies.at(body);
     Run run(plan, &run_, nullptr);
     const auto& names = plan.graph().inputs();
@@ -82,20 +91,30 @@ Run::Run(const Plan& plan, const Run* parent, const Tap* tap) : plan_(plan), par
   for (ValueId id : plan.outer_values()) slot(id) = parent->slot(plan.graph().value(id).outer);
 }
 
-void Run::feed(ValueId value, Tensor tensor) { slot(value) = {std::move(tensor), Layout::Plain}; }
+void Run::feed(ValueId value, Datum datum) {
+  Slot& s = slot(value);
+  if (datum.is_tensor()) s = {datum.tensor()};
+  else s = {{}, Layout::Plain, std::move(datum)};
+}
 
 const Tensor& Run::plain(ValueId id) {
   Slot& s = slot(id);
+  if (!s.tensor.defined()) return s.other.tensor();
   if (s.layout != Layout::Plain) s = {convert_layout(s.tensor, s.layout, Layout::Plain), Layout::Plain};
   return s.tensor;
 }
 
+Datum Run::datum(ValueId id) {
+  if (const Slot& s = slot(id); s.other.defined()) return s.other;
+  return slot(id).defined() ? Datum(plain(id)) : Datum();
+}
+
 void Run::run_step(size_t index) {
   const PlanStep& step = plan_.steps()[index];
-  const bool given = std::all_of(step.outputs.begin(), step.outputs.end(), [&](ValueId o) { return o == kNone || slot(o).tensor.defined(); });
+  const bool given = std::all_of(step.outputs.begin(), step.outputs.end(), [&](ValueId o) { return o == kNone || slot(o).defined(); });
   if (!given) {
     for (ValueId v : step.inputs)
-      if (v != kNone && !slot(v).tensor.defined())
+      if (v != kNone && !slot(v).defined())
         throw Error(ErrorKind::Malformed, "the value '" + plan_.graph().value(v).name + "' that it reads has no elements: an input was not given");
     StepContext context(*this, step);
     const auto start = plan_.profiling() ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point{};
@@ -104,11 +123,12 @@ void Run::run_step(size_t index) {
       plan_.add_time(index, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
   }
   if (tap_)
-    for (ValueId o : step.tapped) (*tap_)(o, slot(o).tensor, slot(o).layout);
-  for (ValueId v : step.free_after) slot(v).tensor = {};
+    for (ValueId o : step.tapped)
+      if (slot(o).tensor.defined()) (*tap_)(o, slot(o).tensor, slot(o).layout);
+  for (ValueId v : step.free_after) slot(v) = {};
 }
 
-std::vector<Tensor> Run::execute() {
+std::vector<Datum> Run::execute() {
   if (tap_)
     for (ValueId id : plan_.graph().inputs())
       if (plan_.tapped(id) && slot(id).tensor.defined()) (*tap_)(id, slot(id).tensor, slot(id).layout);
@@ -123,9 +143,9 @@ std::vector<Tensor> Run::execute() {
       throw Error(ErrorKind::Limit, "more elements than memory can hold", plan_.graph().label(plan_.steps()[s].node));
     }
   }
-  std::vector<Tensor> out;
+  std::vector<Datum> out;
   for (ValueId id : plan_.fetches()) {
-    out.push_back(plain(id));
+    out.push_back(datum(id));
     if (!out.back().defined()) throw Error(ErrorKind::Malformed, "the output '" + plan_.graph().value(id).name + "' was not computed");
   }
   return out;

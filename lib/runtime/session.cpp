@@ -14,18 +14,28 @@ struct Session::Impl {
   Impl(const Graph& graph, SessionOptions options) : plan(graph, std::move(options), nullptr) {}
 };
 
-Session::Session(const Graph& graph, SessionOptions options) : impl_(std::make_unique<Impl>(graph, std::move(options))) {}
-Session::~Session() = default;
+namespace {
 
-std::vector<Tensor> Session::run(const std::unordered_map<ValueId, Tensor>& inputs, const Tap& tap) const {
-  Run run(impl_->plan, nullptr, tap ? &tap : nullptr);
-  for (const auto& [value, tensor] : inputs) run.feed(value, tensor);
-  return run.execute();
+std::vector<Tensor> tensors_of(const std::vector<Datum>& data, const Plan& plan) {
+  std::vector<Tensor> tensors;
+  for (size_t i = 0; i < data.size(); ++i) {
+    if (!data[i].is_tensor())
+      throw Error(ErrorKind::Unsupported, "the output '" + plan.graph().value(plan.fetches()[i]).name + "' is " + data[i].kind() + ", not a tensor");
+    tensors.push_back(data[i].tensor());
+  }
+  return tensors;
 }
 
-std::vector<Tensor> Session::run(const std::map<std::string, Tensor>& inputs, const Tap& tap) const {
-  const Graph& graph = impl_->plan.graph();
-  std::unordered_map<ValueId, Tensor> by_id;
+void check_given(const Value& input, const Tensor& tensor) { check_input(input, tensor); }
+void check_given(const Value& input, const Datum& datum) {
+  if (input.type.opaque.empty() && datum.defined() && !datum.is_tensor())
+    throw Error(ErrorKind::Malformed, "input '" + input.name + "' is " + datum.kind() + ", the model takes a tensor");
+  if (datum.is_tensor()) check_input(input, datum.tensor());
+}
+
+/// Takes inputs by name, tensors or data of any kind.
+template <class Given>
+void feed_by_name(Run& run, const Graph& graph, const std::map<std::string, Given>& inputs) {
   for (ValueId id : graph.inputs()) {
     const Value& value = graph.value(id);
     const auto it = inputs.find(value.name);
@@ -33,14 +43,36 @@ std::vector<Tensor> Session::run(const std::map<std::string, Tensor>& inputs, co
       if (!value.constant.defined()) throw Error(ErrorKind::Malformed, "the model's input '" + value.name + "' was not given");
       continue;
     }
-    check_input(value, it->second);
-    by_id.emplace(id, it->second);
+    check_given(value, it->second);
+    run.feed(id, it->second);
   }
-  for (const auto& [name, tensor] : inputs) {
+  for (const auto& [name, given] : inputs) {
     const bool known = std::any_of(graph.inputs().begin(), graph.inputs().end(), [&](ValueId id) { return graph.value(id).name == name; });
     if (!known) throw Error(ErrorKind::Malformed, "the model has no input '" + name + "'");
   }
-  return run(by_id, tap);
+}
+
+}  // namespace
+
+Session::Session(const Graph& graph, SessionOptions options) : impl_(std::make_unique<Impl>(graph, std::move(options))) {}
+Session::~Session() = default;
+
+std::vector<Tensor> Session::run(const std::unordered_map<ValueId, Tensor>& inputs, const Tap& tap) const {
+  Run run(impl_->plan, nullptr, tap ? &tap : nullptr);
+  for (const auto& [value, tensor] : inputs) run.feed(value, tensor);
+  return tensors_of(run.execute(), impl_->plan);
+}
+
+std::vector<Tensor> Session::run(const std::map<std::string, Tensor>& inputs, const Tap& tap) const {
+  Run run(impl_->plan, nullptr, tap ? &tap : nullptr);
+  feed_by_name(run, impl_->plan.graph(), inputs);
+  return tensors_of(run.execute(), impl_->plan);
+}
+
+std::vector<Datum> Session::run_data(const std::map<std::string, Datum>& inputs) const {
+  Run run(impl_->plan, nullptr, nullptr);
+  feed_by_name(run, impl_->plan.graph(), inputs);
+  return run.execute();
 }
 
 std::vector<Session::NodeTime> Session::profile() const { return impl_->plan.profile(); }

@@ -47,6 +47,9 @@ class Session {
   /// The same by input name. Throws Error(Malformed) for a name that the graph doesn't have.
   std::vector<Tensor> run(const std::map<std::string, Tensor>& inputs, const Tap& tap = {}) const;
 
+  /// The same for models whose inputs or outputs are sequences or optionals, too.
+  std::vector<Datum> run_data(const std::map<std::string, Datum>& inputs) const;
+
   struct NodeTime { NodeId node; double milliseconds; int64_t calls; };
   std::vector<NodeTime> profile() const;
 

@@ -11,7 +11,7 @@ std::vector<int64_t> sized(const std::vector<int64_t>& given, size_t count, int6
   if (given.empty()) return std::vector<int64_t>(count, otherwise);
   if (given.size() != count) throw Error(ErrorKind::Malformed, std::string(what) + " has " + std::to_string(given.size()) + " entries, " + std::to_string(count) + " are needed");
   for (int64_t v : given)
-    if (v < least) throw Error(ErrorKind::Malformed, std::string(what) + " has an entry of " + std::to_string(v));
+    if (v < least || v > (int64_t{1} << 31)) throw Error(ErrorKind::Malformed, std::string(what) + " has an entry of " + std::to_string(v));
   return given;
 }
 
@@ -27,7 +27,7 @@ Window resolve_window(const WindowAttributes& attributes, const Shape& spatial, 
   w.kernel = sized(kernel, n, 1, 1, "kernel_shape");
   w.strides = sized(attributes.strides, n, 1, 1, "strides");
   w.dilations = sized(attributes.dilations, n, 1, 1, "dilations");
-  const auto pads = sized(attributes.pads, 2 * n, 0, -(int64_t{1} << 40), "pads");
+  const auto pads = sized(attributes.pads, 2 * n, 0, -(int64_t{1} << 31), "pads");
   w.pads_begin.assign(pads.begin(), pads.begin() + static_cast<int64_t>(n));
   w.pads_end.assign(pads.begin() + static_cast<int64_t>(n), pads.end());
   const bool same = attributes.auto_pad == "SAME_UPPER" || attributes.auto_pad == "SAME_LOWER";

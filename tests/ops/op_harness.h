@@ -45,7 +45,7 @@ class HarnessContext : public KernelContext {
     return outputs_[i].tensor;
   }
   void set(size_t i, Tensor tensor, Layout layout) override { outputs_.at(i) = {std::move(tensor), layout}; }
-  std::vector<Tensor> run_body(size_t, std::vector<Tensor>) override { throw std::logic_error("the harness has no bodies"); }
+  std::vector<Datum> run_body(size_t, std::vector<Datum>) override { throw std::logic_error("the harness has no bodies"); }
 
   const std::vector<Laid>& results() const { return outputs_; }
 

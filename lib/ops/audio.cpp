@@ -1,0 +1,149 @@
+// DFT, STFT and MelWeightMatrix. Complex numbers are pairs along a last axis of 2. https://onnx.ai/onnx/operators/
+#include <algorithm>
+#include <cmath>
+
+#include "lib/base/fourier.h"
+#include "lib/ops/kernel_util.h"
+
+namespace infopt {
+namespace {
+
+using Complex = std::complex<double>;
+
+/// Lengths above this are refused: a table of that many roots is kept.
+constexpr int64_t kLongest = int64_t{1} << 30;
+
+void check_signal(const Tensor& x, int64_t rank_at_least) {
+  if (!is_float(x.dtype()) || x.rank() < rank_at_least || (x.dim(-1) != 1 && x.dim(-1) != 2))
+    malformed("a signal of " + std::string(name_of(x.dtype())) + to_string(x.shape()) + "; its last axis should be 1 (real) or 2 (complex)");
+}
+
+void check_length(int64_t n) {
+  if (n < 1 || n > kLongest) malformed("a transform of length " + std::to_string(n));
+}
+
+struct DftOptions {
+  int64_t axis_attribute;
+  bool axis_input, inverse, onesided;
+};
+
+/// n entries of a line of the signal, cut or followed by zeros; the second half of a one-sided spectrum is the conjugate of the first.
+std::vector<Complex> line_of(const std::vector<double>& x, int64_t parts, int64_t start, int64_t stride, int64_t length, int64_t n, bool mirrored) {
+  std::vector<Complex> line(at(n));
+  const int64_t have = std::min(length, mirrored ? n / 2 + 1 : n);
+  for (int64_t i = 0; i < have; ++i) {
+    const double* p = x.data() + (start + i * stride) * parts;
+    line[at(i)] = {p[0], parts == 2 ? p[1] : 0};
+  }
+  if (!mirrored) return line;
+  line[0].imag(0);
+  if (n % 2 == 0) line[at(n / 2)].imag(0);
+  for (int64_t i = n / 2 + 1; i < n; ++i) line[at(i)] = std::conj(line[at(n - i)]);
+  return line;
+}
+
+void run_dft(KernelContext& c, const DftOptions& o) {
+  const Tensor& x = c.in(0);
+  check_signal(x, 2);
+  const int64_t given = o.axis_input ? (c.has(2) ? to_scalar<int64_t>(c.in(2)) : -2) : o.axis_attribute;
+  const int64_t axis = normal_axis(given, x.rank());
+  if (axis == x.rank() - 1) malformed("DFT along the axis of real and imaginary parts");
+  const int64_t length = x.dim(axis), parts = x.dim(-1);
+  const bool to_real = o.inverse && o.onesided;
+  if (o.onesided && !o.inverse && parts == 2) malformed("a one-sided DFT of a complex signal");
+  const int64_t n = c.has(1) ? to_scalar<int64_t>(c.in(1)) : to_real ? 2 * (length - 1) : length;
+  check_length(n);
+  Shape shape = x.shape();
+  shape[at(axis)] = o.onesided && !o.inverse ? n / 2 + 1 : n;
+  shape.back() = to_real ? 1 : 2;
+  const int64_t inner = product(x.shape(), at(axis) + 1, at(x.rank()) - 1), outer = product(x.shape(), 0, at(axis)), kept = shape[at(axis)];
+  const std::vector<double> values = to_vector<double>(x);
+  Tensor y(DType::F64, shape);
+  double* out = y.mutable_data<double>();
+  const Fourier fourier(n);
+  const double scale = o.inverse ? 1.0 / static_cast<double>(n) : 1.0;
+  for (int64_t l = 0; l < outer * inner; ++l) {
+    const int64_t a = l / inner, b = l % inner;
+    const auto result = fourier.transform(line_of(values, parts, a * length * inner + b, inner, length, n, to_real), o.inverse);
+    for (int64_t i = 0; i < kept; ++i) {
+      double* p = out + ((a * kept + i) * inner + b) * shape.back();
+      p[0] = result[at(i)].real() * scale;
+      if (!to_real) p[1] = result[at(i)].imag() * scale;
+    }
+  }
+  c.set(0, cast(y, x.dtype()));
+}
+
+std::unique_ptr<Kernel> dft(const KernelSpec& spec) {
+  const DftOptions o{spec.node.i("axis", 1), spec.opset >= 20, spec.node.i("inverse", 0) != 0, spec.node.i("onesided", 0) != 0};
+  return make_kernel([o](KernelContext& c) { run_dft(c, o); });
+}
+
+std::unique_ptr<Kernel> stft(const KernelSpec& spec) {
+  const bool onesided = spec.node.i("onesided", 1) != 0;
+  return make_kernel([onesided](KernelContext& c) {
+    const Tensor& x = c.in(0);
+    check_signal(x, 3);
+    if (x.rank() != 3) malformed("STFT of a tensor of shape " + to_string(x.shape()));
+    const int64_t step = to_scalar<int64_t>(c.in(1)), batch = x.dim(0), length = x.dim(1), parts = x.dim(2);
+    const std::vector<double> window = c.has(2) ? to_vector<double>(c.in(2)) : std::vector<double>{};
+    const int64_t n = c.has(3) ? to_scalar<int64_t>(c.in(3)) : window.empty() ? length : static_cast<int64_t>(window.size());
+    check_length(n);
+    if (step < 1 || n > length || (c.has(2) && static_cast<int64_t>(window.size()) != n))
+      malformed("STFT in steps of " + std::to_string(step) + " with frames of " + std::to_string(n) + " and a window of " +
+                std::to_string(window.size()) + " over a signal of " + std::to_string(length));
+    if (onesided && parts == 2) malformed("a one-sided STFT of a complex signal");
+    const int64_t frames = 1 + (length - n) / step, kept = onesided ? n / 2 + 1 : n;
+    const std::vector<double> values = to_vector<double>(x);
+    Tensor y(DType::F64, {batch, frames, kept, 2});
+    double* out = y.mutable_data<double>();
+    const Fourier fourier(n);
+    for (int64_t f = 0; f < batch * frames; ++f) {
+      std::vector<Complex> frame = line_of(values, parts, f / frames * length + f % frames * step, 1, n, n, false);
+      for (size_t i = 0; i < window.size(); ++i) frame[i] *= window[i];
+      const auto result = fourier.transform(frame, false);
+      for (int64_t i = 0; i < kept; ++i) *out++ = result[at(i)].real(), *out++ = result[at(i)].imag();
+    }
+    c.set(0, cast(y, x.dtype()));
+  });
+}
+
+/// Triangles over the bins of a spectrum, evenly spaced on the mel scale: 2595 · log10(1 + f / 700).
+std::unique_ptr<Kernel> mel_weight_matrix(const KernelSpec& spec) {
+  const auto dtype = static_cast<DType>(spec.node.i("output_datatype", static_cast<int64_t>(DType::F32)));
+  return make_kernel([dtype](KernelContext& c) {
+    const int64_t bins = to_scalar<int64_t>(c.in(0)), length = to_scalar<int64_t>(c.in(1)), rate = to_scalar<int64_t>(c.in(2));
+    const double low = to_scalar<double>(c.in(3)), high = to_scalar<double>(c.in(4));
+    if (bins < 0 || bins > kLongest || rate < 1 || !(low >= 0) || !(high >= low) || !std::isfinite(high))
+      malformed("MelWeightMatrix with " + std::to_string(bins) + " bins and a sample rate of " + std::to_string(rate));
+    check_length(length);
+    const int64_t rows = length / 2 + 1;
+    const auto mel = [](double hertz) { return 2595 * std::log1p(hertz / 700) / std::log(10.0); };
+    const double from = mel(low), by = (mel(high) - from) / static_cast<double>(bins + 2);
+    std::vector<int64_t> edge(at(bins + 2));
+    for (size_t i = 0; i < edge.size(); ++i) {
+      const double hertz = 700 * std::expm1((static_cast<double>(i) * by + from) / 2595 * std::log(10.0));
+      const double place = std::floor(static_cast<double>(length + 1) * hertz / static_cast<double>(rate));
+      if (place >= static_cast<double>(rows)) malformed("MelWeightMatrix's upper edge lies beyond half the sample rate");
+      edge[i] = static_cast<int64_t>(place);
+    }
+    Tensor y = Tensor::zeros(DType::F64, {rows, bins});
+    double* out = y.mutable_data<double>();
+    for (int64_t i = 0; i < bins; ++i) {
+      const int64_t left = edge[at(i)], centre = edge[at(i + 1)], right = edge[at(i + 2)];
+      if (left == centre) out[centre * bins + i] = 1;
+      else
+        for (int64_t j = left; j <= centre; ++j) out[j * bins + i] = static_cast<double>(j - left) / static_cast<double>(centre - left);
+      for (int64_t j = centre; j < right; ++j) out[j * bins + i] = static_cast<double>(right - j) / static_cast<double>(right - centre);
+    }
+    c.set(0, cast(y, dtype));
+  });
+}
+
+}  // namespace
+
+std::vector<OpDef> op_audio() {
+  return {{.name = "DFT", .since = 17, .cpu = &dft}, {.name = "STFT", .since = 17, .cpu = &stft}, {.name = "MelWeightMatrix", .since = 17, .cpu = &mel_weight_matrix}};
+}
+
+}  // namespace infopt
