@@ -45,10 +45,17 @@ void check_outputs(const Graph& graph, const Sample& sample, const std::vector<T
   throw Error(ErrorKind::Malformed, "an output has a NaN");
 }
 
-/// Takes samples' results in any order and merges them in the order of the samples.
+/// Takes samples' results in any order and merges them in the order of the samples. Histograms, which are large and don't depend on an
+/// order, are merged at once: what waits for an earlier sample is small.
 class OrderedMerge {
  public:
   explicit OrderedMerge(StatisticsSet& into) : into_(into) {}
+
+  void take_histogram(ValueId id, Histogram& histogram) {
+    std::lock_guard lock(mutex_);
+    histograms_[id].merge(histogram);
+    histogram = {};
+  }
 
   void add(int64_t index, std::map<ValueId, TensorStatistics> part) {
     std::lock_guard lock(mutex_);
@@ -57,10 +64,15 @@ class OrderedMerge {
       for (auto& [id, t] : it->second) into_.tensors[id].merge(t);
   }
 
+  void finish() {
+    for (auto& [id, t] : into_.tensors) t.histogram = std::move(histograms_[id]);
+  }
+
  private:
   StatisticsSet& into_;
   std::mutex mutex_;
   int64_t next_ = 0;
+  std::map<ValueId, Histogram> histograms_;
   std::map<int64_t, std::map<ValueId, TensorStatistics>> waiting_;
 };
 
@@ -130,7 +142,8 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
       check_finite(sample);
       auto outputs = session.run(sample.inputs, [&](ValueId id, const Tensor& t, Layout layout) {
         try {
-          part[id] = infopt::collect(t, layout, axes.at(id));
+          TensorStatistics& seen = part[id] = infopt::collect(t, layout, axes.at(id));
+          merge.take_histogram(id, seen.histogram);
         } catch (const Error& e) {
           throw Error(e.kind(), name_of_value(graph, id) + " " + e.message());
         }
@@ -145,6 +158,7 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
     ++done;
     if (options_.progress) options_.progress(done, data_->size());
   });
+  merge.finish();
   return statistics_;
 }
 
