@@ -4,14 +4,14 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <mutex>
 
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
+#include "lib/base/process_memory.h"
 #include "lib/base/threads.h"
+#include "lib/bench/summary.h"
 #include "lib/onnx/import.h"
 #include "lib/report/compare.h"
 #include "lib/runtime/session.h"
@@ -24,15 +24,9 @@ using Clock = std::chrono::steady_clock;
 
 double milliseconds_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
 
-/// The value below which `share` of the sorted times lie (nearest rank).
-double quantile(const std::vector<double>& sorted, double share) {
-  const auto rank = static_cast<size_t>(std::ceil(share * static_cast<double>(sorted.size())));
-  return sorted[std::min(sorted.size() - 1, rank > 0 ? rank - 1 : 0)];
-}
-
-Latency summarize(double first, std::vector<double> times, int64_t batch) {
-  std::sort(times.begin(), times.end());
-  return {quantile(times, 0.5), quantile(times, 0.9), quantile(times, 0.99), first, static_cast<int64_t>(times.size()), 1, batch};
+Latency latency_of(double first, std::vector<double> times, int64_t batch) {
+  const Summary s = summarize(std::move(times));
+  return {s.median, s.p90, s.p99, first, s.count, 1, batch};
 }
 
 Sample first_sample(DataSet& data) {
@@ -40,21 +34,6 @@ Sample first_sample(DataSet& data) {
   Sample sample;
   if (!data.next(sample)) throw Error(ErrorKind::Malformed, "the data has no samples");
   return sample;
-}
-
-/// A line of /proc/self/status, in bytes; empty where there is none.
-std::optional<int64_t> status_bytes(const std::string& key) {
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);)
-    if (line.starts_with(key + ":")) return std::stoll(line.substr(key.size() + 1)) * 1024;
-  return {};
-}
-
-/// Makes the peak that the system remembers the memory that is in use now.
-bool reset_peak() {
-  std::ofstream file("/proc/self/clear_refs");
-  file << "5" << std::flush;
-  return file.good();
 }
 
 /// The rows that are data, of an output whose first axis is the batch.
@@ -143,12 +122,12 @@ std::optional<int64_t> measure_peak_memory(const std::string& path, DataSet& dat
   const Sample sample = first_sample(data);
   trim_memory();
   ::malloc_trim(0);
-  if (!reset_peak()) return {};
-  const auto before = status_bytes("VmRSS");
+  if (!reset_peak_memory()) return {};
+  const auto before = resident_memory();
   const Model model = read_model(path);
   const Session session(*model.graph);
   session.run(sample.inputs);
-  const auto peak = status_bytes("VmHWM");
+  const auto peak = peak_memory();
   if (!before || !peak) return {};
   return std::max<int64_t>(0, *peak - *before);
 }
@@ -167,22 +146,7 @@ LatencyPair measure_latency(const Graph& original, const Graph& optimized, DataS
       if (r >= 0) times[m].push_back(ms);
     }
   const int64_t batch = std::max<int64_t>(1, sample.valid_rows);
-  return {summarize(first[0], std::move(times[0]), batch), summarize(first[1], std::move(times[1]), batch)};
-}
-
-Latency measure_latency(const Graph& graph, DataSet& data, int64_t runs, int64_t batch) {
-  const Sample sample = first_sample(data);
-  const Session session(graph);
-  double first = 0;
-  std::vector<double> times;
-  for (int64_t r = -3; r < runs; ++r) {
-    const auto start = Clock::now();
-    session.run(sample.inputs);
-    const double ms = milliseconds_since(start);
-    if (r == -3) first = ms;
-    if (r >= 0) times.push_back(ms);
-  }
-  return summarize(first, std::move(times), batch);
+  return {latency_of(first[0], std::move(times[0]), batch), latency_of(first[1], std::move(times[1]), batch)};
 }
 
 }  // namespace infopt

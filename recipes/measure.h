@@ -39,6 +39,5 @@ std::optional<int64_t> measure_peak_memory(const std::string& path, DataSet& dat
 /// Latency of one sample on one thread, both models in turns; the first runs are apart.
 struct LatencyPair { Latency original, optimized; };
 LatencyPair measure_latency(const Graph& original, const Graph& optimized, DataSet& data, int64_t runs);
-Latency measure_latency(const Graph& graph, DataSet& data, int64_t runs, int64_t batch);
 
 }  // namespace infopt

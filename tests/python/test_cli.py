@@ -257,7 +257,8 @@ def test_an_operator_that_is_not_known_is_named_by_run_and_kept_by_optimize(fold
 
 def test_bench_says_what_it_measured(folder):
     figures = json.loads(expect(OK, "bench", folder.model, "--data", folder.calib, "--runs", "5", "--json").stdout)
-    assert figures["runs"] == 5 and figures["threads"] == 1 and 0 < figures["median_ms"] <= figures["p99_ms"]
+    batch = figures["batches"][0]
+    assert batch["runs"] == 5 and figures["threads"] == 1 and 0 < batch["median_ms"] <= batch["p99_ms"]
     assert "Gemm" in expect(OK, "bench", folder.model, "--data", folder.calib, "--runs", "2", "--profile").stdout
 
 
