@@ -5,16 +5,9 @@
 
 #include "lib/base/tensor.h"
 #include "lib/ops/op.h"
+#include "lib/runtime/cpu/conv_geometry.h"
 
 namespace infopt::cpu {
-
-/// A convolution (or its transpose) of float32 tensors in any rank from 3 to 5.
-struct ConvGeometry {
-  std::vector<int64_t> strides, dilations, pads_begin, pads_end;  ///< one for each spatial axis; dilation 1 is dense
-  int64_t groups = 1;
-  bool transposed = false;
-  PostActivation post;
-};
 
 /// One convolution node. Primitives and packed weights are made at the first run of a shape and kept. Thread-safe.
 class Convolution {

@@ -1,0 +1,126 @@
+#include "lib/runtime/cpu/int8_depthwise.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "lib/base/memory.h"
+
+namespace infopt::cpu {
+namespace {
+
+constexpr int64_t kInterleavedBytes = 20 << 10;  // in the first-level cache, beside the weights and the output
+
+}  // namespace
+
+Int8Depthwise::Int8Depthwise(const uint8_t* weights, bool is_unsigned, Int8Window& window) : channels_(window.channels) {
+  plan_taps(window);
+  for (int64_t first = 0; first < channels_;) {
+    const int64_t rest = channels_ - first, vectors = rest > 48 ? 4 : rest > 16 ? 2 : 1, taken = std::min(rest, vectors * kInt8Lanes);
+    blocks_.push_back({first, taken, vectors, 0});
+    first += taken;
+  }
+  pack(weights, is_unsigned, window.kernel[1] * window.kernel[2]);
+}
+
+/// Four rows of a column make a quad. A row left alone is taken four columns at a time.
+void Int8Depthwise::plan_taps(Int8Window& window) {
+  const int64_t height = window.kernel[1], width = window.kernel[2], step = window.dilations[2];
+  for (int64_t y = 0; y < height; y += 4) {
+    const bool lone = height - y == 1;
+    Quad quad{};
+    for (int64_t i = 0; i < 4; ++i) {
+      quad.lines[i] = (lone || y + i >= height ? y : y + i) * window.dilations[1];
+      quad.columns[i] = lone && i < width ? i * step : 0;
+    }
+    for (int64_t x = 0; x < width; x += lone ? 4 : 1) {
+      Tap tap{quads_.size(), x * step, {}};
+      for (int64_t i = 0; i < 4; ++i) {
+        const int64_t row = lone ? y : y + i, column = lone ? x + i : x;
+        tap.place[i] = row < height && column < width ? row * width + column : -1;
+      }
+      taps_.push_back(tap);
+    }
+    quads_.push_back(quad);
+    if (lone && width > 4 && width % 4 != 0) window.slack = 3 * step * channels_;
+  }
+}
+
+void Int8Depthwise::pack(const uint8_t* weights, bool is_unsigned, int64_t kernel) {
+  int64_t bytes = 0;
+  for (Block& block : blocks_) {
+    block.at = bytes;
+    bytes += static_cast<int64_t>(taps_.size()) * block.vectors * kInt8Lanes * 4;
+  }
+  packed_ = allocate(static_cast<size_t>(bytes));
+  sums_.assign(static_cast<size_t>(channels_), 0);
+  const uint8_t flip = is_unsigned ? 0x80 : 0;
+  uint8_t* to = static_cast<uint8_t*>(packed_.get());
+  for (const Block& block : blocks_)
+    for (const Tap& tap : taps_)
+      for (int64_t p = 0; p < block.vectors * kInt8Lanes; ++p, to += 4) {
+        const int64_t channel = int8_lane_order(block.vectors, p), n = block.first + channel;
+        for (int64_t i = 0; i < 4; ++i) {
+          to[i] = channel < block.channels && tap.place[i] >= 0 ? weights[n * kernel + tap.place[i]] ^ flip : 0;
+          if (channel < block.channels) sums_[static_cast<size_t>(n)] += static_cast<int8_t>(to[i]);
+        }
+      }
+}
+
+Int8Depthwise::Prepared Int8Depthwise::prepare(const Int8Epilogue& epilogue, int32_t zero) const {
+  const size_t padded = blocks_.size() * static_cast<size_t>(kInt8Panel);
+  float* scales = static_cast<float*>(int8_scratch(Int8Slot::Columns, padded * (sizeof(float) + sizeof(int32_t))));
+  int32_t* starts = reinterpret_cast<int32_t*>(scales + padded);
+  for (size_t b = 0; b < blocks_.size(); ++b)
+    for (int64_t p = 0; p < blocks_[b].vectors * kInt8Lanes; ++p) {
+      const int64_t channel = int8_lane_order(blocks_[b].vectors, p);
+      const size_t n = static_cast<size_t>(blocks_[b].first + channel), to = b * static_cast<size_t>(kInt8Panel) + static_cast<size_t>(p);
+      const bool there = channel < blocks_[b].channels;
+      const uint32_t bias = there && epilogue.bias ? static_cast<uint32_t>(epilogue.bias[n]) : 0;
+      starts[to] = there ? static_cast<int32_t>(bias - static_cast<uint32_t>(zero) * static_cast<uint32_t>(sums_[n])) : 0;
+      scales[to] = there && epilogue.scale ? epilogue.scale[n] : 0.0f;
+    }
+  return {starts, scales};
+}
+
+void Int8Depthwise::line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Prepared& prepared, const Int8Finish& finish,
+                         void* dst, const void* residual) const {
+  for (size_t b = 0; b < blocks_.size(); ++b) {
+    const Block& block = blocks_[b];
+    const size_t at = b * static_cast<size_t>(kInt8Panel);
+    const Int8Panel panel{static_cast<const int8_t*>(packed_.get()) + block.at, block.vectors, block.channels, block.first, prepared.start + at,
+                          prepared.scale + at, nullptr, true};
+    block_line(window, slab, pixels, panel, finish, int8_place(dst, block.first, finish), int8_place(residual, block.first, finish));
+  }
+}
+
+void Int8Depthwise::block_line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Int8Panel& panel, const Int8Finish& finish,
+                               void* dst, const void* residual) const {
+  const int64_t vector = panel.vectors * kInt8Lanes * 4, quads = static_cast<int64_t>(quads_.size());
+  const int64_t halo = (window.kernel[2] - 1) * window.dilations[2] + 1, stride = window.strides[2];
+  const int64_t room = (kInterleavedBytes / (quads * vector) - halo) / stride + 1, strip = std::min(pixels, std::max<int64_t>(room / 24 * 24, 24));
+  const int64_t quad_bytes = ((strip - 1) * stride + halo) * vector;
+  uint8_t* interleaved = static_cast<uint8_t*>(int8_scratch(Int8Slot::Interleaved, static_cast<size_t>(quads * quad_bytes)));
+  int64_t* taps = static_cast<int64_t*>(int8_scratch(Int8Slot::Pointers, taps_.size() * sizeof(int64_t)));
+  for (size_t t = 0; t < taps_.size(); ++t) taps[t] = static_cast<int64_t>(taps_[t].quad) * quad_bytes + taps_[t].column * vector;
+  for (int64_t x = 0; x < pixels; x += strip) {
+    const int64_t count = std::min(strip, pixels - x);
+    for (int64_t q = 0; q < quads; ++q) {
+      Int8Interleave job;
+      const Quad& quad = quads_[static_cast<size_t>(q)];
+      for (size_t i = 0; i < 4; ++i)
+        job.sources[i] = slab.data + quad.lines[i] * slab.line_stride + (x * stride + quad.columns[i]) * channels_ + panel.first;
+      job.count = (count - 1) * stride + halo;
+      job.stride = channels_;
+      job.vectors = panel.vectors;
+      job.channels = panel.columns;
+      job.dst = interleaved + q * quad_bytes;
+      job.dst_stride = vector;
+      int8_kernels().interleave(job);
+    }
+    const Int8DepthwiseLine line{interleaved, count, stride * vector, taps, static_cast<int64_t>(taps_.size()), int8_place(dst, x * channels_, finish),
+                                 int8_place(residual, x * channels_, finish), channels_};
+    int8_kernels().depthwise(line, panel, finish);
+  }
+}
+
+}  // namespace infopt::cpu

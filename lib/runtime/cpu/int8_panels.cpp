@@ -1,0 +1,130 @@
+#include "lib/runtime/cpu/int8_panels.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "lib/base/memory.h"
+
+namespace infopt::cpu {
+namespace {
+
+int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+/// How many groups to join so that their columns fill a vector.
+int64_t joined_groups(const Int8WeightSource& source, bool zero_points) {
+  const int64_t columns = source.columns / source.groups;
+  if (zero_points) return 1;
+  for (int64_t joined = 1; joined < source.groups; ++joined)
+    if (source.groups % joined == 0 && joined * columns >= kInt8Lanes) return joined;
+  return source.groups;
+}
+
+int32_t wrapped(uint32_t v) { return static_cast<int32_t>(v); }
+
+}  // namespace
+
+Int8Panels::Int8Panels(const Int8WeightSource& source, int64_t taps_in_run, const int32_t* zero_points) : columns_(source.columns) {
+  const int32_t shift = source.is_unsigned ? 128 : 0;
+  for (int64_t n = 0; n < columns_ && (zero_points || shift); ++n) zeros_.push_back((zero_points ? zero_points[n] : 0) - shift);
+  if (std::all_of(zeros_.begin(), zeros_.end(), [](int32_t z) { return z == 0; })) zeros_.clear();
+  const int64_t joined = joined_groups(source, !zeros_.empty()), taps = static_cast<int64_t>(source.tap_offsets.size());
+  groups_ = source.groups / joined;
+  group_channels_ = source.channels * joined;
+  runs_ = taps / taps_in_run;
+  run_bytes_ = taps_in_run * group_channels_;
+  steps_ = round_up(run_bytes_, 4) / 4;
+  depth_ = taps * source.channels;
+  pack(source, taps_in_run, joined);
+  if (!zeros_.empty()) pack_ones(taps_in_run, group_channels_);
+}
+
+void Int8Panels::pack(const Int8WeightSource& source, int64_t taps_in_run, int64_t joined) {
+  int64_t bytes = 0;
+  const int64_t group_columns = columns_ / groups_;
+  for (int64_t group = 0; group < groups_; ++group)
+    for (int64_t n = 0; n < group_columns; n += kInt8Panel) {
+      const int64_t columns = std::min(kInt8Panel, group_columns - n), vectors = round_up(columns, kInt8Lanes) / kInt8Lanes;
+      panels_.push_back({group, group * group_columns + n, columns, vectors, bytes});
+      bytes += runs_ * steps_ * 4 * vectors * kInt8Lanes;
+    }
+  weights_ = allocate(static_cast<size_t>(bytes));
+  sums_.assign(static_cast<size_t>(columns_), 0);
+  for (const Panel& panel : panels_) pack_panel(source, taps_in_run, joined, panel);
+}
+
+void Int8Panels::pack_panel(const Int8WeightSource& source, int64_t taps_in_run, int64_t joined, const Panel& panel) {
+  const int64_t lanes = panel.vectors * kInt8Lanes, small_columns = columns_ / source.groups;
+  const uint8_t flip = source.is_unsigned ? 0x80 : 0;
+  uint8_t* to = static_cast<uint8_t*>(weights_.get()) + panel.at;
+  int32_t* sums = sums_.data() + panel.first;
+  for (int64_t run = 0; run < runs_; ++run)
+    for (int64_t step = 0; step < steps_; ++step, to += 4 * lanes) {
+      int64_t channel[4], offset[4];
+      for (int64_t i = 0; i < 4; ++i) {
+        const int64_t k = 4 * step + i;
+        channel[i] = k < run_bytes_ ? k % group_channels_ : -1;
+        offset[i] = k < run_bytes_ ? source.tap_offsets[static_cast<size_t>(run * taps_in_run + k / group_channels_)] : 0;
+      }
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        uint8_t four[4] = {};
+        const int64_t n = panel.first + lane, own = joined > 1 ? n / small_columns % joined * source.channels : 0;
+        for (int64_t i = 0; i < 4 && lane < panel.columns; ++i) {
+          const int64_t c = channel[i] - own;
+          if (c < 0 || c >= source.channels) continue;
+          four[i] = source.data[n * source.column_stride + c * source.channel_stride + offset[i]] ^ flip;
+          sums[lane] = wrapped(static_cast<uint32_t>(sums[lane]) + static_cast<uint32_t>(static_cast<int8_t>(four[i])));
+        }
+        std::memcpy(to + 4 * lane, four, 4);
+      }
+    }
+}
+
+void Int8Panels::pack_ones(int64_t taps_in_run, int64_t channels) {
+  const int64_t bytes = runs_ * steps_ * 4 * kInt8Lanes;
+  ones_ = allocate(static_cast<size_t>(bytes));
+  uint8_t* to = static_cast<uint8_t*>(ones_.get());
+  std::memset(to, 0, static_cast<size_t>(bytes));
+  for (int64_t run = 0; run < runs_; ++run)
+    for (int64_t k = 0; k < taps_in_run * channels; ++k) to[(run * steps_ + k / 4) * 4 * kInt8Lanes + k % 4] = 1;
+}
+
+Int8Panels::Prepared Int8Panels::prepare(const Int8Epilogue& epilogue, int32_t zero, size_t first_panel, size_t last_panel) const {
+  const size_t padded = panels_.size() * static_cast<size_t>(kInt8Panel);
+  float* scales = static_cast<float*>(int8_scratch(Int8Slot::Columns, padded * (sizeof(float) + sizeof(int32_t))));
+  int32_t* starts = reinterpret_cast<int32_t*>(scales + padded);
+  for (size_t p = first_panel; p < last_panel; ++p) {
+    const Panel& panel = panels_[p];
+    float* scale = scales + p * static_cast<size_t>(kInt8Panel);
+    int32_t* start = starts + p * static_cast<size_t>(kInt8Panel);
+    for (int64_t i = 0; i < panel.columns; ++i) {
+      const size_t n = static_cast<size_t>(panel.first + i);
+      uint32_t sum = static_cast<uint32_t>(sums_[n]);
+      if (!zeros_.empty()) sum -= static_cast<uint32_t>(depth_) * static_cast<uint32_t>(zeros_[n]);
+      start[i] = wrapped((epilogue.bias ? static_cast<uint32_t>(epilogue.bias[n]) : 0u) - static_cast<uint32_t>(zero) * sum);
+      scale[i] = epilogue.scale ? epilogue.scale[n] : 0.0f;
+    }
+    for (int64_t i = panel.columns; i < panel.vectors * kInt8Lanes; ++i) start[i] = 0, scale[i] = 0;
+  }
+  return {this, starts, scales};
+}
+
+Int8Panel Int8Panels::Prepared::panel(size_t i) const {
+  const Panel& p = owner->panels_[i];
+  const size_t at = i * static_cast<size_t>(kInt8Panel);
+  return {static_cast<const int8_t*>(owner->weights_.get()) + p.at, p.vectors, p.columns, p.first, start + at, scale + at,
+          owner->zeros_.empty() ? nullptr : owner->zeros_.data() + p.first, false};
+}
+
+void Int8Panels::sum_rows(Int8Tile tile) const {
+  alignas(64) static constexpr int32_t none[kInt8Lanes] = {};
+  alignas(64) static constexpr float no_scale[kInt8Lanes] = {};
+  Int8Epilogue as_is;
+  as_is.output = DType::I32;
+  const Int8Panel panel{static_cast<const int8_t*>(ones_.get()), 1, 1, 0, none, no_scale, nullptr, false};
+  tile.stride = 1;
+  tile.residual = nullptr;
+  tile.row_sums = nullptr;
+  int8_kernels().product(tile, panel, Int8Finish(as_is));
+}
+
+}  // namespace infopt::cpu
