@@ -159,10 +159,19 @@ void Plan::plan_lifetimes() {
     if (last[v] >= 0) steps_[static_cast<size_t>(last[v])].free_after.push_back(static_cast<ValueId>(v));
 }
 
-void Plan::add_time(size_t step, double milliseconds) const {
+void Plan::add_time(size_t step, Clock::time_point start, Clock::time_point end, const Tensor& output) const {
+  const auto milliseconds = [](Clock::duration d) { return std::chrono::duration<double, std::milli>(d).count(); };
   std::lock_guard lock(mutex_);
-  times_[step].first += milliseconds;
+  times_[step].first += milliseconds(end - start);
   ++times_[step].second;
+  if (!options_.trace) return;
+  const int thread = threads_.try_emplace(std::this_thread::get_id(), static_cast<int>(threads_.size())).first->second;
+  events_.push_back({steps_[step].node, milliseconds(start - made_), milliseconds(end - made_), thread, output.shape()});
+}
+
+std::vector<Session::NodeEvent> Plan::events() const {
+  std::lock_guard lock(mutex_);
+  return events_;
 }
 
 std::vector<Session::NodeTime> Plan::profile() const {

@@ -1,8 +1,11 @@
 // What a Session makes of a graph once: the nodes to run in order, each with its kernel, and when each value may go.
 #pragma once
+#include <chrono>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -33,9 +36,12 @@ class Plan {
   const std::vector<ValueId>& outer_values() const { return outer_; }
   bool tapped(ValueId id) const { return tapped_[static_cast<size_t>(id)]; }
   bool fed(ValueId id) const { return id != kNone && graph_.value(id).graph_input; }
-  bool profiling() const { return options_.profile; }
-  void add_time(size_t step, double milliseconds) const;
+  bool profiling() const { return options_.profile || options_.trace; }
+  using Clock = std::chrono::steady_clock;
+  /// Notes a step's run for profile() and events(). Any thread.
+  void add_time(size_t step, Clock::time_point start, Clock::time_point end, const Tensor& output) const;
   std::vector<Session::NodeTime> profile() const;
+  std::vector<Session::NodeEvent> events() const;
   /// The graph's own opsets, or the enclosing graph's where a body doesn't say.
   int64_t opset(const std::string& domain) const;
 
@@ -57,6 +63,9 @@ class Plan {
   std::vector<std::pair<ValueId, Tensor>> constants_;
   mutable std::mutex mutex_;
   mutable std::vector<std::pair<double, int64_t>> times_;
+  mutable std::vector<Session::NodeEvent> events_;
+  mutable std::map<std::thread::id, int> threads_;
+  Clock::time_point made_ = Clock::now();
 };
 
 }  // namespace infopt

@@ -1,7 +1,6 @@
 #include "lib/runtime/run.h"
 
 #include <algorithm>
-#include <chrono>
 #include <new>
 #include <stdexcept>
 
@@ -117,10 +116,13 @@ void Run::run_step(size_t index) {
       if (v != kNone && !slot(v).defined())
         throw Error(ErrorKind::Malformed, "the value '" + plan_.graph().value(v).name + "' that it reads has no elements: an input was not given");
     StepContext context(*this, step);
-    const auto start = plan_.profiling() ? std::chrono::steady_clock::now() : std::chrono::steady_clock::time_point{};
+    const auto start = plan_.profiling() ? Plan::Clock::now() : Plan::Clock::time_point{};
     step.kernel->run(context);
-    if (plan_.profiling())
-      plan_.add_time(index, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+    if (plan_.profiling()) {
+      static const Tensor none;
+      const ValueId first = step.outputs.empty() ? kNone : step.outputs[0];
+      plan_.add_time(index, start, Plan::Clock::now(), first == kNone ? none : slot(first).tensor);
+    }
   }
   if (tap_)
     for (ValueId o : step.tapped)

@@ -76,6 +76,7 @@ std::vector<Datum> Session::run_data(const std::map<std::string, Datum>& inputs)
 }
 
 std::vector<Session::NodeTime> Session::profile() const { return impl_->plan.profile(); }
+std::vector<Session::NodeEvent> Session::events() const { return impl_->plan.events(); }
 
 void check_input(const Value& input, const Tensor& tensor) {
   const Type& type = input.type;

@@ -28,6 +28,8 @@ struct SessionOptions {
   bool fold = true;
   /// Milliseconds by node, summed over runs, are kept for profile().
   bool profile = false;
+  /// Every run of a node is kept for events().
+  bool trace = false;
 };
 
 /// Made once from a graph, which must outlive it and not change. Many threads may call run() at once: each run is one
@@ -52,6 +54,10 @@ class Session {
 
   struct NodeTime { NodeId node; double milliseconds; int64_t calls; };
   std::vector<NodeTime> profile() const;
+  /// One run of a node of the main graph. Times are milliseconds since the session was made; threads count from 0 in the order in
+  /// which they came; `shape` is the first output's.
+  struct NodeEvent { NodeId node; double start_ms, end_ms; int thread; Shape shape; };
+  std::vector<NodeEvent> events() const;
 
   struct Impl;  ///< the plan; lib/runtime only
 
