@@ -1,5 +1,6 @@
 #include "lib/onnx/function_body.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 
@@ -87,7 +88,9 @@ std::shared_ptr<Graph> expand(const Graph& graph, const Node& node, const onnx::
   }
   bind_call(function->mutable_node(), attributes, omitted);
   body.mutable_node()->Swap(function->mutable_node());
-  for (int i = 0; i < call.output_size(); ++i) body.add_output()->set_name(function->output(i));
+  // In the place of outputs that the call leaves out, which the body may not compute, stands one that it takes.
+  const int wanted = static_cast<int>(std::find_if(node.outputs.begin(), node.outputs.end(), [](ValueId v) { return v != kNone; }) - node.outputs.begin());
+  for (int i = 0; i < call.output_size(); ++i) body.add_output()->set_name(function->output(call.output(i).empty() ? wanted : i));
   TensorSource nowhere;
   GraphReader::Context context{nowhere, onnx::IR_VERSION, graph.opsets};
   for (const auto& entry : function->opset_import()) context.opsets[canonical_domain(entry.domain())] = entry.version();

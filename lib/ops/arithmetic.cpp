@@ -114,13 +114,38 @@ constexpr BinaryOp kAdd{number_loop<Add, add_loop>}, kSub{number_loop<Sub, sub_l
     kDiv{number_loop<Div, div_loop>}, kPRelu{number_loop<PRelu, prelu_loop>}, kMax{number_loop<Max, max_loop>}, kMin{number_loop<Min, min_loop>},
     kFloorMod{number_loop<FloorMod>}, kTruncMod{number_loop<TruncMod>}, kPower{number_loop<Power>};
 
-/// Before opset 7 an attribute said how to broadcast; without it the shapes are equal, and NumPy's rule does no harm.
-void refuse_old_broadcast(const KernelSpec& spec) {
-  if (spec.opset < 7 && spec.node.i("broadcast", 0)) throw Error(ErrorKind::Unsupported, spec.node.op + " that broadcasts as before opset 7");
+/// Before opset 7 an attribute said whether to broadcast, and another at which axis the second operand's first one lies (by default
+/// the last axes lie on one another). Without it the shapes are equal, and NumPy's rule does no harm.
+bool broadcasts_at_axis(const KernelSpec& spec) { return spec.opset < 7 && spec.node.i("broadcast", 0) && spec.node.find("axis"); }
+
+/// op(a, b) with b's first axis at a's `axis`.
+void run_at_axis(KernelContext& context, const BinaryOp& op, int64_t axis) {
+  const DType dtype = context.in(0).dtype(), wide = is_16_bit_float(dtype) ? DType::F32 : dtype;
+  if (context.in(1).dtype() != dtype) refuse_type(context.in(1).dtype());
+  const BinaryLoop loop = op.loop(wide);
+  if (!loop) refuse_type(dtype);
+  const Tensor a = cast(context.in(0), wide);
+  const int64_t behind = a.rank() - normalize_axis(axis, a.rank()) - context.in(1).rank();
+  if (behind < 0) throw Error(ErrorKind::Malformed, "shape " + to_string(context.in(1).shape()) + " doesn't fit " + to_string(a.shape()) + " at axis " + std::to_string(axis));
+  Shape aligned = context.in(1).shape();
+  aligned.insert(aligned.end(), static_cast<size_t>(behind), 1);
+  const Tensor b = cast(context.in(1), wide).reshaped(aligned);
+  Tensor y(wide, broadcast_shape(a.shape(), b.shape()));
+  run_binary_loop(loop, {wide, a.raw(), a.shape()}, {wide, b.raw(), b.shape()}, y.shape(), y.mutable_raw(), wide);
+  context.set(0, cast(y, dtype));
+}
+
+/// Before opset 7 a slope for each channel lies at axis 1.
+std::unique_ptr<Kernel> make_old_prelu(const KernelSpec&) {
+  return make_kernel([](KernelContext& context) {
+    const bool by_channel = context.in(1).size() > 1 && context.in(1).rank() == 1 && context.in(0).rank() > 1;
+    if (by_channel) run_at_axis(context, kPRelu, 1);
+    else run_binary(context, kPRelu);
+  });
 }
 
 template <const BinaryOp& op> std::unique_ptr<Kernel> make_binary(const KernelSpec& spec) {
-  refuse_old_broadcast(spec);
+  if (broadcasts_at_axis(spec)) return make_kernel([axis = spec.node.i("axis", 0)](KernelContext& context) { run_at_axis(context, op, axis); });
   return make_kernel([](KernelContext& context) { run_binary(context, op); });
 }
 template <const BinaryOp& op> std::unique_ptr<Kernel> make_folded(const KernelSpec&) {
@@ -173,7 +198,7 @@ void run_mixed_power(KernelContext& context) {
 }
 
 std::unique_ptr<Kernel> make_pow(const KernelSpec& spec) {
-  refuse_old_broadcast(spec);
+  if (broadcasts_at_axis(spec)) return make_binary<kPower>(spec);
   return make_kernel([](KernelContext& context) {
     Layout layout;
     const Tensor& base = context.in_any(0, layout);
@@ -191,7 +216,8 @@ std::vector<OpDef> op_arithmetic() {
   return {
       {.name = "Add", .since = 6, .cpu = make_binary<kAdd>},     {.name = "Sub", .since = 6, .cpu = make_binary<kSub>},
       {.name = "Mul", .since = 6, .cpu = make_binary<kMul>},     {.name = "Div", .since = 6, .cpu = make_binary<kDiv>},
-      {.name = "PRelu", .since = 7, .cpu = make_binary<kPRelu>}, {.name = "Mod", .cpu = make_mod},
+      {.name = "PRelu", .since = 7, .cpu = make_binary<kPRelu>}, {.name = "PRelu", .until = 6, .cpu = make_old_prelu},
+      {.name = "Mod", .cpu = make_mod},
       {.name = "Pow", .since = 6, .cpu = make_pow},              {.name = "Sum", .since = 6, .cpu = make_folded<kAdd>},
       {.name = "Min", .since = 6, .cpu = make_folded<kMin>},     {.name = "Max", .since = 6, .cpu = make_folded<kMax>},
       {.name = "Mean", .since = 6, .cpu = make_mean},

@@ -1,4 +1,5 @@
 // Conv and ConvTranspose, through oneDNN in float32; other floats are computed as float32.
+#include <algorithm>
 #include <mutex>
 
 #include "lib/base/error.h"
@@ -116,7 +117,7 @@ class ConvTransposeKernel : public Kernel {
       int64_t begin = at(window_.pads, i, 0), out = full - begin - (window_.pads.empty() ? 0 : window_.pads[n + i]);
       if (!wanted_.empty() || same) {
         out = wanted_.empty() ? in * stride : wanted_[wanted_.size() - n + i];
-        const int64_t total = full - out;
+        const int64_t total = std::max<int64_t>(0, full - out);  // what is asked for beyond lies behind
         begin = window_.auto_pad == "SAME_UPPER" ? total / 2 : total - total / 2;
       }
       if (out < 1) throw Error(ErrorKind::Malformed, "its pads leave nothing of the output");

@@ -1,13 +1,14 @@
-// StringConcat, StringSplit, StringNormalizer. https://onnx.ai/onnx/operators/
+// StringConcat, StringSplit, StringNormalizer, RegexFullMatch. https://onnx.ai/onnx/operators/
 #include <clocale>
 #include <cwctype>
 #include <locale.h>
 #include <set>
 
+#include "lib/base/regex.h"
 #include "lib/base/strided.h"
+#include "lib/base/utf8.h"
 #include "lib/ops/broadcast.h"
 #include "lib/ops/kernel_util.h"
-#include "lib/ops/utf8.h"
 
 namespace infopt {
 namespace {
@@ -127,11 +128,22 @@ std::unique_ptr<Kernel> string_normalizer(const KernelSpec& spec) {
   });
 }
 
+std::unique_ptr<Kernel> regex_full_match(const KernelSpec& spec) {
+  return make_kernel([regex = Regex(spec.node.s("pattern", ""))](KernelContext& c) {
+    const Tensor& x = c.in(0);
+    if (x.dtype() != DType::String) malformed("RegexFullMatch of other than strings");
+    Tensor y(DType::Bool, x.shape());
+    for (size_t i = 0; i < x.strings().size(); ++i) y.mutable_data<bool>()[i] = regex.full_match(x.strings()[i]);
+    c.set(0, std::move(y));
+  });
+}
+
 }  // namespace
 
 std::vector<OpDef> op_strings() {
   return {{.name = "StringConcat", .since = 20, .cpu = &string_concat},
           {.name = "StringSplit", .since = 20, .cpu = &string_split},
+          {.name = "RegexFullMatch", .since = 20, .cpu = &regex_full_match},
           {.name = "StringNormalizer", .since = 10, .cpu = &string_normalizer}};
 }
 
