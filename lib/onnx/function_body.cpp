@@ -13,16 +13,17 @@ namespace {
 
 using Attributes = std::map<std::string, const onnx::AttributeProto*>;
 
-/// Inputs and outputs go by number, as the values' names don't matter.
-onnx::NodeProto as_proto(const Node& node) {
+/// Inputs and outputs go by number, as the values' names don't matter; only bodies need theirs.
+onnx::NodeProto as_proto(const Graph& graph, const Node& node) {
   onnx::NodeProto proto;
   proto.set_op_type(node.op);
   proto.set_domain(node.domain);
   for (size_t i = 0; i < node.inputs.size(); ++i) proto.add_input(node.inputs[i] == kNone ? std::string() : "input" + std::to_string(i));
   for (size_t i = 0; i < node.outputs.size(); ++i)
     proto.add_output(node.outputs[i] == kNone ? std::string() : "output" + std::to_string(i));
-  ValueNames none{Graph()};
-  for (const Attribute& a : node.attributes) GraphWriter(none, encode_tensor).write_attribute(a, proto.add_attribute());
+  const Graph none;
+  ValueNames names{node.bodies().empty() ? none : graph};
+  for (const Attribute& a : node.attributes) GraphWriter(names, encode_tensor).write_attribute(a, proto.add_attribute());
   return proto;
 }
 
@@ -71,7 +72,7 @@ std::optional<onnx::FunctionProto> function_of(const Graph& graph, const Node& n
 }
 
 std::shared_ptr<Graph> expand(const Graph& graph, const Node& node, const onnx::OpSchema& schema, int opset) {
-  const onnx::NodeProto call = as_proto(node);
+  const onnx::NodeProto call = as_proto(graph, node);
   auto function = function_of(graph, node, schema, call, opset);
   if (!function || call.input_size() > function->input_size() || call.output_size() > function->output_size()) return nullptr;
   Attributes attributes;
@@ -107,7 +108,7 @@ std::shared_ptr<Graph> expand_function(const Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
   const int opset = static_cast<int>(graph.opset(node.domain));
   const auto* schema = onnx::OpSchemaRegistry::Schema(node.op, opset, node.domain);
-  if (!schema || !node.bodies().empty() || (!schema->HasFunction() && !schema->HasContextDependentFunction())) return nullptr;
+  if (!schema || !node.captures.empty() || (!schema->HasFunction() && !schema->HasContextDependentFunction())) return nullptr;
   std::shared_ptr<Graph> body;
   try {
     guarded(ErrorKind::Unsupported, "ONNX's body of " + node.op, [&] { body = expand(graph, node, *schema, opset); });
