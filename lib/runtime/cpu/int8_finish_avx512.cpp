@@ -1,55 +1,8 @@
 #include "lib/runtime/cpu/int8_finish_avx512.h"
 
 #if defined(__x86_64__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 sees it in its own intrinsics (its bug 105593)
-#include <immintrin.h>
-
 namespace infopt::cpu::avx512 {
 namespace {
-
-/// 32-bit words of packed bytes into the columns' order: packing leaves word 4·lane + vector.
-struct Order {
-  alignas(64) int32_t words[16];
-};
-constexpr Order natural_order = {{0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15}};
-constexpr Order shuffled_order_2 = {{0, 1, 4, 5, 8, 9, 12, 13, 0, 0, 0, 0, 0, 0, 0, 0}};
-constexpr Order shuffled_order_4 = {{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}};
-
-const Order& order_of(const Int8Panel& panel) {
-  if (!panel.shuffled || panel.vectors == 1) return natural_order;
-  return panel.vectors == 2 ? shuffled_order_2 : shuffled_order_4;
-}
-
-/// How packed codes become bytes: + zero with saturation, at least `least`; computed as uint8, then flipped for int8.
-struct Bytes {
-  __m512i order, zero, least, flip;
-};
-
-INFOPT_AVX512 inline Bytes bytes_of(const Int8Panel& panel, const Int8Finish& finish, float low, int32_t zero) {
-  const int32_t shifted = zero + finish.flip;
-  const int32_t least = _mm_cvtss_si32(_mm_set_ss(low)) + shifted;
-  return {_mm512_load_si512(order_of(panel).words), _mm512_set1_epi16(static_cast<int16_t>(shifted)), _mm512_set1_epi8(static_cast<char>(least)),
-          _mm512_set1_epi8(static_cast<char>(finish.flip))};
-}
-
-template <int V> INFOPT_AVX512 inline __m512i pack(const __m512i (&codes)[V], const Bytes& b) {
-  const __m512i none = _mm512_setzero_si512();
-  __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(codes[0], V > 1 ? codes[V > 1 ? 1 : 0] : none), b.zero), high = none;
-  if constexpr (V > 2) high = _mm512_adds_epi16(_mm512_packs_epi32(codes[2], V > 3 ? codes[V > 3 ? 3 : 0] : none), b.zero);
-  const __m512i packed = _mm512_permutexvar_epi32(b.order, _mm512_packus_epi16(low, high));
-  return _mm512_xor_si512(_mm512_max_epu8(packed, b.least), b.flip);
-}
-
-template <int V> INFOPT_AVX512 inline void store_bytes(uint8_t* dst, __m512i bytes, int64_t columns) {
-  if (columns == V * kInt8Lanes) {
-    if constexpr (V == 1) _mm_storeu_si128(reinterpret_cast<__m128i*>(dst), _mm512_castsi512_si128(bytes));
-    else if constexpr (V == 4) _mm512_storeu_si512(dst, bytes);
-    else _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), _mm512_castsi512_si256(bytes));
-    if constexpr (V == 3) _mm_storeu_si128(reinterpret_cast<__m128i*>(dst + 32), _mm512_extracti32x4_epi32(bytes, 2));
-  } else {
-    _mm512_mask_storeu_epi8(dst, (1ull << columns) - 1, bytes);
-  }
-}
 
 void look_up_rows(const Rows& rows, int64_t columns, const uint8_t* table) {
   uint8_t* dst = static_cast<uint8_t*>(rows.dst);
@@ -59,7 +12,7 @@ void look_up_rows(const Rows& rows, int64_t columns, const uint8_t* table) {
 // The lower bound is applied to the bytes: rounding is monotone, so the order of rounding and clamping doesn't show. What is below int32's
 // range, or not a number, converts to its least value and so becomes the lower bound, too.
 template <int V> INFOPT_AVX512 void finish_bytes(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish) {
-  const Bytes bytes = bytes_of(panel, finish, finish.low, finish.e->zero);
+  const Bytes bytes = bytes_of(panel, finish, finish.low, finish.high, finish.e->zero);
   const __m512 high = _mm512_set1_ps(finish.high);
   __m512 scale[V];
 #pragma GCC unroll 4
@@ -78,7 +31,7 @@ template <int V> INFOPT_AVX512 void finish_bytes(const Rows& rows, const Int8Pan
 
 template <int V> INFOPT_AVX512 void finish_bytes_residual(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish) {
   const Int8Epilogue& e = *finish.e;
-  const Bytes bytes = bytes_of(panel, finish, finish.low2, e.zero2);
+  const Bytes bytes = bytes_of(panel, finish, finish.low2, finish.high2, e.zero2);
   const __m512 low = _mm512_set1_ps(finish.low), high = _mm512_set1_ps(finish.high), high2 = _mm512_set1_ps(finish.high2);
   const __m512 ratio = _mm512_set1_ps(e.ratio), residual_ratio = _mm512_set1_ps(e.residual_ratio);
   const int32_t flip = e.residual_dtype == DType::I8 ? 0x80 : 0;
@@ -89,8 +42,7 @@ template <int V> INFOPT_AVX512 void finish_bytes_residual(const Rows& rows, cons
     __m512i codes[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      const int64_t columns = panel.columns - v * kInt8Lanes;
-      const __mmask16 mask = columns >= kInt8Lanes ? 0xFFFF : static_cast<__mmask16>((1u << columns) - 1);
+      const __mmask16 mask = lane_mask(panel.columns - v * kInt8Lanes);
       const __m512i sums = _mm512_load_si512(rows.sums + (r * V + v) * kInt8Lanes);
       __m512 q = _mm512_max_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_load_ps(panel.scale + v * kInt8Lanes)), low);
       q = _mm512_roundscale_ps(_mm512_min_ps(q, high), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -111,8 +63,7 @@ template <int V> INFOPT_AVX512 void finish_floats(const Rows& rows, const Int8Pa
   float* dst = static_cast<float*>(rows.dst);
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
-    const int64_t columns = panel.columns - v * kInt8Lanes;
-    const __mmask16 mask = columns >= kInt8Lanes ? 0xFFFF : static_cast<__mmask16>((1u << columns) - 1);
+    const __mmask16 mask = lane_mask(panel.columns - v * kInt8Lanes);
     const __m512 scale = _mm512_load_ps(panel.scale + v * kInt8Lanes);
     const __m512 bias = e.float_bias ? _mm512_maskz_loadu_ps(mask, e.float_bias + panel.first + v * kInt8Lanes) : _mm512_setzero_ps();
     for (int64_t r = 0; r < rows.count; ++r) {

@@ -1,12 +1,139 @@
-// The ends of the AVX-512 kernels: from rows of int32 sums to what is stored. The same operations as finish_int8_row's.
+// The ends of the AVX-512 kernels: from int32 sums to what is stored. The same operations as finish_int8_row's.
 #pragma once
+#if defined(__x86_64__)
+#include <immintrin.h>
+
 #include <cstdint>
 
 #include "lib/runtime/cpu/int8_kernels.h"
 
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 sees it in its own intrinsics (its bug 105593)
+
 #define INFOPT_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+#define INFOPT_AVX512_INLINE INFOPT_AVX512 inline __attribute__((always_inline))
 
 namespace infopt::cpu::avx512 {
+
+/// 32-bit words of packed bytes into the columns' order: packing leaves word 4·lane + vector.
+struct Order {
+  alignas(64) int32_t words[16];
+};
+inline constexpr Order kNaturalOrder = {{0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15}};
+inline constexpr Order kShuffledOrder2 = {{0, 1, 4, 5, 8, 9, 12, 13, 0, 0, 0, 0, 0, 0, 0, 0}};
+inline constexpr Order kShuffledOrder4 = {{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}};
+
+inline const Order& order_of(const Int8Panel& panel) {
+  if (!panel.shuffled || panel.vectors == 1) return kNaturalOrder;
+  return panel.vectors == 2 ? kShuffledOrder2 : kShuffledOrder4;
+}
+
+/// How packed codes become bytes: + zero with saturation, between `least` and `most`; computed as uint8, then flipped for int8.
+struct Bytes {
+  __m512i order, zero, least, most, flip;
+};
+
+INFOPT_AVX512_INLINE Bytes bytes_of(const Int8Panel& panel, const Int8Finish& finish, float low, float high, int32_t zero) {
+  const int32_t shifted = zero + finish.flip;
+  const int32_t least = _mm_cvtss_si32(_mm_set_ss(low)) + shifted, most = _mm_cvtss_si32(_mm_set_ss(high)) + shifted;
+  return {_mm512_load_si512(order_of(panel).words), _mm512_set1_epi16(static_cast<int16_t>(shifted)), _mm512_set1_epi8(static_cast<char>(least)),
+          _mm512_set1_epi8(static_cast<char>(most)), _mm512_set1_epi8(static_cast<char>(finish.flip))};
+}
+
+template <int V> INFOPT_AVX512_INLINE __m512i pack(const __m512i (&codes)[V], const Bytes& b) {
+  const __m512i none = _mm512_setzero_si512();
+  __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(codes[0], V > 1 ? codes[V > 1 ? 1 : 0] : none), b.zero), high = none;
+  if constexpr (V > 2) high = _mm512_adds_epi16(_mm512_packs_epi32(codes[2], V > 3 ? codes[V > 3 ? 3 : 0] : none), b.zero);
+  const __m512i packed = _mm512_permutexvar_epi32(b.order, _mm512_packus_epi16(low, high));
+  return _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(packed, b.least), b.most), b.flip);
+}
+
+template <int V> INFOPT_AVX512_INLINE void store_bytes(uint8_t* dst, __m512i bytes, int64_t columns) {
+  if (columns == V * kInt8Lanes) {
+    if constexpr (V == 1) _mm_storeu_si128(reinterpret_cast<__m128i*>(dst), _mm512_castsi512_si128(bytes));
+    else if constexpr (V == 4) _mm512_storeu_si512(dst, bytes);
+    else _mm256_storeu_si256(reinterpret_cast<__m256i*>(dst), _mm512_castsi512_si256(bytes));
+    if constexpr (V == 3) _mm_storeu_si128(reinterpret_cast<__m128i*>(dst + 32), _mm512_extracti32x4_epi32(bytes, 2));
+  } else {
+    _mm512_mask_storeu_epi8(dst, (1ull << columns) - 1, bytes);
+  }
+}
+
+INFOPT_AVX512_INLINE __mmask16 lane_mask(int64_t columns) {
+  return columns >= kInt8Lanes ? 0xFFFF : static_cast<__mmask16>((1u << (columns > 0 ? columns : 0)) - 1);
+}
+
+/// The ends that need no more than the sums, so that these may stay in registers; `spill` for all others.
+struct End {
+  enum Kind { kSpill, kBytes, kFloats } kind;
+  Bytes bytes;
+  __m512 low, high;
+  const float* scale;
+  const float* float_bias;
+  int64_t columns;
+};
+
+/// Sums times scales of at most 1 can't leave int32's range, so that all clamping may follow the rounding, which is monotone.
+INFOPT_AVX512_INLINE bool scales_are_small(const Int8Panel& panel) {
+  __mmask16 large = 0;
+  for (int64_t i = 0; i < panel.vectors * kInt8Lanes; i += kInt8Lanes)
+    large |= _mm512_cmp_ps_mask(_mm512_abs_ps(_mm512_load_ps(panel.scale + i)), _mm512_set1_ps(1.0f), _CMP_NLT_UQ);
+  return large == 0;
+}
+
+INFOPT_AVX512_INLINE End end_of(const Int8Panel& panel, const Int8Finish& finish) {
+  const Int8Epilogue& e = *finish.e;
+  End end{};
+  if (panel.weight_zero || e.residual || e.table) return end;
+  end.scale = panel.scale;
+  end.columns = panel.columns;
+  if (finish.bytes && !e.float_bias && scales_are_small(panel)) {
+    end.kind = End::kBytes;
+    end.bytes = bytes_of(panel, finish, finish.low, finish.high, e.zero);
+  } else if (e.output == DType::F32 && (!panel.shuffled || panel.vectors == 1)) {
+    end.kind = End::kFloats;
+    end.low = _mm512_set1_ps(finish.low);
+    end.high = _mm512_set1_ps(finish.high);
+    end.float_bias = e.float_bias ? e.float_bias + panel.first : nullptr;
+  }
+  return end;
+}
+
+template <int V> INFOPT_AVX512_INLINE void end_bytes(const __m512i (&sums)[V], const End& end, uint8_t* dst) {
+  __m512i codes[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v)
+    codes[v] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sums[v]), _mm512_load_ps(end.scale + v * kInt8Lanes)));
+  store_bytes<V>(dst, pack<V>(codes, end.bytes), end.columns);
+}
+
+template <int V> INFOPT_AVX512_INLINE void end_floats(const __m512i (&sums)[V], const End& end, float* dst) {
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    const __mmask16 mask = lane_mask(end.columns - v * kInt8Lanes);
+    __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[v]), _mm512_load_ps(end.scale + v * kInt8Lanes));
+    if (end.float_bias) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, end.float_bias + v * kInt8Lanes));
+    value = _mm512_min_ps(_mm512_max_ps(value, end.low), end.high);
+    if (mask == 0xFFFF) _mm512_storeu_ps(dst + v * kInt8Lanes, value);
+    else _mm512_mask_storeu_ps(dst + v * kInt8Lanes, mask, value);
+  }
+}
+
+/// R rows of sums, either stored as `end` says, `stride` elements apart, or put into `spilled`.
+template <int R, int V>
+INFOPT_AVX512_INLINE void end_rows(const __m512i (&sums)[R][V], const End& end, void* dst, int64_t stride, int32_t* spilled) {
+  if (end.kind == End::kBytes) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) end_bytes<V>(sums[r], end, static_cast<uint8_t*>(dst) + r * stride);
+  } else if (end.kind == End::kFloats) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) end_floats<V>(sums[r], end, static_cast<float*>(dst) + r * stride);
+  } else {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) _mm512_store_si512(spilled + (r * V + v) * kInt8Lanes, sums[r][v]);
+  }
+}
 
 /// Rows of sums, V·16 lanes each, 64-byte aligned; overwritten.
 struct Rows {
@@ -18,6 +145,7 @@ struct Rows {
   int64_t stride;  ///< of dst and residual, in elements
 };
 
+/// Any end.
 template <int V> void finish_rows(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish);
 extern template void finish_rows<1>(const Rows&, const Int8Panel&, const Int8Finish&);
 extern template void finish_rows<2>(const Rows&, const Int8Panel&, const Int8Finish&);
@@ -28,3 +156,4 @@ extern template void finish_rows<4>(const Rows&, const Int8Panel&, const Int8Fin
 void lookup_vbmi(const uint8_t* x, uint8_t* y, int64_t n, const uint8_t* table);
 
 }  // namespace infopt::cpu::avx512
+#endif

@@ -2,7 +2,6 @@
 #include "lib/runtime/cpu/int8_kernels.h"
 
 #if defined(__x86_64__)
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 sees it in its own intrinsics (its bug 105593)
 #include <immintrin.h>
 
 #include <algorithm>
@@ -13,6 +12,9 @@
 namespace infopt::cpu {
 namespace {
 
+using avx512::End;
+using avx512::end_of;
+using avx512::end_rows;
 using avx512::finish_rows;
 using avx512::Rows;
 
@@ -27,8 +29,8 @@ INFOPT_AVX512 inline __m512i broadcast_four(const uint8_t* p) {
   return _mm512_set1_epi32(four);
 }
 
-/// The sums of R rows and V vectors of columns.
-template <int R, int V> INFOPT_AVX512 void multiply(const Int8Tile& tile, const Int8Panel& panel, int64_t row, int32_t* sums) {
+/// R rows and V vectors of columns.
+template <int R, int V> INFOPT_AVX512 void multiply(const Int8Tile& tile, const Int8Panel& panel, const End& end, int64_t row, void* dst, int32_t* sums) {
   __m512i s[R][V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) {
@@ -54,28 +56,28 @@ template <int R, int V> INFOPT_AVX512 void multiply(const Int8Tile& tile, const 
       }
     }
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) _mm512_store_si512(sums + (r * V + v) * kInt8Lanes, s[r][v]);
+  end_rows<R, V>(s, end, dst, tile.stride, sums);
 }
 
-template <int V, int R> INFOPT_AVX512 void multiply_rest(int64_t rest, const Int8Tile& tile, const Int8Panel& panel, int64_t row, int32_t* sums) {
+template <int V, int R>
+INFOPT_AVX512 void multiply_rest(int64_t rest, const Int8Tile& tile, const Int8Panel& panel, const End& end, int64_t row, void* dst, int32_t* sums) {
   if constexpr (R > 0) {
-    if (rest == R) multiply<R, V>(tile, panel, row, sums);
-    else multiply_rest<V, R - 1>(rest, tile, panel, row, sums);
+    if (rest == R) multiply<R, V>(tile, panel, end, row, dst, sums);
+    else multiply_rest<V, R - 1>(rest, tile, panel, end, row, dst, sums);
   }
 }
 
 template <int V> INFOPT_AVX512 void product_rows(const Int8Tile& tile, const Int8Panel& panel, const Int8Finish& finish) {
   constexpr int R = rows_for(V);
   alignas(64) int32_t sums[R * V * kInt8Lanes];
+  const End end = end_of(panel, finish);
   for (int64_t row = 0; row < tile.count; row += R) {
     const int64_t rows = std::min<int64_t>(R, tile.count - row), place = row * tile.stride;
-    if (rows == R) multiply<R, V>(tile, panel, row, sums);
-    else multiply_rest<V, R - 1>(rows, tile, panel, row, sums);
-    finish_rows<V>({sums, rows, tile.row_sums ? tile.row_sums + row : nullptr, int8_place(tile.dst, place, finish),
-                    int8_place(tile.residual, place, finish), tile.stride}, panel, finish);
+    void* dst = int8_place(tile.dst, place, finish);
+    if (rows == R) multiply<R, V>(tile, panel, end, row, dst, sums);
+    else multiply_rest<V, R - 1>(rows, tile, panel, end, row, dst, sums);
+    if (end.kind == End::kSpill)
+      finish_rows<V>({sums, rows, tile.row_sums ? tile.row_sums + row : nullptr, dst, int8_place(tile.residual, place, finish), tile.stride}, panel, finish);
   }
 }
 
@@ -88,8 +90,9 @@ void product(const Int8Tile& tile, const Int8Panel& panel, const Int8Finish& fin
   }
 }
 
-/// The sums of R neighbouring pixels.
-template <int R, int V> INFOPT_AVX512 void multiply_line(const Int8DepthwiseLine& line, const Int8Panel& panel, int64_t x, int32_t* sums) {
+/// R neighbouring pixels.
+template <int R, int V>
+INFOPT_AVX512 void multiply_line(const Int8DepthwiseLine& line, const Int8Panel& panel, const End& end, int64_t x, void* dst, int32_t* sums) {
   __m512i s[R][V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) {
@@ -109,21 +112,21 @@ template <int R, int V> INFOPT_AVX512 void multiply_line(const Int8DepthwiseLine
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) s[r][v] = _mm512_dpbusd_epi32(s[r][v], load(src + r * line.pixel_stride + 64 * v), w[v]);
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) _mm512_store_si512(sums + (r * V + v) * kInt8Lanes, s[r][v]);
+  end_rows<R, V>(s, end, dst, line.stride, sums);
 }
 
 template <int V> INFOPT_AVX512 void depthwise_pixels(const Int8DepthwiseLine& line, const Int8Panel& panel, const Int8Finish& finish) {
   constexpr int R = rows_for(V);
   alignas(64) int32_t sums[R * V * kInt8Lanes];
+  const End end = end_of(panel, finish);
   for (int64_t x = 0; x < line.count; x += R) {
     const int64_t rows = std::min<int64_t>(R, line.count - x), place = x * line.stride;
-    if (rows == R) multiply_line<R, V>(line, panel, x, sums);
+    void* dst = int8_place(line.dst, place, finish);
+    if (rows == R) multiply_line<R, V>(line, panel, end, x, dst, sums);
     else
-      for (int64_t r = 0; r < rows; ++r) multiply_line<1, V>(line, panel, x + r, sums + r * V * kInt8Lanes);
-    finish_rows<V>({sums, rows, nullptr, int8_place(line.dst, place, finish), int8_place(line.residual, place, finish), line.stride}, panel, finish);
+      for (int64_t r = 0; r < rows; ++r)
+        multiply_line<1, V>(line, panel, end, x + r, int8_place(dst, r * line.stride, finish), sums + r * V * kInt8Lanes);
+    if (end.kind == End::kSpill) finish_rows<V>({sums, rows, nullptr, dst, int8_place(line.residual, place, finish), line.stride}, panel, finish);
   }
 }
 
