@@ -15,6 +15,7 @@ const std::vector<Profile>& all_profiles() {
        .activations_symmetric = true,
        .dynamic_products = false,
        .storage_form = false,
+       .folds_transposes = false,
        .integer_ops = {"Add", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"},
        .weigh_cost = false},
       {.name = "generic",

@@ -11,6 +11,7 @@
 #include "passes/pass.h"
 #include "passes/support/measure_int8.h"
 #include "passes/support/plan_int8.h"
+#include "passes/support/tied.h"
 #include "passes/support/write_int8.h"
 
 namespace infopt {
@@ -20,7 +21,9 @@ constexpr int kRounds = 4;
 
 void run(GraphEdit& edit, PassContext& context, const Options& options) {
   if (!context.calibration) throw Error(ErrorKind::Usage, "the step quantize_int8 needs calibration data: give --calib DATA");
+  auto transposed = transpose_constants(edit);
   Int8Plan plan = plan_int8(edit.graph(), context, options);
+  plan.transposed = std::move(transposed);
   const std::shared_ptr<Graph> original = edit.graph().clone();
   const EditLog log = edit.log();
   trim_memory();

@@ -8,6 +8,7 @@
 #include "passes/support/equalize.h"
 #include "passes/support/groups.h"
 #include "passes/support/quantize_weights.h"
+#include "passes/support/tied.h"
 
 namespace infopt {
 namespace {
@@ -42,6 +43,7 @@ class Planner {
   void choose_forms();
   LayerForm form_of(const Layer& layer, const Wish& wish, const NodeCost& cost, std::string& reason) const;
   void choose_tables();
+  std::optional<size_t> tied_layer(ValueId table) const;
   void collect_statistics();
   void judge_products();
   std::vector<double> judge_group(ValueId input, std::vector<LayerPlan*>& products);
@@ -131,6 +133,12 @@ void Planner::choose_forms() {
   }
 }
 
+std::optional<size_t> Planner::tied_layer(ValueId table) const {
+  for (size_t i = 0; i < plan_.layers.size(); ++i)
+    if (reads_table(graph_, plan_.layers[i].layer, table)) return i;
+  return std::nullopt;
+}
+
 void Planner::choose_tables() {
   for (NodeId id : graph_.order()) {
     const Node& n = graph_.node(id);
@@ -139,7 +147,7 @@ void Planner::choose_tables() {
     if (n.is("Gather") && options_.text("embeddings") == "storage") {
       const Tensor* table = graph_.constant(n.input(0));
       if (table && table->dtype() == DType::F32 && table->rank() == 2 && n.i("axis", 0) == 0 && stores(table->size()) && !graph_.constant(n.input(1)))
-        plan_.embeddings.push_back({id, n.input(0)});
+        plan_.embeddings.push_back({id, n.input(0), tied_layer(n.input(0))});
     }
     if (n.is("LSTM") || n.is("GRU") || n.is("RNN"))
       for (size_t input : {1u, 2u}) {

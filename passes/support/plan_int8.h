@@ -14,6 +14,7 @@ namespace infopt {
 struct EmbeddingPlan {
   NodeId gather = kNone;
   ValueId table = kNone;
+  std::optional<size_t> tied;  ///< the layer, in Int8Plan::layers, whose weights the table is too
 };
 
 /// Weights of a recurrent layer, kept as int8 with a scale for each row.
@@ -37,6 +38,7 @@ struct Int8Plan {
   std::vector<StoredWeights> stored;
   std::map<ValueId, std::vector<double>> equalize;  ///< factors by a dynamic product's input
   std::map<ValueId, TensorStatistics> statistics;
+  std::map<ValueId, ValueId> transposed;  ///< constants that transpose_constants() made, and of what
   std::map<ValueId, ValueId> became;  ///< values of the float graph, and what write_int8 put in their place
   std::vector<LayerReport> reports;
 };

@@ -23,6 +23,7 @@ class Writer {
       : edit_(edit), graph_(edit.graph()), plan_(plan), context_(context), options_(options), qdq_(edit, context.profile), clips_(!context.profile.activations_symmetric) {}
 
   void write() {
+    find_tied();
     find_activations();
     std::vector<Prepared> prepared(plan_.layers.size());
     parallel_for(static_cast<int64_t>(prepared.size()), context_.threads, [&](int64_t i, int) {
@@ -34,6 +35,7 @@ class Writer {
       if (p.form == LayerForm::Int8Static) write_static(p, prepared[i]);
       else if (p.form == LayerForm::Int8Dynamic) write_dynamic(p, prepared[i]);
       else if (p.form == LayerForm::Int8Storage) write_storage(p, prepared[i]);
+      else restore_transpose(p);
       prepared[i] = {};
     }
     for (const EmbeddingPlan& e : plan_.embeddings) write_embedding(e);
@@ -58,6 +60,18 @@ class Writer {
   void write_dynamic(const LayerPlan& p, Prepared& z);
   void write_storage(const LayerPlan& p, Prepared& z);
   void write_embedding(const EmbeddingPlan& e);
+  /// A table that a layer reads too: its codes once, a row's scale looked up beside the row.
+  struct Tied {
+    ValueId codes = kNone;
+    std::vector<float> scales;
+    std::vector<double> factors;
+  };
+  void find_tied();
+  void restore_transpose(const LayerPlan& p);
+  Tied* share_table(const LayerPlan& p, const Prepared& z);
+  ValueId transposed(ValueId codes) { return edit_.add({.op = "Transpose", .attributes = {{"perm", std::vector<int64_t>{1, 0}, {}}}}, {codes}); }
+  ValueId layer_weights(const LayerPlan& p, const Prepared& z);
+  ValueId tied_rows(const Node& n, const Tied& t);
   void write_stored(const StoredWeights& s);
   /// A value to quantize: what makes it (the operator before an absorbed activation), and the integer operators that read it.
   struct Activation {
@@ -85,6 +99,7 @@ class Writer {
   QdqWriter qdq_;
   bool clips_;  ///< an unsigned code with zero point 0 stands for a Relu
   std::map<ValueId, Quantization> activations_;
+  std::map<size_t, Tied> tied_;  ///< by the layer's report, which is its own
   std::map<std::pair<ValueId, int64_t>, ValueId> stored_;  ///< tied weights, by value and axis
   std::map<std::pair<ValueId, int64_t>, ValueId> products_;  ///< of products with ranges at run time, not equalized
   struct Dynamic { ValueId codes, scale, zero; };
@@ -185,7 +200,6 @@ void Writer::set_following_bias(const FollowingBias& f, const std::vector<double
 
 void Writer::write_static(const LayerPlan& p, Prepared& z) {
   const Node& n = graph_.node(p.layer.node);
-  const Shape stored = graph_.constant(p.layer.weights)->shape();
   const float input_scale = activation(n.input(0)).scale;
   const std::vector<double>& shift = z.shift;
   const FollowingBias follows = takes_bias(n) ? FollowingBias{} : following_bias(n, p.layer.out);
@@ -203,7 +217,7 @@ void Writer::write_static(const LayerPlan& p, Prepared& z) {
       if (n.find("beta")) edit_.remove_attribute(n.id, "beta");
     }
   }
-  edit_.set_input(n.id, 1, qdq_.weights(p.layer, stored, z.q));
+  edit_.set_input(n.id, 1, layer_weights(p, z));
 }
 
 void Writer::write_dynamic(const LayerPlan& p, Prepared& z) {
@@ -227,7 +241,10 @@ void Writer::write_dynamic(const LayerPlan& p, Prepared& z) {
   layer.out_axis = 1;
   ValueId codes = kNone;
   ValueId& shared = factors.empty() ? products_.emplace(std::pair{p.layer.weights, p.layer.out_axis}, kNone).first->second : codes;
-  if (shared == kNone) shared = edit_.add_constant(write_weights(layer, {layer.in, layer.out}, z.q.codes));
+  if (shared == kNone) {
+    const Tied* tied = share_table(p, z);
+    shared = tied ? transposed(tied->codes) : edit_.add_constant(write_weights(layer, {layer.in, layer.out}, z.q.codes));
+  }
   codes = shared;
   const ValueId sums = edit_.add({.op = "MatMulInteger"}, {it->second.codes, codes, it->second.zero});
   const ValueId wide = edit_.add({.op = "Cast", .attributes = {{"to", static_cast<int64_t>(DType::F32), {}}}}, {sums});
@@ -262,12 +279,73 @@ void Writer::write_storage(const LayerPlan& p, Prepared& z) {
     }
   }
   auto [it, fresh] = stored_.emplace(std::pair{p.layer.weights, p.layer.out_axis}, kNone);
-  if (fresh) it->second = qdq_.weights(p.layer, graph_.constant(p.layer.weights)->shape(), z.q);
+  if (fresh) it->second = layer_weights(p, z);
   edit_.set_input(n.id, 1, it->second);
+}
+
+/// Layers whose codes a table shares. A target that wants its weights as they stand gets two copies where they are transposed.
+void Writer::find_tied() {
+  if (!options_.flag("per_channel") || !context_.profile.weights_per_channel) return;
+  for (const EmbeddingPlan& e : plan_.embeddings) {
+    if (!e.tied) continue;
+    const LayerPlan& p = plan_.layers[*e.tied];
+    if (p.form != LayerForm::Float32 && (p.layer.out_axis == 0 || context_.profile.folds_transposes)) tied_.emplace(p.report, Tied{});
+  }
+}
+
+/// What the layer's weights were before they were seen as a constant.
+void Writer::restore_transpose(const LayerPlan& p) {
+  const auto it = plan_.transposed.find(p.layer.weights);
+  if (it != plan_.transposed.end()) edit_.set_input(p.layer.node, 1, transposed(it->second));
+}
+
+Writer::Tied* Writer::share_table(const LayerPlan& p, const Prepared& z) {
+  const auto it = tied_.find(p.report);
+  if (it == tied_.end()) return nullptr;
+  Layer rows = p.layer;
+  rows.out_axis = 0;
+  it->second = {edit_.add_constant(write_weights(rows, {rows.out, rows.in}, z.q.codes)), z.q.scales, z.factors};
+  return &it->second;
+}
+
+/// The layer's int8 weights, dequantized, in the order that it reads.
+ValueId Writer::layer_weights(const LayerPlan& p, const Prepared& z) {
+  const Tied* tied = share_table(p, z);
+  if (!tied) return qdq_.weights(p.layer, graph_.constant(p.layer.weights)->shape(), z.q);
+  const auto dequantized = [&](ValueId codes, int64_t axis) { return qdq_.dequantize(codes, qdq_.vector(z.q.scales), edit_.add_constant(Tensor::zeros(DType::I8, {p.layer.out})), axis, true); };
+  if (p.layer.out_axis == 0) return dequantized(tied->codes, 0);
+  // In storage form all of it is folded; an integer kernel wants DequantizeLinear right before it.
+  return p.form == LayerForm::Int8Storage ? transposed(dequantized(tied->codes, 0)) : dequantized(transposed(tied->codes), 1);
+}
+
+ValueId Writer::tied_rows(const Node& n, const Tied& t) {
+  const ValueId rows = edit_.add({.op = "Gather", .name = n.name, .attributes = n.attributes}, {t.codes, n.input(1)});
+  const ValueId column = edit_.add_constant(Tensor::vector(t.scales).reshaped({static_cast<int64_t>(t.scales.size()), 1}));
+  const ValueId scale = edit_.add({.op = "Gather", .attributes = n.attributes}, {column, n.input(1)});
+  const ValueId wide = edit_.add({.op = "Cast", .attributes = {{"to", static_cast<int64_t>(DType::F32), {}}}}, {rows});
+  const ValueId y = edit_.add({.op = "Mul"}, {wide, scale});
+  if (t.factors.empty()) return y;
+  std::vector<float> inverse;
+  for (double f : t.factors) inverse.push_back(static_cast<float>(1 / f));
+  return edit_.add({.op = "Mul"}, {y, qdq_.vector(inverse)});
 }
 
 void Writer::write_embedding(const EmbeddingPlan& e) {
   const Node& n = graph_.node(e.gather);
+  if (e.tied) {
+    const LayerPlan& p = plan_.layers[*e.tied];
+    if (p.form == LayerForm::Float32 && (p.layer.weights == e.table || plan_.transposed.contains(p.layer.weights))) {
+      edit_.note(graph_.label(n.id) + ": its table stays in float, as " + report(p).node + " reads it");
+      return;
+    }
+    if (const auto it = tied_.find(p.report); it != tied_.end() && it->second.codes != kNone) {
+      edit_.note(graph_.label(n.id) + ": its table shares the int8 weights of " + report(p).node);
+      const ValueId y = tied_rows(n, it->second);
+      replace(n.outputs[0], y);
+      edit_.remove_node(e.gather);
+      return;
+    }
+  }
   const Tensor& table = *graph_.constant(e.table);
   Layer layer;  // columns as output channels
   layer.out = table.dim(1), layer.in = table.dim(0), layer.out_axis = 1;

@@ -233,20 +233,51 @@ def test_weights_of_two_products_are_stored_once(form, tmp_path):
     assert q.sqnr(feeds) >= 25
 
 
-def test_a_table_that_a_product_reads_too(tmp_path):
-    words, d = 500, 32
+HEADS = {
+    "transposed": "t = Transpose<perm=[1,0]>(table) y = MatMul(g, t)",
+    "copied": "y = MatMul(g, copy)",
+    "gemm": "s = Reshape(g, flat) y = Gemm<transB=1>(s, table)",
+}
+
+
+@pytest.mark.parametrize("form", ["auto", "static", "dynamic", "none"])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("words", [500, 9000])
+def test_a_table_that_a_product_reads_too_is_stored_once(words, head, form, tmp_path):
+    # 9,000 words: more than folding may create, so that the Transpose is still there
+    d = 32
+    table = normal(words, d, scale=0.5, seed=1) * np.geomspace(0.2, 5, words, dtype=np.float32)[:, None]
+    extra = {"copied": {"copy": np.ascontiguousarray(table.T)}, "gemm": {"flat": np.array([-1, d])}}.get(head, {})
+    y = "float[M,W] y" if head == "gemm" else "float[N,L,W] y"
     model = build(
-        """net (int64[N,L] ids) => (float[N,L,W] y) {
-             e = Gather(table, ids)
-             h = MatMul(e, w)
-             g = Relu(h)
-             t = Transpose<perm=[1,0]>(table)
-             y = MatMul(g, t)
-           }""",
-        table=normal(words, d, scale=0.5, seed=1), w=normal(d, d, scale=0.2, seed=2),
+        f"net (int64[N,L] ids) => ({y}) {{ e = Gather(table, ids) h = MatMul(e, w) g = Relu(h) {HEADS[head]} }}",
+        table=table, w=normal(d, d, scale=0.2, seed=2), **extra,
     )  # fmt: skip
     feeds = {"ids": rng(3).integers(0, words, (8, 6))}
-    for target in ("ort-cpu", "generic", "tensorrt"):
+    q = Quantized(tmp_path, model, feeds, recipe=recipe(f"min_weights: 1, activations: {form}"))
+    int8 = [q.array(n).size for n, t in q.constants.items() if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 2]
+    assert sorted(int8) == [d * d, words * d]
+    assert all(len(t.dims) < 2 or 1 in t.dims for t in q.constants.values() if t.data_type == onnx.TensorProto.FLOAT)
+    assert q.sqnr(feeds) >= 25
+
+
+@pytest.mark.parametrize("words", [500, 9000])
+def test_a_table_whose_product_stays_in_float_stays_with_it(words, tmp_path):
+    table = normal(words, 32, scale=0.5, seed=1)
+    model = build("net (int64[N,L] ids) => (float[N,L,W] y) { e = Gather(table, ids) g = Relu(e) t = Transpose<perm=[1,0]>(table) y = MatMul(g, t) }", table=table)
+    feeds = {"ids": rng(3).integers(0, words, (8, 6))}
+    groups = "groups: [{name: head, ops: [MatMul], weights: float32, activations: float32}]\n"
+    q = Quantized(tmp_path, model, feeds, recipe=recipe(head=groups).replace("fold_constants, ", ""))
+    assert [q.array(n).size for n, t in q.constants.items() if len(t.dims) == 2] == [words * 32]
+    assert q.sqnr(feeds) >= 100
+
+
+def test_a_table_that_a_product_reads_too_on_other_targets(tmp_path):
+    words, d = 500, 32
+    model = build("net (int64[N,L] ids) => (float[N,L,W] y) { e = Gather(table, ids) h = MatMul(e, w) g = Relu(h) t = Transpose<perm=[1,0]>(table) y = MatMul(g, t) }",
+                  table=normal(words, d, scale=0.5, seed=1), w=normal(d, d, scale=0.2, seed=2))  # fmt: skip
+    feeds = {"ids": rng(3).integers(0, words, (8, 6))}
+    for target in ("generic", "tensorrt"):
         assert Quantized(tmp_path, model, feeds, "--target", target).sqnr(feeds) >= 25
 
 
