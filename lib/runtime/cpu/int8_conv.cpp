@@ -76,6 +76,7 @@ struct Int8Convolution::Impl {
     int64_t image, plane, first, last;
   };
   Chunk chunk_of(const Job& job, const Cut& cut, int64_t chunk) const;
+  const uint8_t* image_of(const Job& job, const Chunk& chunk) const;
   Int8Slab slab_of(const Job& job, const Chunk& chunk) const;
   int64_t pixel_of(const Job& job, const Chunk& chunk) const;
   void run_panels(const Job& job, const Chunk& chunk, const Int8Panels::Prepared& prepared, size_t first, size_t last) const;
@@ -125,9 +126,12 @@ Int8Convolution::Impl::Chunk Int8Convolution::Impl::chunk_of(const Job& job, con
   return {plane / job.extent.out[0], plane % job.extent.out[0], first, std::min(first + cut.lines, job.extent.out[1])};
 }
 
+const uint8_t* Int8Convolution::Impl::image_of(const Job& job, const Chunk& chunk) const {
+  return job.src + chunk.image * job.extent.in[0] * job.extent.in[1] * job.extent.in[2] * window.channels;
+}
+
 Int8Slab Int8Convolution::Impl::slab_of(const Job& job, const Chunk& chunk) const {
-  const int64_t image_bytes = job.extent.in[0] * job.extent.in[1] * job.extent.in[2] * window.channels;
-  return int8_slab(window, job.extent, job.src + chunk.image * image_bytes, chunk.plane, chunk.first, chunk.last);
+  return int8_slab(window, job.extent, image_of(job, chunk), chunk.plane, chunk.first, chunk.last);
 }
 
 /// The chunk's first pixel in dst.
@@ -175,12 +179,18 @@ void Int8Convolution::Impl::run_panels(const Job& job, const Chunk& chunk, const
 }
 
 void Int8Convolution::Impl::run_depthwise(const Job& job, const Chunk& chunk, const Int8Depthwise::Prepared& prepared) const {
-  Int8Slab slab = slab_of(job, chunk);
+  const bool slides = Int8Depthwise::slides(window) && job.extent.in[0] == 1 && job.extent.out[0] == 1;
+  Int8Slab slab = slides ? Int8Slab{} : slab_of(job, chunk);
   int64_t place = pixel_of(job, chunk) * columns;
   for (int64_t y = chunk.first; y < chunk.last; ++y) {
-    depthwise->line(window, slab, job.extent.out[2], prepared, job.finish, int8_place(job.dst, place, job.finish),
-                    int8_place(job.residual, place, job.finish));
-    slab.data += window.strides[1] * slab.line_stride;
+    void* dst = int8_place(job.dst, place, job.finish);
+    const void* residual = int8_place(job.residual, place, job.finish);
+    if (slides) {
+      depthwise->sliding_line(window, job.extent, image_of(job, chunk), y, prepared, job.finish, dst, residual);
+    } else {
+      depthwise->line(window, slab, job.extent.out[2], prepared, job.finish, dst, residual);
+      slab.data += window.strides[1] * slab.line_stride;
+    }
     place += job.extent.out[2] * columns;
   }
 }

@@ -82,14 +82,48 @@ Int8Depthwise::Prepared Int8Depthwise::prepare(const Int8Epilogue& epilogue, int
   return {starts, scales};
 }
 
+Int8Panel Int8Depthwise::panel_of(size_t b, const Prepared& prepared) const {
+  const Block& block = blocks_[b];
+  const size_t at = b * static_cast<size_t>(kInt8Panel);
+  return {static_cast<const int8_t*>(packed_.get()) + block.at, block.vectors, block.channels, block.first, prepared.start + at, prepared.scale + at,
+          nullptr, true};
+}
+
 void Int8Depthwise::line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Prepared& prepared, const Int8Finish& finish,
                          void* dst, const void* residual) const {
   for (size_t b = 0; b < blocks_.size(); ++b) {
-    const Block& block = blocks_[b];
-    const size_t at = b * static_cast<size_t>(kInt8Panel);
-    const Int8Panel panel{static_cast<const int8_t*>(packed_.get()) + block.at, block.vectors, block.channels, block.first, prepared.start + at,
-                          prepared.scale + at, nullptr, true};
-    block_line(window, slab, pixels, panel, finish, int8_place(dst, block.first, finish), int8_place(residual, block.first, finish));
+    const int64_t first = blocks_[b].first;
+    block_line(window, slab, pixels, panel_of(b, prepared), finish, int8_place(dst, first, finish), int8_place(residual, first, finish));
+  }
+}
+
+bool Int8Depthwise::slides(const Int8Window& window) {
+  return int8_kernels().slide && window.kernel == Int8Axes{1, 3, 3} && window.dilations[2] == 1 && window.strides[2] <= 2;
+}
+
+void Int8Depthwise::sliding_line(const Int8Window& window, const Int8Extent& extent, const uint8_t* image, int64_t y, const Prepared& prepared,
+                                 const Int8Finish& finish, void* dst, const void* residual) const {
+  uint8_t outside[kInt8Panel];
+  std::memset(outside, window.zero ^ window.flip, sizeof outside);
+  Int8SlidingLine line;
+  line.width = extent.in[2];
+  line.first = -window.pads_begin[2];
+  line.count = extent.out[2];
+  line.step = window.strides[2];
+  line.flip = window.flip;
+  line.outside = static_cast<uint8_t>(window.zero);
+  line.stride = channels_;
+  for (size_t b = 0; b < blocks_.size(); ++b) {
+    const int64_t first = blocks_[b].first;
+    for (int64_t i = 0; i < 3; ++i) {
+      const int64_t at = y * window.strides[1] - window.pads_begin[1] + i * window.dilations[1];
+      const bool inside = at >= 0 && at < extent.in[1];
+      line.sources[i] = inside ? image + at * extent.in[2] * channels_ + first : outside;
+      line.strides[i] = inside ? channels_ : 0;
+    }
+    line.dst = int8_place(dst, first, finish);
+    line.residual = int8_place(residual, first, finish);
+    int8_kernels().slide(line, panel_of(b, prepared), finish);
   }
 }
 

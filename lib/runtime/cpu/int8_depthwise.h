@@ -23,6 +23,11 @@ class Int8Depthwise {
   /// One line of `pixels`; `slab` is its first line of input. dst and residual point to the line's first pixel.
   void line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Prepared& prepared, const Int8Finish& finish, void* dst,
             const void* residual) const;
+  /// 3×3 windows, dense, with steps of 1 or 2, where the instruction set can do them without a slab.
+  static bool slides(const Int8Window& window);
+  /// As `line`, from the image itself: `y` is the line of output, before the strides.
+  void sliding_line(const Int8Window& window, const Int8Extent& extent, const uint8_t* image, int64_t y, const Prepared& prepared,
+                    const Int8Finish& finish, void* dst, const void* residual) const;
 
  private:
   /// Four sources: lines and, counted in columns, places within them.
@@ -39,6 +44,7 @@ class Int8Depthwise {
   };
   void plan_taps(Int8Window& window);
   void pack(const uint8_t* weights, bool is_unsigned, int64_t kernel);
+  Int8Panel panel_of(size_t block, const Prepared& prepared) const;
   void block_line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Int8Panel& panel, const Int8Finish& finish, void* dst,
                   const void* residual) const;
 

@@ -19,7 +19,7 @@ struct Order {
   alignas(64) int32_t words[16];
 };
 inline constexpr Order kNaturalOrder = {{0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15}};
-inline constexpr Order kShuffledOrder2 = {{0, 1, 4, 5, 8, 9, 12, 13, 0, 0, 0, 0, 0, 0, 0, 0}};
+inline constexpr Order kShuffledOrder2 = {{0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15}};
 inline constexpr Order kShuffledOrder4 = {{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}};
 
 inline const Order& order_of(const Int8Panel& panel) {
@@ -106,6 +106,24 @@ template <int V> INFOPT_AVX512_INLINE void end_bytes(const __m512i (&sums)[V], c
   store_bytes<V>(dst, pack<V>(codes, end.bytes), end.columns);
 }
 
+/// 4 / V rows, which together fill one vector of bytes.
+template <int V> INFOPT_AVX512_INLINE void end_joined_bytes(const __m512i (*sums)[V], const End& end, uint8_t* dst, int64_t stride) {
+  __m512i codes[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
+    codes[i] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sums[i / V][i % V]), _mm512_load_ps(end.scale + i % V * kInt8Lanes)));
+  const __m512i bytes = pack<4>(codes, end.bytes);
+  if constexpr (V == 1) {
+    store_bytes<1>(dst, bytes, end.columns);
+    store_bytes<1>(dst + stride, _mm512_castsi128_si512(_mm512_extracti32x4_epi32(bytes, 1)), end.columns);
+    store_bytes<1>(dst + 2 * stride, _mm512_castsi128_si512(_mm512_extracti32x4_epi32(bytes, 2)), end.columns);
+    store_bytes<1>(dst + 3 * stride, _mm512_castsi128_si512(_mm512_extracti32x4_epi32(bytes, 3)), end.columns);
+  } else {
+    store_bytes<V>(dst, bytes, end.columns);
+    store_bytes<V>(dst + stride, _mm512_castsi256_si512(_mm512_extracti64x4_epi64(bytes, 1)), end.columns);
+  }
+}
+
 template <int V> INFOPT_AVX512_INLINE void end_floats(const __m512i (&sums)[V], const End& end, float* dst) {
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
@@ -122,8 +140,13 @@ template <int V> INFOPT_AVX512_INLINE void end_floats(const __m512i (&sums)[V], 
 template <int R, int V>
 INFOPT_AVX512_INLINE void end_rows(const __m512i (&sums)[R][V], const End& end, void* dst, int64_t stride, int32_t* spilled) {
   if (end.kind == End::kBytes) {
+    constexpr int kJoined = V <= 2 ? R * V / 4 * 4 / V : 0;
+    if constexpr (V <= 2) {
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) end_bytes<V>(sums[r], end, static_cast<uint8_t*>(dst) + r * stride);
+      for (int r = 0; r < kJoined; r += 4 / V) end_joined_bytes<V>(sums + r, end, static_cast<uint8_t*>(dst) + r * stride, stride);
+    }
+#pragma GCC unroll 8
+    for (int r = kJoined; r < R; ++r) end_bytes<V>(sums[r], end, static_cast<uint8_t*>(dst) + r * stride);
   } else if (end.kind == End::kFloats) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) end_floats<V>(sums[r], end, static_cast<float*>(dst) + r * stride);
@@ -152,6 +175,8 @@ extern template void finish_rows<2>(const Rows&, const Int8Panel&, const Int8Fin
 extern template void finish_rows<3>(const Rows&, const Int8Panel&, const Int8Finish&);
 extern template void finish_rows<4>(const Rows&, const Int8Panel&, const Int8Finish&);
 
+/// Int8Kernels::slide.
+void slide(const Int8SlidingLine& line, const Int8Panel& panel, const Int8Finish& finish);
 /// Needs AVX-512 VBMI.
 void lookup_vbmi(const uint8_t* x, uint8_t* y, int64_t n, const uint8_t* table);
 

@@ -65,12 +65,26 @@ struct Int8Interleave {
   int64_t dst_stride = 0;                ///< from pixel to pixel, in bytes
 };
 
+/// A line of a depthwise convolution with a dense 3×3 window, straight from the image. Weights are as Int8DepthwiseLine's with one tap for each
+/// column of the window: its three lines and a 0.
+struct Int8SlidingLine {
+  const uint8_t* sources[3] = {};  ///< column 0 of each line, the panel's first channel
+  int64_t strides[3] = {};         ///< from column to column; 0 where a line is outside of the image
+  int64_t width = 0, first = 0;    ///< columns of the image; the column, maybe negative, where the first window begins
+  int64_t count = 0, step = 1;     ///< pixels, and columns from one to the next: 1 or 2
+  uint8_t flip = 0, outside = 0;   ///< what bytes are flipped with; what stands, after that, outside of the image
+  void* dst = nullptr;
+  const void* residual = nullptr;
+  int64_t stride = 0;
+};
+
 enum class Int8Isa { Portable, Avx2, Avx512Vnni };
 
 struct Int8Kernels {
   void (*product)(const Int8Tile&, const Int8Panel&, const Int8Finish&);
   void (*depthwise)(const Int8DepthwiseLine&, const Int8Panel&, const Int8Finish&);
   void (*interleave)(const Int8Interleave&);
+  void (*slide)(const Int8SlidingLine&, const Int8Panel&, const Int8Finish&);     ///< null: interleave and depthwise do it
   void (*lookup)(const uint8_t* x, uint8_t* y, int64_t n, const uint8_t* table);  ///< y may be x
 };
 
