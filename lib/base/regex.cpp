@@ -1,7 +1,7 @@
 #include "lib/base/regex.h"
 
 #include <algorithm>
-#include <memory>
+#include <optional>
 
 #include "lib/base/error.h"
 #include "lib/base/utf8.h"
@@ -17,6 +17,7 @@ struct Expression {
   std::vector<Expression> parts = {};
   int least = 0, most = -1;  ///< Repeat; -1: any number
   Regex::Step::Kind assertion = Regex::Step::Begin;
+  std::optional<size_t> number = {};  ///< of a Class in the program, once it is there: repetitions share it
 };
 
 Regex::Ranges inverted(Regex::Ranges ranges) {
@@ -261,17 +262,17 @@ class Compiler {
  public:
   Compiler(std::vector<Regex::Step>& program, std::vector<Regex::Ranges>& classes) : program_(program), classes_(classes) {}
 
-  void emit(const Expression& e) {
+  void emit(Expression& e) {
     if (++emitted_ > 4 * Regex::kMaxProgram) too_large();
     switch (e.kind) {
       case Expression::Empty: return;
       case Expression::Class:
-        classes_.push_back(e.ranges);
-        add({Regex::Step::Class, classes_.size() - 1});
+        if (!e.number) e.number = classes_.size(), classes_.push_back(std::move(e.ranges));
+        add({Regex::Step::Class, *e.number});
         return;
       case Expression::Assertion: add({e.assertion}); return;
       case Expression::Cat:
-        for (const Expression& part : e.parts) emit(part);
+        for (Expression& part : e.parts) emit(part);
         return;
       case Expression::Alternatives: return alternatives(e);
       case Expression::Repeat: return repeat(e);
@@ -287,7 +288,7 @@ class Compiler {
  private:
   [[noreturn]] static void too_large() { throw Error(ErrorKind::Limit, "a regular expression of more than " + std::to_string(Regex::kMaxProgram) + " steps"); }
 
-  void alternatives(const Expression& e) {
+  void alternatives(Expression& e) {
     std::vector<size_t> ends;
     for (size_t i = 0; i < e.parts.size(); ++i) {
       const bool last = i + 1 == e.parts.size();
@@ -301,7 +302,7 @@ class Compiler {
     for (size_t end : ends) program_[end].a = program_.size();
   }
 
-  void repeat(const Expression& e) {
+  void repeat(Expression& e) {
     for (int i = 0; i < e.least; ++i) emit(e.parts[0]);
     if (e.most < 0) {
       const size_t fork = add({Regex::Step::Fork});
@@ -346,7 +347,8 @@ class Places {
 
 Regex::Regex(std::string_view pattern) {
   Compiler compiler(program_, classes_);
-  compiler.emit(Parser(pattern).parse());
+  Expression parsed = Parser(pattern).parse();
+  compiler.emit(parsed);
   compiler.add({Step::Match});
 }
 

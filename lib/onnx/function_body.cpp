@@ -75,6 +75,10 @@ std::shared_ptr<Graph> expand(const Graph& graph, const Node& node, const onnx::
   const onnx::NodeProto call = as_proto(graph, node);
   auto function = function_of(graph, node, schema, call, opset);
   if (!function || call.input_size() > function->input_size() || call.output_size() > function->output_size()) return nullptr;
+  // In the place of outputs that the call leaves out, which the body may not compute, stands one that it takes.
+  const auto first = std::find_if(node.outputs.begin(), node.outputs.end(), [](ValueId v) { return v != kNone; });
+  if (first == node.outputs.end()) return nullptr;
+  const int wanted = static_cast<int>(first - node.outputs.begin());
   Attributes attributes;
   for (const auto& [name, attribute] : schema.attributes())
     if (attribute.default_value.type() != onnx::AttributeProto::UNDEFINED) attributes[name] = &attribute.default_value;
@@ -89,8 +93,6 @@ std::shared_ptr<Graph> expand(const Graph& graph, const Node& node, const onnx::
   }
   bind_call(function->mutable_node(), attributes, omitted);
   body.mutable_node()->Swap(function->mutable_node());
-  // In the place of outputs that the call leaves out, which the body may not compute, stands one that it takes.
-  const int wanted = static_cast<int>(std::find_if(node.outputs.begin(), node.outputs.end(), [](ValueId v) { return v != kNone; }) - node.outputs.begin());
   for (int i = 0; i < call.output_size(); ++i) body.add_output()->set_name(function->output(call.output(i).empty() ? wanted : i));
   TensorSource nowhere;
   GraphReader::Context context{nowhere, onnx::IR_VERSION, graph.opsets};

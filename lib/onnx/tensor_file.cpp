@@ -22,18 +22,24 @@ bool is_sequence(std::string_view bytes) {
   return parts || (named && !data);
 }
 
+/// A tensor that is a part of another message, whose bytes aren't walked: segments, which strip() refuses elsewhere, are refused here.
+Tensor decode_part(const onnx::TensorProto& proto, TensorSource& source) {
+  if (proto.has_segment()) throw Error(ErrorKind::Unsupported, "has a tensor in segments");
+  return decode_tensor(proto, source);
+}
+
 Datum decode_sequence(const onnx::SequenceProto& proto, TensorSource& source) {
   if (proto.elem_type() != onnx::SequenceProto::TENSOR && proto.elem_type() != onnx::SequenceProto::UNDEFINED)
     throw Error(ErrorKind::Unsupported, "is a sequence of something other than tensors");
   Sequence s;
-  for (const auto& t : proto.tensor_values()) s.elements.push_back(decode_tensor(t, source));
+  for (const auto& t : proto.tensor_values()) s.elements.push_back(decode_part(t, source));
   return Datum::sequence(std::move(s));
 }
 
 Datum decode_optional(const onnx::OptionalProto& proto, TensorSource& source) {
   switch (proto.elem_type()) {
     case onnx::OptionalProto::UNDEFINED: return Datum::nothing();
-    case onnx::OptionalProto::TENSOR: return proto.has_tensor_value() ? Datum(decode_tensor(proto.tensor_value(), source)) : Datum::nothing();
+    case onnx::OptionalProto::TENSOR: return proto.has_tensor_value() ? Datum(decode_part(proto.tensor_value(), source)) : Datum::nothing();
     case onnx::OptionalProto::SEQUENCE: return proto.has_sequence_value() ? decode_sequence(proto.sequence_value(), source) : Datum::nothing();
     default: throw Error(ErrorKind::Unsupported, "is an optional of something other than a tensor or a sequence");
   }

@@ -11,7 +11,7 @@ namespace {
 using Complex = std::complex<double>;
 
 /// Lengths above this are refused: a table of that many roots is kept.
-constexpr int64_t kLongest = int64_t{1} << 30;
+constexpr int64_t kLongest = int64_t{1} << 26;
 
 void check_signal(const Tensor& x, int64_t rank_at_least) {
   if (!is_float(x.dtype()) || x.rank() < rank_at_least || (x.dim(-1) != 1 && x.dim(-1) != 2))
@@ -50,6 +50,7 @@ void run_dft(KernelContext& c, const DftOptions& o) {
   if (axis == x.rank() - 1) malformed("DFT along the axis of real and imaginary parts");
   const int64_t length = x.dim(axis), parts = x.dim(-1);
   const bool to_real = o.inverse && o.onesided;
+  if (length > kLongest) check_length(length);
   if (o.onesided && !o.inverse && parts == 2) malformed("a one-sided DFT of a complex signal");
   const int64_t n = c.has(1) ? to_scalar<int64_t>(c.in(1)) : to_real ? 2 * (length - 1) : length;
   check_length(n);

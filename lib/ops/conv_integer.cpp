@@ -28,7 +28,7 @@ void check_8_bits(const Tensor& t) {
 std::vector<int16_t> centred(const Tensor& t, const Tensor& zero) {
   check_8_bits(t);
   const std::vector<int64_t> values = to_vector<int64_t>(t), zeros = zero.defined() ? integers(zero) : std::vector<int64_t>{0};
-  if (zeros.size() != 1 && static_cast<int64_t>(zeros.size()) != t.dim(0))
+  if (zeros.empty() || (zeros.size() != 1 && static_cast<int64_t>(zeros.size()) != t.dim(0)))
     malformed("a zero point of shape " + to_string(zero.shape()) + " for a tensor of shape " + to_string(t.shape()));
   if (zero.defined()) check_8_bits(zero);
   const size_t inner = zeros.size() == 1 ? std::max<size_t>(1, values.size()) : values.size() / zeros.size();

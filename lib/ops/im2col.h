@@ -19,10 +19,10 @@ template <class T> void im2col(const T* x, const Shape& spatial, const Window& w
     for (int64_t o = 0; o < outputs; ++o) {
       int64_t from = 0;
       bool inside = true;
-      for (size_t d = 0; d < n; ++d) {
+      for (size_t d = 0; d < n && inside; ++d) {
         const int64_t at = place[d] * w.strides[d] + offset[d];
-        inside = inside && at >= 0 && at < spatial[d];
-        from = from * spatial[d] + at;
+        inside = at >= 0 && at < spatial[d];
+        if (inside) from = from * spatial[d] + at;
       }
       *columns++ = inside ? x[from] : pad;
       for (size_t d = n; d-- > 0;) {

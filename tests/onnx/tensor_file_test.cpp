@@ -49,5 +49,73 @@ TEST(TensorFile, SequencesAreUnsupported) {
   }
 }
 
+Type declared(const std::function<void(onnx::TypeProto&)>& set) {
+  onnx::TypeProto proto;
+  set(proto);
+  Type type;
+  type.opaque = proto.SerializeAsString();
+  return type;
+}
+
+const Type kSequence = declared([](onnx::TypeProto& t) { t.mutable_sequence_type()->mutable_elem_type()->mutable_tensor_type()->set_elem_type(1); });
+const Type kOptional = declared([](onnx::TypeProto& t) { t.mutable_optional_type()->mutable_elem_type()->mutable_tensor_type()->set_elem_type(1); });
+const Type kMap = declared([](onnx::TypeProto& t) { t.mutable_map_type()->set_key_type(7); });
+
+onnx::SequenceProto sequence_of_one() {
+  onnx::SequenceProto sequence;
+  sequence.set_elem_type(onnx::SequenceProto::TENSOR);
+  auto* t = sequence.add_tensor_values();
+  t->set_data_type(onnx::TensorProto::FLOAT);
+  t->add_dims(1);
+  t->add_float_data(3);
+  return sequence;
+}
+
+TEST(DatumFile, IsReadAsDeclared) {
+  test::TempDir dir;
+  test::write_bytes(dir / "s.pb", sequence_of_one().SerializeAsString());
+  const Datum s = read_datum_file(dir / "s.pb", kSequence);
+  ASSERT_EQ(s.sequence().elements.size(), 1u);
+  EXPECT_EQ(to_vector<double>(s.sequence().elements[0]), std::vector<double>({3}));
+  onnx::OptionalProto optional;
+  optional.set_elem_type(onnx::OptionalProto::UNDEFINED);
+  test::write_bytes(dir / "n.pb", optional.SerializeAsString());
+  EXPECT_TRUE(read_datum_file(dir / "n.pb", kOptional).is_nothing());
+  optional.set_elem_type(onnx::OptionalProto::SEQUENCE);
+  *optional.mutable_sequence_value() = sequence_of_one();
+  test::write_bytes(dir / "o.pb", optional.SerializeAsString());
+  EXPECT_TRUE(read_datum_file(dir / "o.pb", kOptional).is_sequence());
+  write_tensor_file(dir / "t.pb", Tensor::scalar(1.0f));
+  EXPECT_TRUE(read_datum_file(dir / "t.pb", Type::tensor(DType::F32, {})).is_tensor());
+}
+
+ErrorKind kind_of_reading(const std::string& path, const Type& type) {
+  try {
+    read_datum_file(path, type);
+  } catch (const Error& e) {
+    return e.kind();
+  }
+  return ErrorKind::Defect;
+}
+
+TEST(DatumFile, RefusesWhatItIsNot) {
+  test::TempDir dir;
+  test::write_bytes(dir / "text.pb", "not a sequence at all");
+  EXPECT_EQ(kind_of_reading(dir / "text.pb", kSequence), ErrorKind::Malformed);
+  EXPECT_EQ(kind_of_reading(dir / "text.pb", kOptional), ErrorKind::Malformed);
+  EXPECT_EQ(kind_of_reading(dir / "text.pb", kMap), ErrorKind::Unsupported);
+  auto sequence = sequence_of_one();
+  sequence.mutable_tensor_values(0)->mutable_segment()->set_begin(1 << 20);
+  test::write_bytes(dir / "segment.pb", sequence.SerializeAsString());
+  EXPECT_EQ(kind_of_reading(dir / "segment.pb", kSequence), ErrorKind::Unsupported);
+  sequence = sequence_of_one();
+  sequence.mutable_tensor_values(0)->set_dims(0, int64_t{1} << 40);
+  test::write_bytes(dir / "large.pb", sequence.SerializeAsString());
+  EXPECT_EQ(kind_of_reading(dir / "large.pb", kSequence), ErrorKind::Malformed);
+  sequence.set_elem_type(onnx::SequenceProto::MAP);
+  test::write_bytes(dir / "maps.pb", sequence.SerializeAsString());
+  EXPECT_EQ(kind_of_reading(dir / "maps.pb", kSequence), ErrorKind::Unsupported);
+}
+
 }  // namespace
 }  // namespace infopt

@@ -46,6 +46,10 @@ TEST(ConvInteger, RefusesWhatDoesntFit) {
   EXPECT_EQ(run({attribute("group", int64_t{2}), ints("dilations", {int64_t{1} << 62, 1})}), ErrorKind::Malformed);
 }
 
+TEST(ConvInteger, HasNoZeroPointsForNoFilters) {
+  EXPECT_EQ(kind_of_error([] { run_op("ConvInteger", 10, {codes(), Tensor(DType::I8, {0, 4, 3, 3}), {}, Tensor(DType::I8, {0})}); }), ErrorKind::Malformed);
+}
+
 TEST(DeformConv, MovesAndWeighsEachTap) {
   const auto sines = [](Shape shape, double by) { return made<float>(std::move(shape), [by](int64_t i) { return std::sin(static_cast<double>(i)) * by; }); };
   const auto cosines = [](Shape shape) { return made<float>(std::move(shape), [](int64_t i) { return std::cos(static_cast<double>(i)); }); };
