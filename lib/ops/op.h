@@ -5,7 +5,6 @@
 #include <limits>
 #include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "lib/base/datum.h"
@@ -55,20 +54,23 @@ struct PostActivation {
   float low = 0, high = 0;
 };
 
+/// Values that are the same in every run, whether initializers or made by nodes.
+class KnownValues {
+ public:
+  virtual ~KnownValues() = default;
+  /// Null where the value isn't the same in every run. Stays valid while the plan is made.
+  virtual const Tensor* constant(ValueId value) = 0;
+};
+
 /// What a kernel is made from. Valid only while it is being made; what it needs later it copies.
 struct KernelSpec {
   const Graph& graph;
   const Node& node;
   int64_t opset;  ///< of the node's domain
   PostActivation post = {};
-  /// Values that are the same in every run although nodes make them; may be null.
-  const std::unordered_map<ValueId, Tensor>* known = nullptr;
+  KnownValues* known = nullptr;  ///< null: initializers alone
   /// The constant behind an input, null where it isn't constant.
-  const Tensor* constant(size_t i) const {
-    if (const Tensor* t = graph.constant(node.input(i))) return t;
-    const auto it = known ? known->find(node.input(i)) : std::unordered_map<ValueId, Tensor>::const_iterator{};
-    return known && it != known->end() ? &it->second : nullptr;
-  }
+  const Tensor* constant(size_t i) const { return known ? known->constant(node.input(i)) : graph.constant(node.input(i)); }
 };
 
 /// One node's kernel, shared by all threads that run the session: `run` is const, and what it caches it guards itself.
@@ -76,6 +78,8 @@ class Kernel {
  public:
   virtual ~Kernel() = default;
   virtual void run(KernelContext& context) const = 0;
+  /// The algorithm, element types and layout, in a few words, for `inspect --plan`.
+  virtual std::string describe() const { return {}; }
 };
 
 /// A kernel of one function: most are.

@@ -1,13 +1,10 @@
 // Nodes that give the same in every run, computed once when a plan is made: decoded weights, shape arithmetic.
 #pragma once
-#include <unordered_map>
 #include <vector>
 
 #include "lib/ops/op.h"
 
 namespace infopt {
-
-using KnownValues = std::unordered_map<ValueId, Tensor>;
 
 /// The outputs of a node whose inputs are all known; empty where they can't be computed now (the kernel refuses: the run will
 /// say why). Only for kernels without bodies and without chance.

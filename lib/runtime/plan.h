@@ -6,7 +6,6 @@
 #include <mutex>
 #include <string>
 #include <thread>
-#include <unordered_map>
 #include <vector>
 
 #include "lib/ops/op.h"
@@ -16,7 +15,9 @@ namespace infopt {
 
 struct PlanStep {
   NodeId node = kNone;            ///< what errors and profiles name
-  std::vector<ValueId> inputs, outputs;
+  std::vector<ValueId> inputs, outputs, captures;
+  std::vector<NodeId> covers;     ///< what a fused kernel computes besides the node
+  std::string refusal;            ///< why a faster kernel couldn't take it; may be empty
   std::unique_ptr<Kernel> kernel;
   std::vector<std::unique_ptr<class Plan>> bodies;
   std::vector<ValueId> free_after;
@@ -46,19 +47,13 @@ class Plan {
   int64_t opset(const std::string& domain) const;
 
  private:
-  std::vector<bool> find_needed() const;
-  void add_step(NodeId id);
-  /// Computes the node now if it gives the same in every run; false where it doesn't.
-  bool fold(const Node& node, const OpDef& op, const Kernel& kernel);
-  void fuse_activation(PlanStep& step, const Node& node, KernelSpec& spec);
   void plan_lifetimes();
 
   const Graph& graph_;
   SessionOptions options_;
   const Plan* parent_;
   std::vector<ValueId> fetches_, outer_;
-  std::vector<bool> tapped_, fused_away_;
-  std::unordered_map<ValueId, Tensor> known_;
+  std::vector<bool> tapped_;
   std::vector<PlanStep> steps_;
   std::vector<std::pair<ValueId, Tensor>> constants_;
   mutable std::mutex mutex_;

@@ -1,0 +1,39 @@
+#include "lib/runtime/fusion.h"
+
+#include <limits>
+
+#include "lib/runtime/fusions/rules.h"
+
+namespace infopt {
+
+const Node* PlanView::only_for_one(ValueId value) const {
+  if (value == kNone || !hidden(value) || graph().value(value).uses.size() != 1) return nullptr;
+  return producer(value);
+}
+
+bool as_bounds(PlanView& view, const Node& node, PostActivation& post) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  if (node.is("Relu")) {
+    post = {PostActivation::Clip, 0.0f, kInfinity};
+    return true;
+  }
+  if (!node.is("Clip")) return false;
+  post = {PostActivation::Clip, -kInfinity, kInfinity};
+  if (const float* low = node.get<float>("min")) post.low = *low;
+  if (const float* high = node.get<float>("max")) post.high = *high;
+  for (size_t i : {1u, 2u}) {
+    if (node.input(i) == kNone) continue;
+    const Tensor* bound = view.constant(node.input(i));
+    if (!bound || bound->dtype() != DType::F32 || bound->size() != 1) return false;
+    (i == 1 ? post.low : post.high) = bound->data<float>()[0];
+  }
+  return post.low <= post.high;
+}
+
+std::optional<FusedStep> fuse(PlanView& view, const Node& node) {
+  for (const FusionRule rule : kFusionRules)
+    if (auto step = rule(view, node)) return step;
+  return std::nullopt;
+}
+
+}  // namespace infopt

@@ -1,0 +1,42 @@
+// How several nodes become one step of a plan. A rule looks at a node and, through its operands' producers, at what leads to it; where it
+// knows a kernel for the whole it says which values that kernel reads. Nodes that nobody reads any more then vanish.
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lib/ops/op.h"
+
+namespace infopt {
+
+/// The graph as a rule may see it.
+class PlanView : public KnownValues {
+ public:
+  virtual const Graph& graph() const = 0;
+  /// True where only nodes of this graph read the value: no output, no tap, no body.
+  virtual bool hidden(ValueId value) const = 0;
+  virtual int64_t opset(const std::string& domain) const = 0;
+  /// Says why a faster kernel can't take the node, for `inspect --plan`.
+  virtual void refuse(const Node& node, std::string reason) = 0;
+
+  const Node* producer(ValueId value) const { return value == kNone ? nullptr : graph().producer(value); }
+  /// The node that makes the value, where exactly one input of one node reads it and nobody else sees it.
+  const Node* only_for_one(ValueId value) const;
+};
+
+/// What stands for the node and those before it: its outputs are the node's.
+struct FusedStep {
+  std::vector<ValueId> inputs;
+  std::unique_ptr<Kernel> kernel;
+  std::vector<NodeId> covers = {};  ///< the nodes that it computes besides, for profiles
+};
+using FusionRule = std::optional<FusedStep> (*)(PlanView& view, const Node& node);
+
+/// The first rule that takes the node.
+std::optional<FusedStep> fuse(PlanView& view, const Node& node);
+
+/// An activation that is a pair of bounds: Relu, or Clip between constants.
+bool as_bounds(PlanView& view, const Node& node, PostActivation& post);
+
+}  // namespace infopt

@@ -1,0 +1,178 @@
+#include "lib/runtime/planner.h"
+
+#include <algorithm>
+
+#include "lib/base/error.h"
+#include "lib/onnx/function_body.h"
+#include "lib/runtime/expanded.h"
+#include "lib/runtime/fold.h"
+
+namespace infopt {
+
+Planner::Planner(const Plan& plan, const Graph& graph, const SessionOptions& options, const std::vector<ValueId>& fetches)
+    : plan_(plan), graph_(graph), options_(options), fetches_(fetches), seen_(graph.value_capacity()), foldable_(graph.value_capacity()),
+      demanded_(graph.value_capacity()), position_(graph.node_capacity()) {
+  for (ValueId v : graph.outputs()) see(v);
+  for (ValueId v : fetches) see(v);
+  for (ValueId v : options.taps) see(v);
+  for (size_t i = 0; i < graph.order().size(); ++i) {
+    const Node& node = graph.node(graph.order()[i]);
+    position_[static_cast<size_t>(node.id)] = static_cast<int64_t>(i);
+    for (ValueId v : node.captures) see(v);
+  }
+  if (options.fold) find_foldable();
+}
+
+void Planner::find_foldable() {
+  std::vector<bool> tapped(graph_.value_capacity());
+  for (ValueId v : options_.taps) tapped[static_cast<size_t>(v)] = true;
+  for (NodeId id : graph_.order()) {
+    const Node& node = graph_.node(id);
+    if (!node.captures.empty() || !node.bodies().empty()) continue;
+    const OpDef* op = find_op(node.domain, node.op, plan_.opset(node.domain));
+    if (!op || op->nondeterministic) continue;
+    const bool fixed = std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId v) { return v == kNone || graph_.value(v).is_constant() || foldable(v); });
+    const bool watched = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return v != kNone && tapped[static_cast<size_t>(v)]; });
+    if (!fixed || watched) continue;
+    for (ValueId v : node.outputs)
+      if (v != kNone) foldable_[static_cast<size_t>(v)] = true;
+  }
+}
+
+const Tensor* Planner::constant(ValueId value) {
+  if (value == kNone) return nullptr;
+  if (const Tensor* t = graph_.constant(value)) return t;
+  if (!foldable(value)) return nullptr;
+  if (!known_.count(value)) {
+    // Everything that the value is made from, earliest first.
+    std::vector<NodeId> open{graph_.value(value).producer}, nodes;
+    std::vector<bool> visited(graph_.node_capacity());
+    while (!open.empty()) {
+      const NodeId id = open.back();
+      open.pop_back();
+      if (visited[static_cast<size_t>(id)]) continue;
+      visited[static_cast<size_t>(id)] = true;
+      nodes.push_back(id);
+      for (ValueId v : graph_.node(id).inputs)
+        if (foldable(v) && !known_.count(v)) open.push_back(graph_.value(v).producer);
+    }
+    std::sort(nodes.begin(), nodes.end(), [&](NodeId a, NodeId b) { return position_[static_cast<size_t>(a)] < position_[static_cast<size_t>(b)]; });
+    for (NodeId id : nodes) fold(graph_.node(id));
+  }
+  const auto it = known_.find(value);
+  return it == known_.end() ? nullptr : &it->second;
+}
+
+/// Computes the node's outputs, or marks them as not foldable where it can't.
+void Planner::fold(const Node& node) {
+  std::vector<Tensor> inputs, outputs;
+  bool whole = true;
+  for (ValueId v : node.inputs) {
+    if (v == kNone) {
+      inputs.emplace_back();
+      continue;
+    }
+    const auto it = known_.find(v);
+    const Tensor* t = it != known_.end() ? &it->second : graph_.constant(v);
+    whole = whole && t;
+    if (t) inputs.push_back(*t);
+  }
+  if (whole) {
+    const int64_t version = plan_.opset(node.domain);
+    try {
+      const auto kernel = find_op(node.domain, node.op, version)->cpu({graph_, node, version, {}, this});
+      outputs = compute_constant(*kernel, node, inputs);
+    } catch (const Error&) {
+    }
+  }
+  for (size_t i = 0; i < node.outputs.size(); ++i) {
+    if (node.outputs[i] == kNone) continue;
+    if (outputs.empty()) foldable_[static_cast<size_t>(node.outputs[i])] = false;
+    else known_[node.outputs[i]] = std::move(outputs[i]);
+  }
+}
+
+/// From the fetches back: what a fused step doesn't read is not needed.
+void Planner::choose_steps() {
+  auto demand = [&](ValueId v) { if (v != kNone) demanded_[static_cast<size_t>(v)] = true; };
+  for (ValueId v : fetches_) demand(v);
+  for (ValueId v : options_.taps) demand(v);
+  for (auto it = graph_.order().rbegin(); it != graph_.order().rend(); ++it) {
+    const Node& node = graph_.node(*it);
+    const bool needed = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return v != kNone && demanded_[static_cast<size_t>(v)]; });
+    if (!needed) continue;
+    if (options_.fuse && !foldable(node.outputs[0])) {
+      if (auto step = fuse(*this, node)) {
+        for (ValueId v : step->inputs) demand(v);
+        fused_.emplace(node.id, std::move(*step));
+        continue;
+      }
+    }
+    for (ValueId v : node.inputs) demand(v);
+    for (ValueId v : node.captures) demand(v);
+  }
+}
+
+std::unique_ptr<Kernel> Planner::make_kernel_for(const Node& node) {
+  const int64_t version = plan_.opset(node.domain);
+  if (const OpDef* op = find_op(node.domain, node.op, version)) return op->cpu({graph_, node, version, {}, this});
+  if (auto body = expand_function(graph_, node.id)) return make_expanded(std::move(body), &plan_);
+  const std::string full = (node.domain.empty() ? "" : node.domain + ".") + node.op;
+  throw Error(ErrorKind::Unsupported, "the operator " + full + " (opset " + std::to_string(version) + ") can't be run by infopt");
+}
+
+std::vector<PlanStep> Planner::make_steps() {
+  choose_steps();
+  std::vector<PlanStep> steps;
+  for (NodeId id : graph_.order()) {
+    const Node& node = graph_.node(id);
+    const bool needed = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return v != kNone && demanded_[static_cast<size_t>(v)]; });
+    if (!needed) continue;
+    const bool known = std::all_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return v == kNone || (foldable(v) && constant(v)); });
+    if (known && !node.outputs.empty()) continue;
+    PlanStep step;
+    step.node = id;
+    step.inputs = node.inputs;
+    step.outputs = node.outputs;
+    try {
+      if (const auto it = fused_.find(id); it != fused_.end()) {
+        step.inputs = it->second.inputs;
+        step.kernel = std::move(it->second.kernel);
+        step.covers = std::move(it->second.covers);
+      } else {
+        step.captures = node.captures;
+        step.kernel = make_kernel_for(node);
+        for (const auto& body : node.bodies()) step.bodies.push_back(std::make_unique<Plan>(*body, SessionOptions{}, &plan_));
+      }
+    } catch (const Error& e) {
+      throw e.within(graph_.label(id));
+    }
+    if (const auto it = refusals_.find(id); it != refusals_.end()) step.refusal = it->second;
+    steps.push_back(std::move(step));
+  }
+  return steps;
+}
+
+std::vector<std::pair<ValueId, Tensor>> Planner::constants_of(const std::vector<PlanStep>& steps) {
+  std::vector<bool> read(graph_.value_capacity());
+  auto mark = [&](const std::vector<ValueId>& values) {
+    for (ValueId v : values)
+      if (v != kNone) read[static_cast<size_t>(v)] = true;
+  };
+  for (const PlanStep& s : steps) mark(s.inputs), mark(s.captures);
+  mark(fetches_);
+  std::vector<std::pair<ValueId, Tensor>> out;
+  for (size_t v = 0; v < read.size(); ++v) {
+    const ValueId id = static_cast<ValueId>(v);
+    if (!graph_.value_alive(id)) continue;
+    const Value& value = graph_.value(id);
+    if (value.outer != kNone) continue;
+    // A graph input's default stays, read or not: the run may replace it.
+    if (value.constant.defined() && (read[v] || value.graph_input)) out.emplace_back(id, value.constant);
+    else if (read[v] && foldable(id))
+      if (const Tensor* t = constant(id)) out.emplace_back(id, *t);
+  }
+  return out;
+}
+
+}  // namespace infopt

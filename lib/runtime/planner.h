@@ -1,0 +1,46 @@
+// Decides what a plan runs: which nodes are needed, which are the same in every run, and which become one step.
+#pragma once
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "lib/runtime/fusion.h"
+#include "lib/runtime/plan.h"
+
+namespace infopt {
+
+class Planner : public PlanView {
+ public:
+  Planner(const Plan& plan, const Graph& graph, const SessionOptions& options, const std::vector<ValueId>& fetches);
+
+  const Graph& graph() const override { return graph_; }
+  const Tensor* constant(ValueId value) override;
+  bool hidden(ValueId value) const override { return !seen_[static_cast<size_t>(value)]; }
+  int64_t opset(const std::string& domain) const override { return plan_.opset(domain); }
+  void refuse(const Node& node, std::string reason) override { refusals_[node.id] = std::move(reason); }
+
+  /// In the order to run them. Throws Error(Unsupported) naming the operator that infopt can't run.
+  std::vector<PlanStep> make_steps();
+  /// The constants that the steps and the fetches read.
+  std::vector<std::pair<ValueId, Tensor>> constants_of(const std::vector<PlanStep>& steps);
+
+ private:
+  void see(ValueId value) { if (value != kNone) seen_[static_cast<size_t>(value)] = true; }
+  void find_foldable();
+  bool foldable(ValueId value) const { return value != kNone && foldable_[static_cast<size_t>(value)]; }
+  void fold(const Node& node);
+  void choose_steps();
+  std::unique_ptr<Kernel> make_kernel_for(const Node& node);
+
+  const Plan& plan_;
+  const Graph& graph_;
+  const SessionOptions& options_;
+  const std::vector<ValueId>& fetches_;
+  std::vector<bool> seen_, foldable_, demanded_;
+  std::vector<int64_t> position_;
+  std::unordered_map<ValueId, Tensor> known_;
+  std::unordered_map<NodeId, FusedStep> fused_;
+  std::unordered_map<NodeId, std::string> refusals_;
+};
+
+}  // namespace infopt
