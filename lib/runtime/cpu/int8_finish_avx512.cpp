@@ -4,11 +4,6 @@
 namespace infopt::cpu::avx512 {
 namespace {
 
-void look_up_rows(const Rows& rows, int64_t columns, const uint8_t* table) {
-  uint8_t* dst = static_cast<uint8_t*>(rows.dst);
-  for (int64_t r = 0; r < rows.count; ++r) int8_avx512_kernels().lookup(dst + r * rows.stride, dst + r * rows.stride, columns, table);
-}
-
 // The lower bound is applied to the bytes: rounding is monotone, so the order of rounding and clamping doesn't show. What is below int32's
 // range, or not a number, converts to its least value and so becomes the lower bound, too.
 template <int V> INFOPT_AVX512 void finish_bytes(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish) {
@@ -24,32 +19,6 @@ template <int V> INFOPT_AVX512 void finish_bytes(const Rows& rows, const Int8Pan
     for (int v = 0; v < V; ++v) {
       const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(rows.sums + (r * V + v) * kInt8Lanes)), scale[v]);
       codes[v] = _mm512_cvtps_epi32(_mm512_min_ps(high, value));
-    }
-    store_bytes<V>(dst + r * rows.stride, pack<V>(codes, bytes), panel.columns);
-  }
-}
-
-template <int V> INFOPT_AVX512 void finish_bytes_residual(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish) {
-  const Int8Epilogue& e = *finish.e;
-  const Bytes bytes = bytes_of(panel, finish, finish.low2, finish.high2, e.zero2);
-  const __m512 low = _mm512_set1_ps(finish.low), high = _mm512_set1_ps(finish.high), high2 = _mm512_set1_ps(finish.high2);
-  const __m512 ratio = _mm512_set1_ps(e.ratio), residual_ratio = _mm512_set1_ps(e.residual_ratio);
-  const int32_t flip = e.residual_dtype == DType::I8 ? 0x80 : 0;
-  const __m512i flips = _mm512_set1_epi32(flip), residual_zero = _mm512_set1_epi32(e.residual_zero + flip);
-  const uint8_t* residual = static_cast<const uint8_t*>(rows.residual);
-  uint8_t* dst = static_cast<uint8_t*>(rows.dst);
-  for (int64_t r = 0; r < rows.count; ++r) {
-    __m512i codes[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      const __mmask16 mask = lane_mask(panel.columns - v * kInt8Lanes);
-      const __m512i sums = _mm512_load_si512(rows.sums + (r * V + v) * kInt8Lanes);
-      __m512 q = _mm512_max_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_load_ps(panel.scale + v * kInt8Lanes)), low);
-      q = _mm512_roundscale_ps(_mm512_min_ps(q, high), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-      const __m512i raw = _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, residual + r * rows.stride + v * kInt8Lanes));
-      const __m512 other = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_xor_si512(raw, flips), residual_zero));
-      const __m512 w = _mm512_add_ps(_mm512_mul_ps(q, ratio), _mm512_mul_ps(other, residual_ratio));
-      codes[v] = _mm512_cvtps_epi32(_mm512_min_ps(high2, w));
     }
     store_bytes<V>(dst + r * rows.stride, pack<V>(codes, bytes), panel.columns);
   }
@@ -83,21 +52,26 @@ template <int V> INFOPT_AVX512 void finish_floats(const Rows& rows, const Int8Pa
 
 }  // namespace
 
+void look_up_rows(void* dst, int64_t count, int64_t stride, int64_t columns, const Int8Finish& finish) {
+  if (!finish.e->table) return;
+  uint8_t* codes = static_cast<uint8_t*>(dst);
+  if (stride == columns) columns *= count, count = 1;
+  for (int64_t r = 0; r < count; ++r) int8_avx512_kernels().lookup(codes + r * stride, codes + r * stride, columns, finish.e->table);
+}
+
 template <int V> void finish_rows(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish) {
   const Int8Epilogue& e = *finish.e;
-  const bool plain = !panel.weight_zero && !(finish.bytes && e.float_bias), natural = !panel.shuffled || V == 1;
-  if (finish.bytes && plain && !e.residual) finish_bytes<V>(rows, panel, finish);
-  else if (finish.bytes && plain && natural) finish_bytes_residual<V>(rows, panel, finish);
-  else if (e.output == DType::F32 && plain && natural) return finish_floats<V>(rows, panel, finish);
-  else {
-    for (int64_t r = 0; r < rows.count; ++r) {
-      const int64_t place = r * rows.stride;
-      finish_int8_lanes(finish, panel, rows.row_sums ? rows.row_sums[r] : 0, rows.sums + r * V * kInt8Lanes, int8_place(rows.residual, place, finish),
-                        int8_place(rows.dst, place, finish));
-    }
-    return;
+  const bool natural = !panel.shuffled || V == 1;
+  if (finish.bytes && !panel.weight_zero && !e.float_bias && !e.residual) {
+    finish_bytes<V>(rows, panel, finish);
+    return look_up_rows(rows.dst, rows.count, rows.stride, panel.columns, finish);
   }
-  if (e.table) look_up_rows(rows, panel.columns, e.table);
+  if (e.output == DType::F32 && !panel.weight_zero && natural) return finish_floats<V>(rows, panel, finish);
+  for (int64_t r = 0; r < rows.count; ++r) {
+    const int64_t place = r * rows.stride;
+    finish_int8_lanes(finish, panel, rows.row_sums ? rows.row_sums[r] : 0, rows.sums + r * V * kInt8Lanes, int8_place(rows.residual, place, finish),
+                      int8_place(rows.dst, place, finish));
+  }
 }
 
 template void finish_rows<1>(const Rows&, const Int8Panel&, const Int8Finish&);

@@ -3,6 +3,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <cmath>
 #include <cstdint>
 
 #include "lib/runtime/cpu/int8_kernels.h"
@@ -64,9 +65,10 @@ INFOPT_AVX512_INLINE __mmask16 lane_mask(int64_t columns) {
 
 /// The ends that need no more than the sums, so that these may stay in registers; `spill` for all others.
 struct End {
-  enum Kind { kSpill, kBytes, kFloats } kind;
+  enum Kind { kSpill, kBytes, kSums, kFloats } kind;  ///< kSums: bytes that have a residual added
   Bytes bytes;
-  __m512 low, high;
+  __m512 low, high, ratio, residual_ratio;
+  __m512i residual_zero, residual_flip;
   const float* scale;
   const float* float_bias;
   int64_t columns;
@@ -83,16 +85,25 @@ INFOPT_AVX512_INLINE bool scales_are_small(const Int8Panel& panel) {
 INFOPT_AVX512_INLINE End end_of(const Int8Panel& panel, const Int8Finish& finish) {
   const Int8Epilogue& e = *finish.e;
   End end{};
-  if (panel.weight_zero || e.residual || e.table) return end;
+  const bool natural = !panel.shuffled || panel.vectors == 1;
+  if (panel.weight_zero) return end;
+  end.low = _mm512_set1_ps(finish.low);
+  end.high = _mm512_set1_ps(finish.high);
   end.scale = panel.scale;
   end.columns = panel.columns;
-  if (finish.bytes && !e.float_bias && scales_are_small(panel)) {
+  if (finish.bytes && !e.float_bias && !e.residual && scales_are_small(panel)) {
     end.kind = End::kBytes;
     end.bytes = bytes_of(panel, finish, finish.low, finish.high, e.zero);
-  } else if (e.output == DType::F32 && (!panel.shuffled || panel.vectors == 1)) {
+  } else if (finish.bytes && !e.float_bias && e.residual && natural && std::abs(e.ratio) < 1e6f && std::abs(e.residual_ratio) < 1e6f) {
+    const int32_t flip = e.residual_dtype == DType::I8 ? 0x80 : 0;
+    end.kind = End::kSums;
+    end.bytes = bytes_of(panel, finish, finish.low2, finish.high2, e.zero2);
+    end.ratio = _mm512_set1_ps(e.ratio);
+    end.residual_ratio = _mm512_set1_ps(e.residual_ratio);
+    end.residual_flip = _mm512_set1_epi32(flip);
+    end.residual_zero = _mm512_set1_epi32(e.residual_zero + flip);
+  } else if (e.output == DType::F32 && natural && !e.residual) {
     end.kind = End::kFloats;
-    end.low = _mm512_set1_ps(finish.low);
-    end.high = _mm512_set1_ps(finish.high);
     end.float_bias = e.float_bias ? e.float_bias + panel.first : nullptr;
   }
   return end;
@@ -124,6 +135,20 @@ template <int V> INFOPT_AVX512_INLINE void end_joined_bytes(const __m512i (*sums
   }
 }
 
+// The second rounding is cut to its range after it, like end_bytes' only: 255 steps times such ratios stay within int32.
+template <int V> INFOPT_AVX512_INLINE void end_sums(const __m512i (&sums)[V], const End& end, const uint8_t* residual, uint8_t* dst) {
+  __m512i codes[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) {
+    __m512 q = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[v]), _mm512_load_ps(end.scale + v * kInt8Lanes));
+    q = _mm512_roundscale_ps(_mm512_min_ps(_mm512_max_ps(q, end.low), end.high), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m128i bytes = _mm_maskz_loadu_epi8(lane_mask(end.columns - v * kInt8Lanes), residual + v * kInt8Lanes);
+    const __m512i r = _mm512_sub_epi32(_mm512_xor_si512(_mm512_cvtepu8_epi32(bytes), end.residual_flip), end.residual_zero);
+    codes[v] = _mm512_cvtps_epi32(_mm512_add_ps(_mm512_mul_ps(q, end.ratio), _mm512_mul_ps(_mm512_cvtepi32_ps(r), end.residual_ratio)));
+  }
+  store_bytes<V>(dst, pack<V>(codes, end.bytes), end.columns);
+}
+
 template <int V> INFOPT_AVX512_INLINE void end_floats(const __m512i (&sums)[V], const End& end, float* dst) {
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
@@ -138,7 +163,7 @@ template <int V> INFOPT_AVX512_INLINE void end_floats(const __m512i (&sums)[V], 
 
 /// R rows of sums, either stored as `end` says, `stride` elements apart, or put into `spilled`.
 template <int R, int V>
-INFOPT_AVX512_INLINE void end_rows(const __m512i (&sums)[R][V], const End& end, void* dst, int64_t stride, int32_t* spilled) {
+INFOPT_AVX512_INLINE void end_rows(const __m512i (&sums)[R][V], const End& end, const void* residual, void* dst, int64_t stride, int32_t* spilled) {
   if (end.kind == End::kBytes) {
     constexpr int kJoined = V <= 2 ? R * V / 4 * 4 / V : 0;
     if constexpr (V <= 2) {
@@ -147,6 +172,9 @@ INFOPT_AVX512_INLINE void end_rows(const __m512i (&sums)[R][V], const End& end, 
     }
 #pragma GCC unroll 8
     for (int r = kJoined; r < R; ++r) end_bytes<V>(sums[r], end, static_cast<uint8_t*>(dst) + r * stride);
+  } else if (end.kind == End::kSums) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) end_sums<V>(sums[r], end, static_cast<const uint8_t*>(residual) + r * stride, static_cast<uint8_t*>(dst) + r * stride);
   } else if (end.kind == End::kFloats) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) end_floats<V>(sums[r], end, static_cast<float*>(dst) + r * stride);
@@ -168,6 +196,8 @@ struct Rows {
   int64_t stride;  ///< of dst and residual, in elements
 };
 
+/// Replaces the codes of `count` rows, where there is a table: what end_rows leaves undone.
+void look_up_rows(void* dst, int64_t count, int64_t stride, int64_t columns, const Int8Finish& finish);
 /// Any end.
 template <int V> void finish_rows(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish);
 extern template void finish_rows<1>(const Rows&, const Int8Panel&, const Int8Finish&);

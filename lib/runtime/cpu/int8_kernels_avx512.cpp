@@ -16,6 +16,7 @@ using avx512::End;
 using avx512::end_of;
 using avx512::end_rows;
 using avx512::finish_rows;
+using avx512::look_up_rows;
 using avx512::Rows;
 
 /// Rows that keep the multipliers busy while their sums and one step of weights fit the 32 registers.
@@ -30,7 +31,7 @@ INFOPT_AVX512 inline __m512i broadcast_four(const uint8_t* p) {
 }
 
 /// R rows and V vectors of columns.
-template <int R, int V> INFOPT_AVX512 void multiply(const Int8Tile& tile, const Int8Panel& panel, const End& end, int64_t row, void* dst, int32_t* sums) {
+template <int R, int V> INFOPT_AVX512 void multiply(const Int8Tile& tile, const Int8Panel& panel, const End& end, int64_t row, const void* residual, void* dst, int32_t* sums) {
   __m512i s[R][V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) {
@@ -56,14 +57,14 @@ template <int R, int V> INFOPT_AVX512 void multiply(const Int8Tile& tile, const 
       }
     }
   }
-  end_rows<R, V>(s, end, dst, tile.stride, sums);
+  end_rows<R, V>(s, end, residual, dst, tile.stride, sums);
 }
 
 template <int V, int R>
-INFOPT_AVX512 void multiply_rest(int64_t rest, const Int8Tile& tile, const Int8Panel& panel, const End& end, int64_t row, void* dst, int32_t* sums) {
+INFOPT_AVX512 void multiply_rest(int64_t rest, const Int8Tile& tile, const Int8Panel& panel, const End& end, int64_t row, const void* residual, void* dst, int32_t* sums) {
   if constexpr (R > 0) {
-    if (rest == R) multiply<R, V>(tile, panel, end, row, dst, sums);
-    else multiply_rest<V, R - 1>(rest, tile, panel, end, row, dst, sums);
+    if (rest == R) multiply<R, V>(tile, panel, end, row, residual, dst, sums);
+    else multiply_rest<V, R - 1>(rest, tile, panel, end, row, residual, dst, sums);
   }
 }
 
@@ -74,10 +75,12 @@ template <int V> INFOPT_AVX512 void product_rows(const Int8Tile& tile, const Int
   for (int64_t row = 0; row < tile.count; row += R) {
     const int64_t rows = std::min<int64_t>(R, tile.count - row), place = row * tile.stride;
     void* dst = int8_place(tile.dst, place, finish);
-    if (rows == R) multiply<R, V>(tile, panel, end, row, dst, sums);
-    else multiply_rest<V, R - 1>(rows, tile, panel, end, row, dst, sums);
+    const void* residual = int8_place(tile.residual, place, finish);
+    if (rows == R) multiply<R, V>(tile, panel, end, row, residual, dst, sums);
+    else multiply_rest<V, R - 1>(rows, tile, panel, end, row, residual, dst, sums);
     if (end.kind == End::kSpill)
-      finish_rows<V>({sums, rows, tile.row_sums ? tile.row_sums + row : nullptr, dst, int8_place(tile.residual, place, finish), tile.stride}, panel, finish);
+      finish_rows<V>({sums, rows, tile.row_sums ? tile.row_sums + row : nullptr, dst, residual, tile.stride}, panel, finish);
+    else look_up_rows(dst, rows, tile.stride, panel.columns, finish);
   }
 }
 
@@ -92,7 +95,7 @@ void product(const Int8Tile& tile, const Int8Panel& panel, const Int8Finish& fin
 
 /// R neighbouring pixels.
 template <int R, int V>
-INFOPT_AVX512 void multiply_line(const Int8DepthwiseLine& line, const Int8Panel& panel, const End& end, int64_t x, void* dst, int32_t* sums) {
+INFOPT_AVX512 void multiply_line(const Int8DepthwiseLine& line, const Int8Panel& panel, const End& end, int64_t x, const void* residual, void* dst, int32_t* sums) {
   __m512i s[R][V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) {
@@ -112,7 +115,7 @@ INFOPT_AVX512 void multiply_line(const Int8DepthwiseLine& line, const Int8Panel&
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) s[r][v] = _mm512_dpbusd_epi32(s[r][v], load(src + r * line.pixel_stride + 64 * v), w[v]);
   }
-  end_rows<R, V>(s, end, dst, line.stride, sums);
+  end_rows<R, V>(s, end, residual, dst, line.stride, sums);
 }
 
 template <int V> INFOPT_AVX512 void depthwise_pixels(const Int8DepthwiseLine& line, const Int8Panel& panel, const Int8Finish& finish) {
@@ -122,11 +125,14 @@ template <int V> INFOPT_AVX512 void depthwise_pixels(const Int8DepthwiseLine& li
   for (int64_t x = 0; x < line.count; x += R) {
     const int64_t rows = std::min<int64_t>(R, line.count - x), place = x * line.stride;
     void* dst = int8_place(line.dst, place, finish);
-    if (rows == R) multiply_line<R, V>(line, panel, end, x, dst, sums);
+    const void* residual = int8_place(line.residual, place, finish);
+    if (rows == R) multiply_line<R, V>(line, panel, end, x, residual, dst, sums);
     else
       for (int64_t r = 0; r < rows; ++r)
-        multiply_line<1, V>(line, panel, end, x + r, int8_place(dst, r * line.stride, finish), sums + r * V * kInt8Lanes);
-    if (end.kind == End::kSpill) finish_rows<V>({sums, rows, nullptr, dst, int8_place(line.residual, place, finish), line.stride}, panel, finish);
+        multiply_line<1, V>(line, panel, end, x + r, int8_place(residual, r * line.stride, finish), int8_place(dst, r * line.stride, finish),
+                            sums + r * V * kInt8Lanes);
+    if (end.kind == End::kSpill) finish_rows<V>({sums, rows, nullptr, dst, residual, line.stride}, panel, finish);
+    else look_up_rows(dst, rows, line.stride, panel.columns, finish);
   }
 }
 

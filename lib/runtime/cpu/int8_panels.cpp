@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "lib/base/memory.h"
+#include "lib/base/simd.h"
 
 namespace infopt::cpu {
 namespace {
@@ -17,6 +18,28 @@ int64_t joined_groups(const Int8WeightSource& source, bool zero_points) {
   for (int64_t joined = 1; joined < source.groups; ++joined)
     if (source.groups % joined == 0 && joined * columns >= kInt8Lanes) return joined;
   return source.groups;
+}
+
+/// Four weights of each column, side by side.
+void gather_fours(const uint8_t* from, int64_t column_stride, const int64_t (&offset)[4], uint32_t flip, int64_t columns, uint8_t* to) {
+  const uint8_t *a = from + offset[0], *b = from + offset[1], *c = from + offset[2], *d = from + offset[3];
+  if (column_stride == 1) {
+    for (int64_t n = 0; n < columns; ++n) to[4 * n] = a[n], to[4 * n + 1] = b[n], to[4 * n + 2] = c[n], to[4 * n + 3] = d[n];
+    if (flip) flip_bytes(to, to, 4 * columns, 0x80);
+    return;
+  }
+  for (int64_t n = 0; n < columns; ++n, a += column_stride, b += column_stride, c += column_stride, d += column_stride) {
+    const uint8_t four[4] = {*a, *b, *c, *d};
+    uint32_t word;
+    std::memcpy(&word, four, 4);
+    word ^= flip;
+    std::memcpy(to + 4 * n, &word, 4);
+  }
+}
+
+INFOPT_SIMD void add_fours(const int8_t* weights, int64_t lanes, int32_t* sums) {
+  for (int64_t i = 0; i < lanes; ++i)
+    sums[i] = static_cast<int32_t>(static_cast<uint32_t>(sums[i]) + static_cast<uint32_t>(weights[4 * i] + weights[4 * i + 1] + weights[4 * i + 2] + weights[4 * i + 3]));
 }
 
 int32_t wrapped(uint32_t v) { return static_cast<int32_t>(v); }
@@ -54,29 +77,35 @@ void Int8Panels::pack(const Int8WeightSource& source, int64_t taps_in_run, int64
 
 void Int8Panels::pack_panel(const Int8WeightSource& source, int64_t taps_in_run, int64_t joined, const Panel& panel) {
   const int64_t lanes = panel.vectors * kInt8Lanes, small_columns = columns_ / source.groups;
-  const uint8_t flip = source.is_unsigned ? 0x80 : 0;
+  const uint32_t flip = source.is_unsigned ? 0x80808080u : 0;
   uint8_t* to = static_cast<uint8_t*>(weights_.get()) + panel.at;
-  int32_t* sums = sums_.data() + panel.first;
+  const uint8_t* from = source.data + panel.first * source.column_stride;
+  alignas(64) int32_t sums[kInt8Panel] = {};
   for (int64_t run = 0; run < runs_; ++run)
     for (int64_t step = 0; step < steps_; ++step, to += 4 * lanes) {
+      std::memset(to, 0, static_cast<size_t>(4 * lanes));
       int64_t channel[4], offset[4];
       for (int64_t i = 0; i < 4; ++i) {
         const int64_t k = 4 * step + i;
         channel[i] = k < run_bytes_ ? k % group_channels_ : -1;
         offset[i] = k < run_bytes_ ? source.tap_offsets[static_cast<size_t>(run * taps_in_run + k / group_channels_)] : 0;
       }
-      for (int64_t lane = 0; lane < lanes; ++lane) {
-        uint8_t four[4] = {};
-        const int64_t n = panel.first + lane, own = joined > 1 ? n / small_columns % joined * source.channels : 0;
-        for (int64_t i = 0; i < 4 && lane < panel.columns; ++i) {
-          const int64_t c = channel[i] - own;
-          if (c < 0 || c >= source.channels) continue;
-          four[i] = source.data[n * source.column_stride + c * source.channel_stride + offset[i]] ^ flip;
-          sums[lane] = wrapped(static_cast<uint32_t>(sums[lane]) + static_cast<uint32_t>(static_cast<int8_t>(four[i])));
+      if (joined == 1 && channel[3] >= 0) {
+        for (int64_t i = 0; i < 4; ++i) offset[i] += channel[i] * source.channel_stride;
+        gather_fours(from, source.column_stride, offset, flip, panel.columns, to);
+      } else {
+        for (int64_t lane = 0; lane < panel.columns; ++lane) {
+          const int64_t own = joined > 1 ? (panel.first + lane) / small_columns % joined * source.channels : 0;
+          for (int64_t i = 0; i < 4; ++i) {
+            const int64_t c = channel[i] - own;
+            if (c < 0 || c >= source.channels) continue;
+            to[4 * lane + i] = from[lane * source.column_stride + c * source.channel_stride + offset[i]] ^ static_cast<uint8_t>(flip);
+          }
         }
-        std::memcpy(to + 4 * lane, four, 4);
       }
+      add_fours(reinterpret_cast<const int8_t*>(to), lanes, sums);
     }
+  std::copy_n(sums, panel.columns, sums_.begin() + panel.first);
 }
 
 void Int8Panels::pack_ones(int64_t taps_in_run, int64_t channels) {

@@ -50,7 +50,7 @@ template <int V> INFOPT_AVX512_INLINE void multiply_column(__m512i (&sums)[V], c
 /// `R` pixels; `left` is the first column of the first, and becomes that of the next pixel's.
 template <int R, int V, int S>
 INFOPT_AVX512_INLINE void slide_pixels(const Columns<V>& columns, const Int8Panel& panel, const End& end, int64_t x, __m512i (&left)[V],
-                                       __m512i (&middle)[V], void* dst, int32_t* spilled) {
+                                       __m512i (&middle)[V], const void* residual, void* dst, int32_t* spilled) {
   __m512i sums[R][V];
   const int64_t first = x * S + columns.line.first;
 #pragma GCC unroll 4
@@ -69,7 +69,7 @@ INFOPT_AVX512_INLINE void slide_pixels(const Columns<V>& columns, const Int8Pane
       middle[v] = right[v];
     }
   }
-  end_rows<R, V>(sums, end, dst, columns.line.stride, spilled);
+  end_rows<R, V>(sums, end, residual, dst, columns.line.stride, spilled);
 }
 
 template <int V, int S> INFOPT_AVX512 void slide_line(const Int8SlidingLine& line, const Int8Panel& panel, const Int8Finish& finish) {
@@ -91,11 +91,12 @@ template <int V, int S> INFOPT_AVX512 void slide_line(const Int8SlidingLine& lin
   load_column<V>(columns, line.first + 1, middle);
   for (int64_t x = 0; x < line.count;) {
     void* dst = int8_place(line.dst, x * line.stride, finish);
+    const void* residual = int8_place(line.residual, x * line.stride, finish);
     const int64_t rows = line.count - x >= R ? R : 1;
-    if (rows == R) slide_pixels<R, V, S>(columns, panel, end, x, left, middle, dst, spilled);
-    else slide_pixels<1, V, S>(columns, panel, end, x, left, middle, dst, spilled);
-    if (end.kind == End::kSpill)
-      finish_rows<V>({spilled, rows, nullptr, dst, int8_place(line.residual, x * line.stride, finish), line.stride}, panel, finish);
+    if (rows == R) slide_pixels<R, V, S>(columns, panel, end, x, left, middle, residual, dst, spilled);
+    else slide_pixels<1, V, S>(columns, panel, end, x, left, middle, residual, dst, spilled);
+    if (end.kind == End::kSpill) finish_rows<V>({spilled, rows, nullptr, dst, residual, line.stride}, panel, finish);
+    else look_up_rows(dst, rows, line.stride, panel.columns, finish);
     x += rows;
   }
 }
