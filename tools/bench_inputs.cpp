@@ -58,20 +58,20 @@ BenchInputs::BenchInputs(const Model& model, BenchInputSpec spec) : model_(model
   parse_shapes();
   parse_dims();
   const Graph& graph = *model_.graph;
-  bool free = false, cut = false;
+  bool free = false;
+  int64_t first = 0;  // of a made-up input
   for (ValueId id : graph.inputs()) {
     const Value& value = graph.value(id);
     if (value.constant.defined()) continue;
     if (spec_.file.empty()) {
       made_.push_back(plan_input(value));
       free = free || std::count(made_.back().shape.begin(), made_.back().shape.end(), -1) > 0;
-      cut = cut || !made_.back().shape.empty();
+      if (first == 0 && !made_.back().shape.empty()) first = made_.back().shape[0];
     } else {
       free = free || !value.type.has_shape || (!value.type.shape.empty() && value.type.shape[0].size < 0);
-      cut = cut || !value.type.has_shape || !value.type.shape.empty();
     }
   }
-  if (!free) fixed_ = cut ? data_.rows_per_sample : 1;
+  if (!free) fixed_ = std::max<int64_t>(1, spec_.file.empty() ? first : data_.rows_per_sample);
 }
 
 void BenchInputs::parse_shapes() {
@@ -133,7 +133,8 @@ BenchInputs::Made BenchInputs::plan_input(const Value& value) const {
 
 Inputs BenchInputs::make(int64_t batch) const {
   if (fixed_ > 0 && batch != fixed_)
-    throw Error(ErrorKind::Usage, "the batch is fixed at " + std::to_string(fixed_) + (made_.empty() && spec_.file.empty() ? "" : " by the inputs' shapes"), "--batch " + std::to_string(batch));
+    throw Error(ErrorKind::Usage, "the batch is fixed at " + std::to_string(fixed_) + (spec_.shapes.empty() ? " by the model" : ": write B in --shape where the batch is"),
+                "--batch " + std::to_string(batch));
   if (!spec_.file.empty()) return read(batch);
   Inputs inputs;
   for (const Made& m : made_) {
