@@ -15,10 +15,11 @@ struct Case {
 };
 
 std::string to_text(const Case& c) {
-  std::string text = "in " + to_string(c.in) + " kernel " + to_string(c.kernel) + " strides " + to_string(c.geometry.strides) + " dilations " +
-                     to_string(c.geometry.dilations) + " pads " + to_string(c.geometry.pads_begin) + to_string(c.geometry.pads_end);
-  return text + " images " + std::to_string(c.images) + " M " + std::to_string(c.columns) + " C/g " + std::to_string(c.channels) + " groups " +
-         std::to_string(c.geometry.groups);
+  std::string text = "in " + to_string(c.in) + " kernel " + to_string(c.kernel) + " strides " + to_string(c.geometry.strides) +
+                     " dilations " + to_string(c.geometry.dilations) + " pads " + to_string(c.geometry.pads_begin) +
+                     to_string(c.geometry.pads_end);
+  return text + " images " + std::to_string(c.images) + " M " + std::to_string(c.columns) + " C/g " + std::to_string(c.channels) +
+         " groups " + std::to_string(c.geometry.groups);
 }
 
 Tensor tensor_of(DType dtype, Shape shape, const std::vector<uint8_t>& bytes) {
@@ -29,7 +30,8 @@ Tensor tensor_of(DType dtype, Shape shape, const std::vector<uint8_t>& bytes) {
 }
 
 /// Calls f with every index of a box in row-major order.
-template <class F> void each_index(const std::vector<int64_t>& box, F f) {
+template <class F>
+void each_index(const std::vector<int64_t>& box, F f) {
   std::vector<int64_t> index(box.size(), 0);
   for (;;) {
     f(index);
@@ -60,8 +62,10 @@ int64_t sum_at(const Case& c, const Operands& o, int64_t image, const std::vecto
       pixel = pixel * c.in[d] + at;
     }
     for (int64_t ch = 0; inside && ch < c.channels; ++ch)
-      sum += static_cast<int64_t>(code_value(o.src[static_cast<size_t>(pixel * all_channels + group * c.channels + ch)], o.src_dtype) - o.zero) *
-             (code_value(o.weights[static_cast<size_t>((m * c.channels + ch) * taps + tap)], o.w_dtype) - o.w_zeros[static_cast<size_t>(m)]);
+      sum +=
+          static_cast<int64_t>(code_value(o.src[static_cast<size_t>(pixel * all_channels + group * c.channels + ch)], o.src_dtype) -
+                               o.zero) *
+          (code_value(o.weights[static_cast<size_t>((m * c.channels + ch) * taps + tap)], o.w_dtype) - o.w_zeros[static_cast<size_t>(m)]);
     ++tap;
   });
   return sum;
@@ -115,8 +119,8 @@ void check(unsigned seed, const Case& c) {
     for (size_t i = 0; i + 1 < cuts.size(); ++i)
       convolution.run(src, epilogue.e, epilogue.e.residual ? &residual : nullptr, dst, cuts[i], cuts[i + 1]);
     ASSERT_TRUE(std::equal(expected.begin(), expected.end(), reinterpret_cast<const uint8_t*>(dst.raw())))
-        << "isa " << static_cast<int>(isa) << ", seed " << seed << ": " << to_text(c) << ", " << name_of(o.src_dtype) << " × " << name_of(o.w_dtype)
-        << (symmetric ? "" : " with zero points") << " to " << epilogue.describe();
+        << "isa " << static_cast<int>(isa) << ", seed " << seed << ": " << to_text(c) << ", " << name_of(o.src_dtype) << " × "
+        << name_of(o.w_dtype) << (symmetric ? "" : " with zero points") << " to " << epilogue.describe();
   }
 }
 
@@ -185,7 +189,10 @@ TEST(Int8Convolution, PixelsByThemselvesAreAProduct) {
     c.images = r.in(1, 3);
     c.in = {r.in(1, 12), r.in(1, 12)};
     c.kernel = {1, 1};
-    c.geometry = {.strides = r.chance(3) ? std::vector<int64_t>{2, 2} : std::vector<int64_t>{1, 1}, .dilations = {1, 1}, .pads_begin = {0, 0}, .pads_end = {0, 0}};
+    c.geometry = {.strides = r.chance(3) ? std::vector<int64_t>{2, 2} : std::vector<int64_t>{1, 1},
+                  .dilations = {1, 1},
+                  .pads_begin = {0, 0},
+                  .pads_end = {0, 0}};
     c.channels = r.in(1, 40);
     c.columns = r.in(1, 140);
     check(seed, c);

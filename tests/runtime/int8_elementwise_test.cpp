@@ -93,7 +93,8 @@ TEST(Int8GlobalAverage, SumsExactly) {
     for (int64_t c = 0; c < channels; ++c) {
       int64_t sum = 0;
       for (int64_t p = 0; p < pixels; ++p) sum += code_value(x[static_cast<size_t>(p * channels + c)], how.input) - how.input_zero;
-      ASSERT_EQ(y[static_cast<size_t>(c)], static_cast<uint8_t>(saturated(static_cast<float>(sum) * how.ratio, how.zero, how.output))) << seed;
+      ASSERT_EQ(y[static_cast<size_t>(c)], static_cast<uint8_t>(saturated(static_cast<float>(sum) * how.ratio, how.zero, how.output)))
+          << seed;
     }
   }
 }

@@ -48,7 +48,8 @@ void check(unsigned seed, const Sizes& s) {
     std::vector<uint8_t> got(expected.size(), 0xAB);
     for (size_t i = 0; i + 1 < cuts.size(); ++i) {
       int8_product(a, packed, epilogue.e, epilogue.residual.data(), got.data(), ldc, cuts[i], cuts[i + 1], 0, column_cut);
-      if (column_cut < s.n) int8_product(a, packed, epilogue.e, epilogue.residual.data(), got.data(), ldc, cuts[i], cuts[i + 1], column_cut, -1);
+      if (column_cut < s.n)
+        int8_product(a, packed, epilogue.e, epilogue.residual.data(), got.data(), ldc, cuts[i], cuts[i + 1], column_cut, -1);
     }
     ASSERT_TRUE(got == expected) << "isa " << static_cast<int>(isa) << ", seed " << seed << ": " << s.m << "x" << s.k << "x" << s.n << " "
                                  << name_of(a.dtype) << " × " << name_of(w_dtype) << " to " << epilogue.describe();

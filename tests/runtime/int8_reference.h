@@ -20,7 +20,10 @@ class Random {
   int64_t in(int64_t low, int64_t high) { return low + static_cast<int64_t>(engine_() % static_cast<uint64_t>(high - low + 1)); }
   bool chance(int64_t one_of) { return in(1, one_of) == 1; }
   float real(float low, float high) { return low + (high - low) * static_cast<float>(in(0, 1 << 20)) / static_cast<float>(1 << 20); }
-  template <class T> T pick(std::initializer_list<T> of) { return of.begin()[in(0, static_cast<int64_t>(of.size()) - 1)]; }
+  template <class T>
+  T pick(std::initializer_list<T> of) {
+    return of.begin()[in(0, static_cast<int64_t>(of.size()) - 1)];
+  }
   /// Bytes of every value, the extremes often.
   std::vector<uint8_t> bytes(int64_t n) {
     std::vector<uint8_t> v(static_cast<size_t>(n));
@@ -100,8 +103,8 @@ struct EpilogueCase {
     *to = e.table ? e.table[static_cast<uint8_t>(q)] : static_cast<uint8_t>(q);
   }
   std::string describe() const {
-    return std::string(name_of(e.output)) + (e.residual ? " residual " + std::string(name_of(e.residual_dtype)) : "") + (e.table ? " table" : "") +
-           (e.bias ? " bias" : "") + (e.float_bias ? " float bias" : "");
+    return std::string(name_of(e.output)) + (e.residual ? " residual " + std::string(name_of(e.residual_dtype)) : "") +
+           (e.table ? " table" : "") + (e.bias ? " bias" : "") + (e.float_bias ? " float bias" : "");
   }
 
  private:

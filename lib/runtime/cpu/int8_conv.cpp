@@ -17,7 +17,8 @@ constexpr int64_t kSlabBytes = 192 << 10, kMostPixels = 480, kLeastTasks = 16;
 
 /// A list of the spatial axes, put behind axes of size 1.
 Int8Axes axes_of(const std::vector<int64_t>& list, size_t spatial, int64_t filler) {
-  if (list.size() != spatial) misfit("a list has " + std::to_string(list.size()) + " entries for " + std::to_string(spatial) + " spatial axes");
+  if (list.size() != spatial)
+    misfit("a list has " + std::to_string(list.size()) + " entries for " + std::to_string(spatial) + " spatial axes");
   Int8Axes axes{filler, filler, filler};
   std::copy(list.begin(), list.end(), axes.end() - static_cast<std::ptrdiff_t>(spatial));
   return axes;
@@ -40,6 +41,13 @@ Int8Window window_of(const ConvGeometry& g, const Tensor& weights, DType src_dty
   w.flip = src_dtype == DType::I8 ? 0x80 : 0;
   w.zero = zero + w.flip;
   return w;
+}
+
+/// Pointers to width pixels of each of some lines.
+void point_at_pixels(const uint8_t* first, int64_t lines, int64_t line_stride, int64_t width, int64_t pixel, const uint8_t** rows) {
+  if (line_stride == width * pixel) width *= lines, lines = 1;
+  for (int64_t y = 0; y < lines; ++y, first += line_stride)
+    for (int64_t x = 0; x < width; ++x) *rows++ = first + x * pixel;
 }
 
 /// Every tap's channels follow each other in memory along a line of the kernel.
@@ -105,7 +113,8 @@ Int8Extent Int8Convolution::Impl::extent_of(const Shape& src) const {
 Int8Convolution::Impl::Cut Int8Convolution::Impl::cut_of(const Int8Extent& extent) const {
   const int64_t height = extent.out[1], two = int8_slab_bytes(window, extent, 2), one = int8_slab_bytes(window, extent, 1);
   const int64_t in_cache = 1 + std::max<int64_t>(kSlabBytes - one, 0) / std::max<int64_t>(two - one, 1);
-  int64_t lines = std::clamp<int64_t>(std::min(in_cache, kMostPixels / std::max<int64_t>(extent.out[2], 1)), 1, std::max<int64_t>(height, 1));
+  int64_t lines =
+      std::clamp<int64_t>(std::min(in_cache, kMostPixels / std::max<int64_t>(extent.out[2], 1)), 1, std::max<int64_t>(height, 1));
   Cut cut{};
   cut.chunks_of_plane = (height + lines - 1) / lines;
   cut.lines = cut.chunks_of_plane ? (height + cut.chunks_of_plane - 1) / cut.chunks_of_plane : 1;
@@ -140,18 +149,19 @@ int64_t Int8Convolution::Impl::pixel_of(const Job& job, const Chunk& chunk) cons
   return ((chunk.image * out[0] + chunk.plane) * out[1] + chunk.first) * out[2];
 }
 
-void Int8Convolution::Impl::run_panels(const Job& job, const Chunk& chunk, const Int8Panels::Prepared& prepared, size_t first, size_t last) const {
+void Int8Convolution::Impl::run_panels(const Job& job, const Chunk& chunk, const Int8Panels::Prepared& prepared, size_t first,
+                                       size_t last) const {
   const Int8Slab slab = slab_of(job, chunk);
   const int64_t width = job.extent.out[2], lines = chunk.last - chunk.first, pixel = window.strides[2] * window.channels;
   const size_t pixels = static_cast<size_t>(lines * width), runs = static_cast<size_t>(panels->runs());
   const uint8_t** rows = static_cast<const uint8_t**>(int8_scratch(Int8Slot::Pointers, pixels * sizeof(uint8_t*) + runs * sizeof(int64_t)));
   int64_t* taps = reinterpret_cast<int64_t*>(rows + pixels);
-  for (int64_t y = 0; y < lines; ++y)
-    for (int64_t x = 0; x < width; ++x) rows[y * width + x] = slab.data + y * window.strides[1] * slab.line_stride + x * pixel;
+  point_at_pixels(slab.data, lines, window.strides[1] * slab.line_stride, width, pixel, rows);
   const int64_t runs_of_line = window.kernel[2] / taps_in_run;
   for (int64_t r = 0; r < panels->runs(); ++r) {
     const int64_t line = r / runs_of_line, z = line / window.kernel[1], y = line % window.kernel[1], x = r % runs_of_line;
-    taps[r] = z * window.dilations[0] * slab.plane_stride + y * window.dilations[1] * slab.line_stride + x * window.dilations[2] * window.channels;
+    taps[r] = z * window.dilations[0] * slab.plane_stride + y * window.dilations[1] * slab.line_stride +
+              x * window.dilations[2] * window.channels;
   }
   Int8Tile tile;
   tile.rows = rows;
@@ -211,7 +221,8 @@ void Int8Convolution::Impl::make_panels(const ConvGeometry& geometry, const Tens
   if (panels->run_bytes() % 4 != 0) window.slack = 4;
 }
 
-Int8Convolution::Int8Convolution(const ConvGeometry& geometry, const Tensor& weights, DType src_dtype, int32_t zero, const int32_t* weight_zeros)
+Int8Convolution::Int8Convolution(const ConvGeometry& geometry, const Tensor& weights, DType src_dtype, int32_t zero,
+                                 const int32_t* weight_zeros)
     : impl_(std::make_unique<Impl>()) {
   const auto is_byte = [](DType t) { return t == DType::U8 || t == DType::I8; };
   if (geometry.transposed || !is_byte(src_dtype) || !is_byte(weights.dtype())) throw Error(ErrorKind::Defect, "not an 8-bit convolution");
@@ -246,10 +257,12 @@ int64_t Int8Convolution::tasks(const Shape& src) const {
   return cut.chunks * cut.parts;
 }
 
-void Int8Convolution::run(const Tensor& src, const Int8Epilogue& epilogue, const Tensor* residual, Tensor& dst, int64_t begin, int64_t end) const {
+void Int8Convolution::run(const Tensor& src, const Int8Epilogue& epilogue, const Tensor* residual, Tensor& dst, int64_t begin,
+                          int64_t end) const {
   const Impl::Job job{impl_->extent_of(src.shape()), reinterpret_cast<const uint8_t*>(src.raw()), dst.mutable_raw(),
                       epilogue.residual && residual ? residual->raw() : nullptr, Int8Finish(epilogue)};
-  if (dst.dtype() != epilogue.output || (epilogue.residual && !job.residual)) throw Error(ErrorKind::Defect, "the epilogue doesn't fit its tensors");
+  if (dst.dtype() != epilogue.output || (epilogue.residual && !job.residual))
+    throw Error(ErrorKind::Defect, "the epilogue doesn't fit its tensors");
   const Impl::Cut cut = impl_->cut_of(job.extent);
   if (impl_->depthwise) {
     const Int8Depthwise::Prepared prepared = impl_->depthwise->prepare(epilogue, impl_->window.zero);

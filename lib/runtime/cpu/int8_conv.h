@@ -15,7 +15,8 @@ class Int8Convolution {
   /// Weights (M, C/groups, k…), U8 or I8; `weight_zeros`: one for each of the M, null: 0. `zero` and `src_dtype` (U8 or I8) are the
   /// activations'. Of the geometry, `transposed` must be false and `post` is ignored (the epilogue has it).
   /// Throws Error(Unsupported) for more than 3 spatial axes, Error(Malformed) for lists that don't fit.
-  Int8Convolution(const ConvGeometry& geometry, const Tensor& weights, DType src_dtype, int32_t zero, const int32_t* weight_zeros = nullptr);
+  Int8Convolution(const ConvGeometry& geometry, const Tensor& weights, DType src_dtype, int32_t zero,
+                  const int32_t* weight_zeros = nullptr);
   ~Int8Convolution();
   Int8Convolution(Int8Convolution&&) noexcept;
 

@@ -85,8 +85,14 @@ Int8Depthwise::Prepared Int8Depthwise::prepare(const Int8Epilogue& epilogue, int
 Int8Panel Int8Depthwise::panel_of(size_t b, const Prepared& prepared) const {
   const Block& block = blocks_[b];
   const size_t at = b * static_cast<size_t>(kInt8Panel);
-  return {static_cast<const int8_t*>(packed_.get()) + block.at, block.vectors, block.channels, block.first, prepared.start + at, prepared.scale + at,
-          nullptr, true};
+  return {static_cast<const int8_t*>(packed_.get()) + block.at,
+          block.vectors,
+          block.channels,
+          block.first,
+          prepared.start + at,
+          prepared.scale + at,
+          nullptr,
+          true};
 }
 
 void Int8Depthwise::line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Prepared& prepared, const Int8Finish& finish,
@@ -101,8 +107,8 @@ bool Int8Depthwise::slides(const Int8Window& window) {
   return int8_kernels().slide && window.kernel == Int8Axes{1, 3, 3} && window.dilations[2] == 1 && window.strides[2] <= 2;
 }
 
-void Int8Depthwise::sliding_line(const Int8Window& window, const Int8Extent& extent, const uint8_t* image, int64_t y, const Prepared& prepared,
-                                 const Int8Finish& finish, void* dst, const void* residual) const {
+void Int8Depthwise::sliding_line(const Int8Window& window, const Int8Extent& extent, const uint8_t* image, int64_t y,
+                                 const Prepared& prepared, const Int8Finish& finish, void* dst, const void* residual) const {
   uint8_t outside[kInt8Panel];
   std::memset(outside, window.zero ^ window.flip, sizeof outside);
   Int8SlidingLine line;
@@ -127,11 +133,12 @@ void Int8Depthwise::sliding_line(const Int8Window& window, const Int8Extent& ext
   }
 }
 
-void Int8Depthwise::block_line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Int8Panel& panel, const Int8Finish& finish,
-                               void* dst, const void* residual) const {
+void Int8Depthwise::block_line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Int8Panel& panel,
+                               const Int8Finish& finish, void* dst, const void* residual) const {
   const int64_t vector = panel.vectors * kInt8Lanes * 4, quads = static_cast<int64_t>(quads_.size());
   const int64_t halo = (window.kernel[2] - 1) * window.dilations[2] + 1, stride = window.strides[2];
-  const int64_t room = (kInterleavedBytes / (quads * vector) - halo) / stride + 1, strip = std::min(pixels, std::max<int64_t>(room / 24 * 24, 24));
+  const int64_t room = (kInterleavedBytes / (quads * vector) - halo) / stride + 1,
+                strip = std::min(pixels, std::max<int64_t>(room / 24 * 24, 24));
   const int64_t quad_bytes = ((strip - 1) * stride + halo) * vector;
   uint8_t* interleaved = static_cast<uint8_t*>(int8_scratch(Int8Slot::Interleaved, static_cast<size_t>(quads * quad_bytes)));
   int64_t* taps = static_cast<int64_t*>(int8_scratch(Int8Slot::Pointers, taps_.size() * sizeof(int64_t)));
@@ -151,8 +158,14 @@ void Int8Depthwise::block_line(const Int8Window& window, const Int8Slab& slab, i
       job.dst_stride = vector;
       int8_kernels().interleave(job);
     }
-    const Int8DepthwiseLine line{interleaved, count, stride * vector, taps, static_cast<int64_t>(taps_.size()), int8_place(dst, x * channels_, finish),
-                                 int8_place(residual, x * channels_, finish), channels_};
+    const Int8DepthwiseLine line{interleaved,
+                                 count,
+                                 stride * vector,
+                                 taps,
+                                 static_cast<int64_t>(taps_.size()),
+                                 int8_place(dst, x * channels_, finish),
+                                 int8_place(residual, x * channels_, finish),
+                                 channels_};
     int8_kernels().depthwise(line, panel, finish);
   }
 }

@@ -45,8 +45,8 @@ class Int8Depthwise {
   void plan_taps(Int8Window& window);
   void pack(const uint8_t* weights, bool is_unsigned, int64_t kernel);
   Int8Panel panel_of(size_t block, const Prepared& prepared) const;
-  void block_line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Int8Panel& panel, const Int8Finish& finish, void* dst,
-                  const void* residual) const;
+  void block_line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Int8Panel& panel, const Int8Finish& finish,
+                  void* dst, const void* residual) const;
 
   int64_t channels_;
   std::vector<Quad> quads_;

@@ -32,7 +32,8 @@ INFOPT_INLINE float value_of(uint8_t byte, const Codes& c) { return static_cast<
 INFOPT_INLINE uint8_t store(float v, const Stored& s) {
   v = v > s.low ? v : s.low;  // NaN becomes the least
   v = v < s.high ? v : s.high;
-  return static_cast<uint8_t>(std::bit_cast<uint32_t>(v + detail::kRounder) - std::bit_cast<uint32_t>(detail::kRounder) + static_cast<uint32_t>(s.zero));
+  return static_cast<uint8_t>(std::bit_cast<uint32_t>(v + detail::kRounder) - std::bit_cast<uint32_t>(detail::kRounder) +
+                              static_cast<uint32_t>(s.zero));
 }
 
 struct Pair {

@@ -17,9 +17,11 @@ struct Int8Binary {
   DType a_dtype = DType::U8, b_dtype = DType::U8, output = DType::U8;
   int32_t a_zero = 0, b_zero = 0, zero = 0;
   float a_ratio = 1, b_ratio = 1;  ///< the operand's scale over the output's; a product's a_ratio is sa·sb/sy, its b_ratio unused
-  float low = -std::numeric_limits<float>::infinity(), high = std::numeric_limits<float>::infinity();  ///< in steps of y, relative to its zero
+  float low = -std::numeric_limits<float>::infinity(),
+        high = std::numeric_limits<float>::infinity();  ///< in steps of y, relative to its zero
 };
-/// v = float(a − za)·ra + float(b − zb)·rb for n elements. b has b_count elements, repeated: n is a multiple of it (1: a scalar). y may be a or b.
+/// v = float(a − za)·ra + float(b − zb)·rb for n elements. b has b_count elements, repeated: n is a multiple of it (1: a scalar). y may be
+/// a or b.
 void int8_add(const Int8Binary& how, const void* a, const void* b, int64_t b_count, void* y, int64_t n);
 /// v = (float(a − za)·float(b − zb))·ra.
 void int8_multiply(const Int8Binary& how, const void* a, const void* b, int64_t b_count, void* y, int64_t n);
@@ -40,10 +42,11 @@ void int8_global_average(const Int8Mean& how, const void* image, int64_t pixels,
 
 /// Output lines [first, last), counted through all images and planes. Of the window, kernel, strides, dilations, pads and channels count.
 /// Padding is never the greatest; a window of padding alone gives the least code.
-void int8_max_pool(const Int8Window& window, const Int8Extent& extent, DType dtype, const void* src, void* dst, int64_t first, int64_t last);
-/// As int8_max_pool, with `how.ratio` = sx/sy divided, as a float, by the pixels of the window: all of it where include_pad, else those inside of
-/// the image. Padding adds nothing.
-void int8_average_pool(const Int8Window& window, const Int8Extent& extent, const Int8Mean& how, bool include_pad, const void* src, void* dst,
-                       int64_t first, int64_t last);
+void int8_max_pool(const Int8Window& window, const Int8Extent& extent, DType dtype, const void* src, void* dst, int64_t first,
+                   int64_t last);
+/// As int8_max_pool, with `how.ratio` = sx/sy divided, as a float, by the pixels of the window: all of it where include_pad, else those
+/// inside of the image. Padding adds nothing.
+void int8_average_pool(const Int8Window& window, const Int8Extent& extent, const Int8Mean& how, bool include_pad, const void* src,
+                       void* dst, int64_t first, int64_t last);
 
 }  // namespace infopt::cpu

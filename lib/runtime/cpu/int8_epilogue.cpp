@@ -52,7 +52,8 @@ INFOPT_SIMD void store_codes(const float* v, int32_t zero, int64_t n, uint8_t* d
 
 /// Makes low and high what also saturates to the range of `t` around `zero`.
 void saturate(float& low, float& high, DType t, int32_t zero) {
-  const float least = static_cast<float>((t == DType::I8 ? -128 : 0) - zero), most = static_cast<float>((t == DType::I8 ? 127 : 255) - zero);
+  const float least = static_cast<float>((t == DType::I8 ? -128 : 0) - zero),
+              most = static_cast<float>((t == DType::I8 ? 127 : 255) - zero);
   high = std::clamp(high, least, most);
   low = std::min(std::clamp(low, least, most), high);
 }
@@ -60,10 +61,16 @@ void saturate(float& low, float& high, DType t, int32_t zero) {
 }  // namespace
 
 Int8Finish::Int8Finish(const Int8Epilogue& epilogue)
-    : e(&epilogue), low(e->low), high(e->high), low2(e->low2), high2(e->high2), bytes(int8_output_bytes(epilogue) == 1),
+    : e(&epilogue),
+      low(e->low),
+      high(e->high),
+      low2(e->low2),
+      high2(e->high2),
+      bytes(int8_output_bytes(epilogue) == 1),
       flip(e->output == DType::I8 ? 0x80 : 0) {
   const bool known = bytes || e->output == DType::F32 || e->output == DType::I32;
-  const bool residual_fits = !e->residual || (bytes ? e->residual_dtype == DType::U8 || e->residual_dtype == DType::I8 : e->residual_dtype == e->output);
+  const bool residual_fits =
+      !e->residual || (bytes ? e->residual_dtype == DType::U8 || e->residual_dtype == DType::I8 : e->residual_dtype == e->output);
   if (!known || !residual_fits || (e->residual && e->output == DType::I32) || (!e->scale && e->output != DType::I32))
     throw Error(ErrorKind::Defect, "an integer kernel can't store " + std::string(name_of(e->output)) + " this way");
   if (!bytes) return;
@@ -98,12 +105,14 @@ void finish_int8_row(const Int8Finish& finish, int64_t first, int64_t n, const i
 void finish_int8_lanes(const Int8Finish& finish, const Int8Panel& panel, int32_t row_sum, int32_t* sums, const void* residual, void* dst) {
   alignas(64) int32_t natural[kInt8Panel];
   if (panel.shuffled) {
-    for (int64_t p = 0; p < panel.vectors * kInt8Lanes; p += 4) std::memcpy(natural + int8_lane_order(panel.vectors, p), sums + p, 4 * sizeof(int32_t));
+    for (int64_t p = 0; p < panel.vectors * kInt8Lanes; p += 4)
+      std::memcpy(natural + int8_lane_order(panel.vectors, p), sums + p, 4 * sizeof(int32_t));
     sums = natural;
   }
   if (panel.weight_zero) {
     for (int64_t i = 0; i < panel.columns; ++i)
-      sums[i] = static_cast<int32_t>(static_cast<uint32_t>(sums[i]) - static_cast<uint32_t>(panel.weight_zero[i]) * static_cast<uint32_t>(row_sum));
+      sums[i] = static_cast<int32_t>(static_cast<uint32_t>(sums[i]) -
+                                     static_cast<uint32_t>(panel.weight_zero[i]) * static_cast<uint32_t>(row_sum));
   }
   finish_int8_row(finish, panel.first, panel.columns, sums, residual, dst);
 }

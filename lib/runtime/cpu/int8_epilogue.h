@@ -17,18 +17,18 @@ namespace infopt::cpu {
 ///   I32: sum + bias[n], nothing else.
 /// Integer sums wrap. max(v, low) is low where v isn't a number.
 struct Int8Epilogue {
-  DType output = DType::U8;            ///< F32, U8, I8 or I32
-  const float* scale = nullptr;        ///< one a column; unused for I32
-  const int32_t* bias = nullptr;       ///< one a column, or null
-  const float* float_bias = nullptr;   ///< one a column, or null: added after the multiplication
+  DType output = DType::U8;           ///< F32, U8, I8 or I32
+  const float* scale = nullptr;       ///< one a column; unused for I32
+  const int32_t* bias = nullptr;      ///< one a column, or null
+  const float* float_bias = nullptr;  ///< one a column, or null: added after the multiplication
   float low = -std::numeric_limits<float>::infinity(), high = std::numeric_limits<float>::infinity();
   int32_t zero = 0;
   bool residual = false;
-  DType residual_dtype = DType::U8;    ///< F32 for an F32 output, else U8 or I8
+  DType residual_dtype = DType::U8;  ///< F32 for an F32 output, else U8 or I8
   float ratio = 1, residual_ratio = 1;
   int32_t residual_zero = 0, zero2 = 0;
   float low2 = -std::numeric_limits<float>::infinity(), high2 = std::numeric_limits<float>::infinity();
-  const uint8_t* table = nullptr;      ///< 256 bytes, or null
+  const uint8_t* table = nullptr;  ///< 256 bytes, or null
 };
 
 }  // namespace infopt::cpu

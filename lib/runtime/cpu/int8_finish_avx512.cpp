@@ -6,7 +6,8 @@ namespace {
 
 // The lower bound is applied to the bytes: rounding is monotone, so the order of rounding and clamping doesn't show. What is below int32's
 // range, or not a number, converts to its least value and so becomes the lower bound, too.
-template <int V> INFOPT_AVX512 void finish_bytes(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish) {
+template <int V>
+INFOPT_AVX512 void finish_bytes(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish) {
   const Bytes bytes = bytes_of(panel, finish, finish.low, finish.high, finish.e->zero);
   const __m512 high = _mm512_set1_ps(finish.high);
   __m512 scale[V];
@@ -24,7 +25,8 @@ template <int V> INFOPT_AVX512 void finish_bytes(const Rows& rows, const Int8Pan
   }
 }
 
-template <int V> INFOPT_AVX512 void finish_floats(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish) {
+template <int V>
+INFOPT_AVX512 void finish_floats(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish) {
   const Int8Epilogue& e = *finish.e;
   const __m512 low = _mm512_set1_ps(finish.low), high = _mm512_set1_ps(finish.high);
   const __m512 low2 = _mm512_set1_ps(finish.low2), high2 = _mm512_set1_ps(finish.high2);
@@ -59,7 +61,8 @@ void look_up_rows(void* dst, int64_t count, int64_t stride, int64_t columns, con
   for (int64_t r = 0; r < count; ++r) int8_avx512_kernels().lookup(codes + r * stride, codes + r * stride, columns, finish.e->table);
 }
 
-template <int V> void finish_rows(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish) {
+template <int V>
+void finish_rows(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish) {
   const Int8Epilogue& e = *finish.e;
   const bool natural = !panel.shuffled || V == 1;
   if (finish.bytes && !panel.weight_zero && !e.float_bias && !e.residual) {
@@ -69,8 +72,8 @@ template <int V> void finish_rows(const Rows& rows, const Int8Panel& panel, cons
   if (e.output == DType::F32 && !panel.weight_zero && natural) return finish_floats<V>(rows, panel, finish);
   for (int64_t r = 0; r < rows.count; ++r) {
     const int64_t place = r * rows.stride;
-    finish_int8_lanes(finish, panel, rows.row_sums ? rows.row_sums[r] : 0, rows.sums + r * V * kInt8Lanes, int8_place(rows.residual, place, finish),
-                      int8_place(rows.dst, place, finish));
+    finish_int8_lanes(finish, panel, rows.row_sums ? rows.row_sums[r] : 0, rows.sums + r * V * kInt8Lanes,
+                      int8_place(rows.residual, place, finish), int8_place(rows.dst, place, finish));
   }
 }
 
@@ -79,8 +82,8 @@ template void finish_rows<2>(const Rows&, const Int8Panel&, const Int8Finish&);
 template void finish_rows<3>(const Rows&, const Int8Panel&, const Int8Finish&);
 template void finish_rows<4>(const Rows&, const Int8Panel&, const Int8Finish&);
 
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi"))) void lookup_vbmi(const uint8_t* x, uint8_t* y, int64_t n,
-                                                                                                     const uint8_t* table) {
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi"))) void lookup_vbmi(const uint8_t* x, uint8_t* y,
+                                                                                                     int64_t n, const uint8_t* table) {
   const __m512i t0 = _mm512_loadu_si512(table), t1 = _mm512_loadu_si512(table + 64);
   const __m512i t2 = _mm512_loadu_si512(table + 128), t3 = _mm512_loadu_si512(table + 192);
   for (int64_t i = 0; i < n; i += 64) {

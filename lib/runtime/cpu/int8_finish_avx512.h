@@ -36,11 +36,13 @@ struct Bytes {
 INFOPT_AVX512_INLINE Bytes bytes_of(const Int8Panel& panel, const Int8Finish& finish, float low, float high, int32_t zero) {
   const int32_t shifted = zero + finish.flip;
   const int32_t least = _mm_cvtss_si32(_mm_set_ss(low)) + shifted, most = _mm_cvtss_si32(_mm_set_ss(high)) + shifted;
-  return {_mm512_load_si512(order_of(panel).words), _mm512_set1_epi16(static_cast<int16_t>(shifted)), _mm512_set1_epi8(static_cast<char>(least)),
-          _mm512_set1_epi8(static_cast<char>(most)), _mm512_set1_epi8(static_cast<char>(finish.flip))};
+  return {_mm512_load_si512(order_of(panel).words), _mm512_set1_epi16(static_cast<int16_t>(shifted)),
+          _mm512_set1_epi8(static_cast<char>(least)), _mm512_set1_epi8(static_cast<char>(most)),
+          _mm512_set1_epi8(static_cast<char>(finish.flip))};
 }
 
-template <int V> INFOPT_AVX512_INLINE __m512i pack(const __m512i (&codes)[V], const Bytes& b) {
+template <int V>
+INFOPT_AVX512_INLINE __m512i pack(const __m512i (&codes)[V], const Bytes& b) {
   const __m512i none = _mm512_setzero_si512();
   __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(codes[0], V > 1 ? codes[V > 1 ? 1 : 0] : none), b.zero), high = none;
   if constexpr (V > 2) high = _mm512_adds_epi16(_mm512_packs_epi32(codes[2], V > 3 ? codes[V > 3 ? 3 : 0] : none), b.zero);
@@ -48,7 +50,8 @@ template <int V> INFOPT_AVX512_INLINE __m512i pack(const __m512i (&codes)[V], co
   return _mm512_xor_si512(_mm512_min_epu8(_mm512_max_epu8(packed, b.least), b.most), b.flip);
 }
 
-template <int V> INFOPT_AVX512_INLINE void store_bytes(uint8_t* dst, __m512i bytes, int64_t columns) {
+template <int V>
+INFOPT_AVX512_INLINE void store_bytes(uint8_t* dst, __m512i bytes, int64_t columns) {
   if (columns == V * kInt8Lanes) {
     if constexpr (V == 1) _mm_storeu_si128(reinterpret_cast<__m128i*>(dst), _mm512_castsi512_si128(bytes));
     else if constexpr (V == 4) _mm512_storeu_si512(dst, bytes);
@@ -109,7 +112,8 @@ INFOPT_AVX512_INLINE End end_of(const Int8Panel& panel, const Int8Finish& finish
   return end;
 }
 
-template <int V> INFOPT_AVX512_INLINE void end_bytes(const __m512i (&sums)[V], const End& end, uint8_t* dst) {
+template <int V>
+INFOPT_AVX512_INLINE void end_bytes(const __m512i (&sums)[V], const End& end, uint8_t* dst) {
   __m512i codes[V];
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v)
@@ -118,7 +122,8 @@ template <int V> INFOPT_AVX512_INLINE void end_bytes(const __m512i (&sums)[V], c
 }
 
 /// 4 / V rows, which together fill one vector of bytes.
-template <int V> INFOPT_AVX512_INLINE void end_joined_bytes(const __m512i (*sums)[V], const End& end, uint8_t* dst, int64_t stride) {
+template <int V>
+INFOPT_AVX512_INLINE void end_joined_bytes(const __m512i (*sums)[V], const End& end, uint8_t* dst, int64_t stride) {
   __m512i codes[4];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i)
@@ -136,7 +141,8 @@ template <int V> INFOPT_AVX512_INLINE void end_joined_bytes(const __m512i (*sums
 }
 
 // The second rounding is cut to its range after it, like end_bytes' only: 255 steps times such ratios stay within int32.
-template <int V> INFOPT_AVX512_INLINE void end_sums(const __m512i (&sums)[V], const End& end, const uint8_t* residual, uint8_t* dst) {
+template <int V>
+INFOPT_AVX512_INLINE void end_sums(const __m512i (&sums)[V], const End& end, const uint8_t* residual, uint8_t* dst) {
   __m512i codes[V];
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
@@ -149,7 +155,8 @@ template <int V> INFOPT_AVX512_INLINE void end_sums(const __m512i (&sums)[V], co
   store_bytes<V>(dst, pack<V>(codes, end.bytes), end.columns);
 }
 
-template <int V> INFOPT_AVX512_INLINE void end_floats(const __m512i (&sums)[V], const End& end, float* dst) {
+template <int V>
+INFOPT_AVX512_INLINE void end_floats(const __m512i (&sums)[V], const End& end, float* dst) {
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) {
     const __mmask16 mask = lane_mask(end.columns - v * kInt8Lanes);
@@ -163,7 +170,8 @@ template <int V> INFOPT_AVX512_INLINE void end_floats(const __m512i (&sums)[V], 
 
 /// R rows of sums, either stored as `end` says, `stride` elements apart, or put into `spilled`.
 template <int R, int V>
-INFOPT_AVX512_INLINE void end_rows(const __m512i (&sums)[R][V], const End& end, const void* residual, void* dst, int64_t stride, int32_t* spilled) {
+INFOPT_AVX512_INLINE void end_rows(const __m512i (&sums)[R][V], const End& end, const void* residual, void* dst, int64_t stride,
+                                   int32_t* spilled) {
   if (end.kind == End::kBytes) {
     constexpr int kJoined = V <= 2 ? R * V / 4 * 4 / V : 0;
     if constexpr (V <= 2) {
@@ -174,7 +182,8 @@ INFOPT_AVX512_INLINE void end_rows(const __m512i (&sums)[R][V], const End& end, 
     for (int r = kJoined; r < R; ++r) end_bytes<V>(sums[r], end, static_cast<uint8_t*>(dst) + r * stride);
   } else if (end.kind == End::kSums) {
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) end_sums<V>(sums[r], end, static_cast<const uint8_t*>(residual) + r * stride, static_cast<uint8_t*>(dst) + r * stride);
+    for (int r = 0; r < R; ++r)
+      end_sums<V>(sums[r], end, static_cast<const uint8_t*>(residual) + r * stride, static_cast<uint8_t*>(dst) + r * stride);
   } else if (end.kind == End::kFloats) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) end_floats<V>(sums[r], end, static_cast<float*>(dst) + r * stride);
@@ -199,7 +208,8 @@ struct Rows {
 /// Replaces the codes of `count` rows, where there is a table: what end_rows leaves undone.
 void look_up_rows(void* dst, int64_t count, int64_t stride, int64_t columns, const Int8Finish& finish);
 /// Any end.
-template <int V> void finish_rows(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish);
+template <int V>
+void finish_rows(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish);
 extern template void finish_rows<1>(const Rows&, const Int8Panel&, const Int8Finish&);
 extern template void finish_rows<2>(const Rows&, const Int8Panel&, const Int8Finish&);
 extern template void finish_rows<3>(const Rows&, const Int8Panel&, const Int8Finish&);

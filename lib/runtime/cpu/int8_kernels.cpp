@@ -49,7 +49,8 @@ void depthwise(const Int8DepthwiseLine& line, const Int8Panel& panel, const Int8
     std::memcpy(sums, panel.start, static_cast<size_t>(lanes) * sizeof(int32_t));
     for (int64_t t = 0; t < line.tap_count; ++t)
       add_lane_products(sums, line.src + x * line.pixel_stride + line.taps[t], panel.weights + 4 * t * lanes, lanes);
-    finish_int8_lanes(finish, panel, 0, sums, int8_place(line.residual, x * line.stride, finish), int8_place(line.dst, x * line.stride, finish));
+    finish_int8_lanes(finish, panel, 0, sums, int8_place(line.residual, x * line.stride, finish),
+                      int8_place(line.dst, x * line.stride, finish));
   }
 }
 

@@ -16,14 +16,14 @@ inline constexpr int64_t kInt8Panel = 64;  ///< columns in a full panel, four ve
 struct Int8Finish {
   const Int8Epilogue* e = nullptr;
   float low = 0, high = 0, low2 = 0, high2 = 0;
-  bool bytes = false;      ///< an 8-bit output
-  int32_t flip = 0;        ///< 0x80 where the output is I8: bytes are computed as q + flip and then flipped
+  bool bytes = false;  ///< an 8-bit output
+  int32_t flip = 0;    ///< 0x80 where the output is I8: bytes are computed as q + flip and then flipped
   explicit Int8Finish(const Int8Epilogue& epilogue);
 };
 
 /// Up to 64 neighbouring columns. Arrays "in lane order" have 16·vectors entries, those past `columns` 0.
 struct Int8Panel {
-  const int8_t* weights = nullptr;       ///< [step][16·vectors][4], 64-byte aligned; padded with 0
+  const int8_t* weights = nullptr;  ///< [step][16·vectors][4], 64-byte aligned; padded with 0
   int64_t vectors = 4, columns = 64;
   int64_t first = 0;                     ///< its first column in the epilogue's arrays
   const int32_t* start = nullptr;        ///< bias and everything that the activations' zero contributes; lane order
@@ -38,16 +38,16 @@ struct Int8Tile {
   int64_t count = 0, shift = 0;
   const int64_t* taps = nullptr;
   int64_t tap_count = 1, steps = 0;
-  const int32_t* row_sums = nullptr;     ///< Σ of a row's activations; needed where weight_zero isn't null
-  void* dst = nullptr;                   ///< row 0, the panel's first column; rows are `stride` elements apart
-  const void* residual = nullptr;        ///< likewise
+  const int32_t* row_sums = nullptr;  ///< Σ of a row's activations; needed where weight_zero isn't null
+  void* dst = nullptr;                ///< row 0, the panel's first column; rows are `stride` elements apart
+  const void* residual = nullptr;     ///< likewise
   int64_t stride = 0;
 };
 
 /// Pixels of one line of a depthwise convolution: sums[x][n] = start[n] + Σ over taps of the four products of src[x·pixel_stride + taps[t]]
 /// (a vector [16·vectors][4]) with weights[t].
 struct Int8DepthwiseLine {
-  const uint8_t* src = nullptr;          ///< 64-byte aligned
+  const uint8_t* src = nullptr;  ///< 64-byte aligned
   int64_t count = 0, pixel_stride = 0;
   const int64_t* taps = nullptr;
   int64_t tap_count = 0;
@@ -60,13 +60,13 @@ struct Int8DepthwiseLine {
 struct Int8Interleave {
   const uint8_t* sources[4] = {};
   int64_t count = 0, stride = 0;
-  int64_t vectors = 4, channels = 64;    ///< no byte past `channels` is read
+  int64_t vectors = 4, channels = 64;  ///< no byte past `channels` is read
   uint8_t* dst = nullptr;
-  int64_t dst_stride = 0;                ///< from pixel to pixel, in bytes
+  int64_t dst_stride = 0;  ///< from pixel to pixel, in bytes
 };
 
-/// A line of a depthwise convolution with a dense 3×3 window, straight from the image. Weights are as Int8DepthwiseLine's with one tap for each
-/// column of the window: its three lines and a 0.
+/// A line of a depthwise convolution with a dense 3×3 window, straight from the image. Weights are as Int8DepthwiseLine's with one tap for
+/// each column of the window: its three lines and a 0.
 struct Int8SlidingLine {
   const uint8_t* sources[3] = {};  ///< column 0 of each line, the panel's first channel
   int64_t strides[3] = {};         ///< from column to column; 0 where a line is outside of the image
@@ -109,7 +109,8 @@ void finish_int8_lanes(const Int8Finish& finish, const Int8Panel& panel, int32_t
 void flip_bytes(const uint8_t* x, uint8_t* y, int64_t n, uint8_t flip);
 inline size_t int8_output_bytes(const Int8Epilogue& e) { return e.output == DType::U8 || e.output == DType::I8 ? 1 : 4; }
 /// `elements` of the output's size (the residual's is the same) behind `first`; null where that is null.
-template <class P> P* int8_place(P* first, int64_t elements, const Int8Finish& finish) {
+template <class P>
+P* int8_place(P* first, int64_t elements, const Int8Finish& finish) {
   using Byte = std::conditional_t<std::is_const_v<P>, const std::byte, std::byte>;
   return first ? static_cast<Byte*>(first) + elements * static_cast<int64_t>(int8_output_bytes(*finish.e)) : nullptr;
 }

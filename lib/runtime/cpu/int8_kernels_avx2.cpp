@@ -19,14 +19,17 @@ struct Sums {
   __m256i low, high;
 };
 
-INFOPT_AVX2 inline __m256i widen_weights(const int8_t* w) { return _mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(w))); }
+INFOPT_AVX2 inline __m256i widen_weights(const int8_t* w) {
+  return _mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(w)));
+}
 
 INFOPT_AVX2 inline void store_sums(const Sums& sums, const int32_t* start, int32_t* to) {
   const __m256i pairs = _mm256_permute4x64_epi64(_mm256_hadd_epi32(sums.low, sums.high), _MM_SHUFFLE(3, 1, 2, 0));
   _mm256_store_si256(reinterpret_cast<__m256i*>(to), _mm256_add_epi32(pairs, _mm256_load_si256(reinterpret_cast<const __m256i*>(start))));
 }
 
-template <int N> INFOPT_AVX2 void multiply(const Int8Tile& tile, const Int8Panel& panel, int64_t row, int64_t column, int32_t (*sums)[kInt8Panel]) {
+template <int N>
+INFOPT_AVX2 void multiply(const Int8Tile& tile, const Int8Panel& panel, int64_t row, int64_t column, int32_t (*sums)[kInt8Panel]) {
   Sums s[N];
   for (int r = 0; r < N; ++r) s[r].low = s[r].high = _mm256_setzero_si256();
   const int64_t step_bytes = panel.vectors * kInt8Lanes * 4;
@@ -81,7 +84,8 @@ INFOPT_AVX2 void depthwise(const Int8DepthwiseLine& line, const Int8Panel& panel
       }
       store_sums(s, panel.start + p, sums + p);
     }
-    finish_int8_lanes(finish, panel, 0, sums, int8_place(line.residual, x * line.stride, finish), int8_place(line.dst, x * line.stride, finish));
+    finish_int8_lanes(finish, panel, 0, sums, int8_place(line.residual, x * line.stride, finish),
+                      int8_place(line.dst, x * line.stride, finish));
   }
 }
 

@@ -31,7 +31,9 @@ INFOPT_AVX512 inline __m512i broadcast_four(const uint8_t* p) {
 }
 
 /// R rows and V vectors of columns.
-template <int R, int V> INFOPT_AVX512 void multiply(const Int8Tile& tile, const Int8Panel& panel, const End& end, int64_t row, const void* residual, void* dst, int32_t* sums) {
+template <int R, int V>
+INFOPT_AVX512 void multiply(const Int8Tile& tile, const Int8Panel& panel, const End& end, int64_t row, const void* residual, void* dst,
+                            int32_t* sums) {
   __m512i s[R][V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) {
@@ -61,14 +63,16 @@ template <int R, int V> INFOPT_AVX512 void multiply(const Int8Tile& tile, const 
 }
 
 template <int V, int R>
-INFOPT_AVX512 void multiply_rest(int64_t rest, const Int8Tile& tile, const Int8Panel& panel, const End& end, int64_t row, const void* residual, void* dst, int32_t* sums) {
+INFOPT_AVX512 void multiply_rest(int64_t rest, const Int8Tile& tile, const Int8Panel& panel, const End& end, int64_t row,
+                                 const void* residual, void* dst, int32_t* sums) {
   if constexpr (R > 0) {
     if (rest == R) multiply<R, V>(tile, panel, end, row, residual, dst, sums);
     else multiply_rest<V, R - 1>(rest, tile, panel, end, row, residual, dst, sums);
   }
 }
 
-template <int V> INFOPT_AVX512 void product_rows(const Int8Tile& tile, const Int8Panel& panel, const Int8Finish& finish) {
+template <int V>
+INFOPT_AVX512 void product_rows(const Int8Tile& tile, const Int8Panel& panel, const Int8Finish& finish) {
   constexpr int R = rows_for(V);
   alignas(64) int32_t sums[R * V * kInt8Lanes];
   const End end = end_of(panel, finish);
@@ -95,7 +99,8 @@ void product(const Int8Tile& tile, const Int8Panel& panel, const Int8Finish& fin
 
 /// R neighbouring pixels.
 template <int R, int V>
-INFOPT_AVX512 void multiply_line(const Int8DepthwiseLine& line, const Int8Panel& panel, const End& end, int64_t x, const void* residual, void* dst, int32_t* sums) {
+INFOPT_AVX512 void multiply_line(const Int8DepthwiseLine& line, const Int8Panel& panel, const End& end, int64_t x, const void* residual,
+                                 void* dst, int32_t* sums) {
   __m512i s[R][V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) {
@@ -118,7 +123,8 @@ INFOPT_AVX512 void multiply_line(const Int8DepthwiseLine& line, const Int8Panel&
   end_rows<R, V>(s, end, residual, dst, line.stride, sums);
 }
 
-template <int V> INFOPT_AVX512 void depthwise_pixels(const Int8DepthwiseLine& line, const Int8Panel& panel, const Int8Finish& finish) {
+template <int V>
+INFOPT_AVX512 void depthwise_pixels(const Int8DepthwiseLine& line, const Int8Panel& panel, const Int8Finish& finish) {
   constexpr int R = rows_for(V);
   alignas(64) int32_t sums[R * V * kInt8Lanes];
   const End end = end_of(panel, finish);
@@ -129,8 +135,8 @@ template <int V> INFOPT_AVX512 void depthwise_pixels(const Int8DepthwiseLine& li
     if (rows == R) multiply_line<R, V>(line, panel, end, x, residual, dst, sums);
     else
       for (int64_t r = 0; r < rows; ++r)
-        multiply_line<1, V>(line, panel, end, x + r, int8_place(residual, r * line.stride, finish), int8_place(dst, r * line.stride, finish),
-                            sums + r * V * kInt8Lanes);
+        multiply_line<1, V>(line, panel, end, x + r, int8_place(residual, r * line.stride, finish),
+                            int8_place(dst, r * line.stride, finish), sums + r * V * kInt8Lanes);
     if (end.kind == End::kSpill) finish_rows<V>({sums, rows, nullptr, dst, residual, line.stride}, panel, finish);
     else look_up_rows(dst, rows, line.stride, panel.columns, finish);
   }
@@ -145,7 +151,8 @@ void depthwise(const Int8DepthwiseLine& line, const Int8Panel& panel, const Int8
 }
 
 /// The bytes of four sources of V·16 channels each, four bytes a lane. Within each 128-bit lane 4·V channels are spread over the V vectors.
-template <int V> INFOPT_AVX512 inline void interleave_pixel(const Int8Interleave& job, int64_t x, __mmask64 mask, __m512i spread) {
+template <int V>
+INFOPT_AVX512 inline void interleave_pixel(const Int8Interleave& job, int64_t x, __mmask64 mask, __m512i spread) {
   __m512i t[4];
 #pragma GCC unroll 4
   for (int i = 0; i < 4; ++i) {
@@ -163,7 +170,8 @@ template <int V> INFOPT_AVX512 inline void interleave_pixel(const Int8Interleave
   }
 }
 
-template <int V> INFOPT_AVX512 void interleave_pixels(const Int8Interleave& job) {
+template <int V>
+INFOPT_AVX512 void interleave_pixels(const Int8Interleave& job) {
   const __mmask64 mask = job.channels >= 64 ? ~0ull : (1ull << job.channels) - 1;
   // 32-bit words to the front of each 128-bit lane: one for a vector, two for two.
   const __m512i spread = V == 1 ? _mm512_setr_epi32(0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0)

@@ -39,7 +39,8 @@ void gather_fours(const uint8_t* from, int64_t column_stride, const int64_t (&of
 
 INFOPT_SIMD void add_fours(const int8_t* weights, int64_t lanes, int32_t* sums) {
   for (int64_t i = 0; i < lanes; ++i)
-    sums[i] = static_cast<int32_t>(static_cast<uint32_t>(sums[i]) + static_cast<uint32_t>(weights[4 * i] + weights[4 * i + 1] + weights[4 * i + 2] + weights[4 * i + 3]));
+    sums[i] = static_cast<int32_t>(static_cast<uint32_t>(sums[i]) +
+                                   static_cast<uint32_t>(weights[4 * i] + weights[4 * i + 1] + weights[4 * i + 2] + weights[4 * i + 3]));
 }
 
 int32_t wrapped(uint32_t v) { return static_cast<int32_t>(v); }
@@ -140,7 +141,7 @@ Int8Panels::Prepared Int8Panels::prepare(const Int8Epilogue& epilogue, int32_t z
 Int8Panel Int8Panels::Prepared::panel(size_t i) const {
   const Panel& p = owner->panels_[i];
   const size_t at = i * static_cast<size_t>(kInt8Panel);
-  return {static_cast<const int8_t*>(owner->weights_.get()) + p.at, p.vectors, p.columns, p.first, start + at, scale + at,
+  return {static_cast<const int8_t*>(owner->weights_.get()) + p.at,         p.vectors, p.columns, p.first, start + at, scale + at,
           owner->zeros_.empty() ? nullptr : owner->zeros_.data() + p.first, false};
 }
 

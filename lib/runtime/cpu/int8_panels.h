@@ -7,7 +7,8 @@
 
 namespace infopt::cpu {
 
-/// Where a weight lies: column n of a group, channel c, and a tap, as an element of `data` (int8, or uint8 whose values are lowered by 128).
+/// Where a weight lies: column n of a group, channel c, and a tap, as an element of `data` (int8, or uint8 whose values are lowered by
+/// 128).
 struct Int8WeightSource {
   const uint8_t* data = nullptr;
   bool is_unsigned = false;
@@ -21,24 +22,25 @@ struct Int8WeightSource {
 /// several taps that follow each other.
 class Int8Panels {
  public:
-  /// Taps [r·taps_in_run, (r+1)·taps_in_run) form run r: their channels follow each other without a gap. `zero_points`: one a column, null: 0.
-  /// Small groups are joined until they fill a vector: the weights between them are 0.
+  /// Taps [r·taps_in_run, (r+1)·taps_in_run) form run r: their channels follow each other without a gap. `zero_points`: one a column, null:
+  /// 0. Small groups are joined until they fill a vector: the weights between them are 0.
   Int8Panels(const Int8WeightSource& source, int64_t taps_in_run, const int32_t* zero_points);
 
   struct Panel {
     int64_t group, first, columns, vectors, at;  ///< group: of the joined ones; `at`: first byte of its weights
   };
   const std::vector<Panel>& panels() const { return panels_; }
-  int64_t groups() const { return groups_; }              ///< after joining
+  int64_t groups() const { return groups_; }  ///< after joining
   int64_t group_channels() const { return group_channels_; }
   int64_t columns() const { return columns_; }
   int64_t runs() const { return runs_; }
-  int64_t steps() const { return steps_; }                ///< of one run
-  int64_t run_bytes() const { return run_bytes_; }        ///< ≤ 4·steps
+  int64_t steps() const { return steps_; }          ///< of one run
+  int64_t run_bytes() const { return run_bytes_; }  ///< ≤ 4·steps
   bool has_zero_points() const { return !zeros_.empty(); }
 
   /// The columns' scales and everything that a sum starts from: bias, and what the activations' zero point (as uint8) contributes.
-  /// Only for panels [first_panel, last_panel). The panels it gives point into this thread's memory (Int8Slot::Columns) and into this object, until the next prepare.
+  /// Only for panels [first_panel, last_panel). The panels it gives point into this thread's memory (Int8Slot::Columns) and into this
+  /// object, until the next prepare.
   struct Prepared {
     const Int8Panels* owner;
     const int32_t* start;

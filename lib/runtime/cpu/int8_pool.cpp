@@ -55,7 +55,8 @@ INFOPT_SIMD void store_means(const int32_t* sums, int64_t n, const Rounding& r, 
     float v = static_cast<float>(sums[i] - zeros) * ratio;
     v = v > r.low ? v : r.low;
     v = v < r.high ? v : r.high;
-    y[i] = static_cast<uint8_t>(std::bit_cast<uint32_t>(v + detail::kRounder) - std::bit_cast<uint32_t>(detail::kRounder) + static_cast<uint32_t>(r.zero));
+    y[i] = static_cast<uint8_t>(std::bit_cast<uint32_t>(v + detail::kRounder) - std::bit_cast<uint32_t>(detail::kRounder) +
+                                static_cast<uint32_t>(r.zero));
   }
 }
 
@@ -104,7 +105,8 @@ void int8_global_average(const Int8Mean& how, const void* image, int64_t pixels,
   }
 }
 
-void int8_max_pool(const Int8Window& window, const Int8Extent& extent, DType dtype, const void* src, void* dst, int64_t first, int64_t last) {
+void int8_max_pool(const Int8Window& window, const Int8Extent& extent, DType dtype, const void* src, void* dst, int64_t first,
+                   int64_t last) {
   const int64_t channels = window.channels, whole = channels / kLanes * kLanes;
   const uint8_t flip = dtype == DType::I8 ? 0x80 : 0;
   each_window(window, extent, src, first, last, [&](const uint8_t* const* pixels, int64_t count, int64_t to) {
@@ -114,8 +116,8 @@ void int8_max_pool(const Int8Window& window, const Int8Extent& extent, DType dty
   });
 }
 
-void int8_average_pool(const Int8Window& window, const Int8Extent& extent, const Int8Mean& how, bool include_pad, const void* src, void* dst,
-                       int64_t first, int64_t last) {
+void int8_average_pool(const Int8Window& window, const Int8Extent& extent, const Int8Mean& how, bool include_pad, const void* src,
+                       void* dst, int64_t first, int64_t last) {
   const Rounding rounding(how);
   const int64_t channels = window.channels, all = window.kernel[0] * window.kernel[1] * window.kernel[2];
   each_window(window, extent, src, first, last, [&](const uint8_t* const* pixels, int64_t count, int64_t to) {
@@ -124,7 +126,8 @@ void int8_average_pool(const Int8Window& window, const Int8Extent& extent, const
       int32_t sums[kLanes] = {};
       const int64_t n = std::min(kLanes, channels - c);
       for (int64_t p = 0; p < count; ++p) add_row(pixels[p] + c, n, rounding.flip, sums);
-      store_means(sums, n, rounding, static_cast<int32_t>(count * rounding.input_zero), ratio, static_cast<uint8_t*>(dst) + to * channels + c);
+      store_means(sums, n, rounding, static_cast<int32_t>(count * rounding.input_zero), ratio,
+                  static_cast<uint8_t*>(dst) + to * channels + c);
     }
   });
 }

@@ -49,8 +49,8 @@ const uint8_t* const* row_pointers(const Int8Rows& a, int64_t m0, int64_t rows, 
 PackedInt8::PackedInt8(const void* w, DType dtype, int64_t k, int64_t n, int64_t k_stride, int64_t n_stride, const int32_t* zero_points)
     : k_(k), panels_(source_of(w, dtype, k, n, k_stride, n_stride), 1, zero_points) {}
 
-void int8_product(const Int8Rows& a, const PackedInt8& w, const Int8Epilogue& epilogue, const void* residual, void* c, int64_t ldc, int64_t m0,
-                  int64_t m1, int64_t n0, int64_t n1) {
+void int8_product(const Int8Rows& a, const PackedInt8& w, const Int8Epilogue& epilogue, const void* residual, void* c, int64_t ldc,
+                  int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
   const Int8Panels& panels = w.panels();
   const Int8Finish finish(epilogue);
   const size_t first_panel = static_cast<size_t>(n0 / kInt8Panel);

@@ -31,7 +31,7 @@ class PackedInt8 {
 /// Rows [m0, m1) of c[M, N] = epilogue(Σ over k of (a[m,k] − za)·(w[k,n] − zw[n])), where columns [n0, n1) only: n0 is a multiple of 64,
 /// n1 is too or is N (−1: N). c and the residual point to row 0, column 0; their rows are ldc elements apart.
 /// Every cut into rows and columns gives the same bits.
-void int8_product(const Int8Rows& a, const PackedInt8& w, const Int8Epilogue& epilogue, const void* residual, void* c, int64_t ldc, int64_t m0,
-                  int64_t m1, int64_t n0 = 0, int64_t n1 = -1);
+void int8_product(const Int8Rows& a, const PackedInt8& w, const Int8Epilogue& epilogue, const void* residual, void* c, int64_t ldc,
+                  int64_t m0, int64_t m1, int64_t n0 = 0, int64_t n1 = -1);
 
 }  // namespace infopt::cpu

@@ -42,7 +42,8 @@ Int8Slab int8_slab(const Int8Window& w, const Int8Extent& extent, const uint8_t*
   const int64_t width = extent.in[2], line_bytes = width * w.channels, plane_bytes = extent.in[1] * line_bytes;
   const int64_t plane0 = plane * w.strides[0] - w.pads_begin[0], line0 = first * w.strides[1] - w.pads_begin[1];
   if (!w.flip && !w.slack && !w.pads()) return {image + plane0 * plane_bytes + line0 * line_bytes, line_bytes, plane_bytes};
-  const int64_t planes = reach(w, 0, 1), lines = reach(w, 1, last - first), columns = reach(w, 2, extent.out[2]), row = columns * w.channels;
+  const int64_t planes = reach(w, 0, 1), lines = reach(w, 1, last - first), columns = reach(w, 2, extent.out[2]),
+                row = columns * w.channels;
   const size_t bytes = static_cast<size_t>(planes * lines * row);
   uint8_t* slab = static_cast<uint8_t*>(int8_scratch(Int8Slot::Rows, bytes + static_cast<size_t>(w.slack)));
   uint8_t* to = slab;

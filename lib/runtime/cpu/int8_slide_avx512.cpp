@@ -1,4 +1,5 @@
-// Depthwise 3×3 windows with AVX-512: a column's three bytes are put side by side once, in registers, and used by every window that holds it.
+// Depthwise 3×3 windows with AVX-512: a column's three bytes are put side by side once, in registers, and used by every window that holds
+// it.
 #include <cstring>
 
 #include "lib/runtime/cpu/int8_finish_avx512.h"
@@ -9,7 +10,8 @@ namespace infopt::cpu::avx512 {
 namespace {
 
 /// Columns as quads (three lines and a zero) in the lanes' order.
-template <int V> struct Columns {
+template <int V>
+struct Columns {
   const Int8SlidingLine& line;
   __m512i flip, outside, spread;
   __mmask64 mask;
@@ -17,14 +19,16 @@ template <int V> struct Columns {
   int64_t top_stride, middle_stride, bottom_stride, width;
 };
 
-template <int V> INFOPT_AVX512_INLINE __m512i load_channels(const uint8_t* p, const Columns<V>& c) {
+template <int V>
+INFOPT_AVX512_INLINE __m512i load_channels(const uint8_t* p, const Columns<V>& c) {
   if constexpr (V == 4) return _mm512_xor_si512(_mm512_maskz_loadu_epi8(c.mask, p), c.flip);
   const __m512i bytes = V == 2 ? _mm512_castsi256_si512(_mm256_maskz_loadu_epi8(static_cast<__mmask32>(c.mask), p))
                                : _mm512_castsi128_si512(_mm_maskz_loadu_epi8(static_cast<__mmask16>(c.mask), p));
   return _mm512_permutexvar_epi32(c.spread, _mm512_xor_si512(bytes, c.flip));
 }
 
-template <int V> INFOPT_AVX512_INLINE void load_column(const Columns<V>& c, int64_t column, __m512i (&quad)[V]) {
+template <int V>
+INFOPT_AVX512_INLINE void load_column(const Columns<V>& c, int64_t column, __m512i (&quad)[V]) {
   if (static_cast<uint64_t>(column) >= static_cast<uint64_t>(c.width)) {
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) quad[v] = c.outside;
@@ -42,7 +46,8 @@ template <int V> INFOPT_AVX512_INLINE void load_column(const Columns<V>& c, int6
   }
 }
 
-template <int V> INFOPT_AVX512_INLINE void multiply_column(__m512i (&sums)[V], const __m512i (&quad)[V], const int8_t* weights) {
+template <int V>
+INFOPT_AVX512_INLINE void multiply_column(__m512i (&sums)[V], const __m512i (&quad)[V], const int8_t* weights) {
 #pragma GCC unroll 4
   for (int v = 0; v < V; ++v) sums[v] = _mm512_dpbusd_epi32(sums[v], quad[v], _mm512_load_si512(weights + 64 * v));
 }
@@ -72,7 +77,8 @@ INFOPT_AVX512_INLINE void slide_pixels(const Columns<V>& columns, const Int8Pane
   end_rows<R, V>(sums, end, residual, dst, columns.line.stride, spilled);
 }
 
-template <int V, int S> INFOPT_AVX512 void slide_line(const Int8SlidingLine& line, const Int8Panel& panel, const Int8Finish& finish) {
+template <int V, int S>
+INFOPT_AVX512 void slide_line(const Int8SlidingLine& line, const Int8Panel& panel, const Int8Finish& finish) {
   constexpr int R = 4 / V;
   alignas(64) int32_t spilled[64];
   const End end = end_of(panel, finish);
@@ -85,7 +91,13 @@ template <int V, int S> INFOPT_AVX512 void slide_line(const Int8SlidingLine& lin
                            _mm512_set1_epi32(static_cast<int32_t>(outside)),
                            spread,
                            panel.columns >= 64 ? ~0ull : (1ull << panel.columns) - 1,
-                           line.sources[0], line.sources[1], line.sources[2], line.strides[0], line.strides[1], line.strides[2], line.width};
+                           line.sources[0],
+                           line.sources[1],
+                           line.sources[2],
+                           line.strides[0],
+                           line.strides[1],
+                           line.strides[2],
+                           line.width};
   __m512i left[V], middle[V];
   load_column<V>(columns, line.first, left);
   load_column<V>(columns, line.first + 1, middle);
