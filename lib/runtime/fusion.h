@@ -29,7 +29,8 @@ class PlanView : public KnownValues {
 struct FusedStep {
   std::vector<ValueId> inputs;
   std::unique_ptr<Kernel> kernel;
-  std::vector<NodeId> covers = {};  ///< the nodes that it computes besides, for profiles
+  std::vector<NodeId> covers = {};  ///< the nodes that it computes besides
+  NodeId named = kNone;             ///< the one that errors and profiles name; kNone: the node
 };
 using FusionRule = std::optional<FusedStep> (*)(PlanView& view, const Node& node);
 

@@ -139,6 +139,10 @@ std::vector<PlanStep> Planner::make_steps() {
         step.inputs = it->second.inputs;
         step.kernel = std::move(it->second.kernel);
         step.covers = std::move(it->second.covers);
+        if (it->second.named != kNone) {
+          step.node = it->second.named;
+          std::replace(step.covers.begin(), step.covers.end(), step.node, id);
+        }
       } else {
         step.captures = node.captures;
         step.kernel = make_kernel_for(node);
@@ -147,7 +151,7 @@ std::vector<PlanStep> Planner::make_steps() {
     } catch (const Error& e) {
       throw e.within(graph_.label(id));
     }
-    if (const auto it = refusals_.find(id); it != refusals_.end()) step.refusal = it->second;
+    if (const auto it = refusals_.find(step.node); it != refusals_.end()) step.refusal = it->second;
     steps.push_back(std::move(step));
   }
   return steps;

@@ -11,7 +11,7 @@ std::optional<FusedStep> fuse_activation(PlanView& view, const Node& node) {
   const int64_t version = view.opset(before->domain);
   const OpDef* op = find_op(before->domain, before->op, version);
   if (!op || !op->fuses_activation) return std::nullopt;
-  return FusedStep{before->inputs, op->cpu({view.graph(), *before, version, post, &view}), {before->id}};
+  return FusedStep{before->inputs, op->cpu({view.graph(), *before, version, post, &view}), {before->id}, before->id};
 }
 
 }  // namespace infopt
