@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "calibration/finite_watch.h"
 #include "lib/base/error.h"
 #include "lib/base/finite.h"
 #include "lib/base/threads.h"
@@ -15,14 +16,8 @@ namespace {
 
 constexpr int64_t kReferences = 4;  ///< samples whose outputs are kept
 
-std::string name_of_value(const Graph& graph, ValueId id) {
-  const Value& v = graph.value(id);
-  if (!v.name.empty()) return "tensor '" + v.name + "'";
-  return v.producer == kNone ? "a tensor" : "the output of " + graph.label(v.producer);
-}
-
 bool holds(const Tensor& t, bool (*which)(double)) {
-  if (!is_float(t.dtype()) || first_nonfinite(t) < 0) return false;
+  if (!t.defined() || !is_float(t.dtype()) || first_nonfinite(t) < 0) return false;
   const auto values = to_vector<double>(t);
   return std::any_of(values.begin(), values.end(), which);
 }
@@ -38,8 +33,7 @@ void check_outputs(const Graph& graph, const Sample& sample, const std::vector<T
   options.fuse = false;
   for (size_t v = 0; v < graph.value_capacity(); ++v)
     if (graph.value_alive(static_cast<ValueId>(v)) && !graph.value(static_cast<ValueId>(v)).constant.defined()) options.taps.push_back(static_cast<ValueId>(v));
-  const Session session(graph, options);
-  session.run(sample.inputs, [&](ValueId id, const Tensor& t, Layout) {
+  run_partially(graph, options, sample, [&](ValueId id, const Tensor& t, Layout) {
     if (holds(t, is_suspect)) throw Error(ErrorKind::Malformed, name_of_value(graph, id) + " has a NaN or an infinite element, and an output has a NaN");
   });
   throw Error(ErrorKind::Malformed, "an output has a NaN");
@@ -86,16 +80,22 @@ std::vector<Observed> Calibration::observe(const Graph& graph) {
     if (graph.value_alive(static_cast<ValueId>(v))) options.taps.push_back(static_cast<ValueId>(v));
   for (ValueId id : options.taps)
     if (graph.value(id).constant.defined()) seen[static_cast<size_t>(id)] = {graph.value(id).constant.dtype(), graph.value(id).constant.shape()};
-  const Session session(graph, options);
   data_->reset();
   Sample sample;
   if (!data_->next(sample)) throw Error(ErrorKind::Malformed, "the calibration data has no samples");
   try {
-    session.run(sample.inputs, [&](ValueId id, const Tensor& t, Layout) { seen[static_cast<size_t>(id)] = {t.dtype(), t.shape()}; });
+    const auto look = [&](ValueId id, const Tensor& t, Layout) { seen[static_cast<size_t>(id)] = {t.dtype(), t.shape()}; };
+    obstacles_ = run_partially(graph, options, sample, look).obstacles;
   } catch (const Error& e) {
     throw e.within(sample.where);
   }
   return seen;
+}
+
+PartialSession Calibration::session(const Graph& graph, SessionOptions options) {
+  if (obstacles_.empty()) return PartialSession(graph, std::move(options));
+  const std::vector<Sample> first = first_samples(1);
+  return PartialSession(graph, std::move(options), first.data());
 }
 
 std::vector<Sample> Calibration::first_samples(int64_t count) {
@@ -120,13 +120,12 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
   }
   SessionOptions options;
   std::map<ValueId, int64_t> axes;
-  for (const CollectRequest& r : requests) {
-    axes[r.value] = r.channel_axis;
-    options.taps.push_back(r.value);
-  }
-  options.fetches = graph.outputs();
+  for (const CollectRequest& r : requests) axes[r.value] = r.channel_axis;
+  options.taps = FiniteWatch::values(graph);
+  for (const CollectRequest& r : requests)
+    if (std::find(options.taps.begin(), options.taps.end(), r.value) == options.taps.end()) options.taps.push_back(r.value);
   reference_.assign(static_cast<size_t>(std::min(kReferences, data_->size())), {});
-  const Session session(graph, options);
+  const PartialSession session = this->session(graph, options);
   data_->reset();
   OrderedMerge merge(statistics_);
   std::mutex reading;
@@ -140,7 +139,10 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
     std::map<ValueId, TensorStatistics> part;
     try {
       check_finite(sample);
+      FiniteWatch watch(graph);
       auto outputs = session.run(sample.inputs, [&](ValueId id, const Tensor& t, Layout layout) {
+        watch.see(id, t);
+        if (!axes.contains(id)) return;
         try {
           TensorStatistics& seen = part[id] = infopt::collect(t, layout, axes.at(id));
           merge.take_histogram(id, seen.histogram);

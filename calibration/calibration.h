@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "calibration/partial_session.h"
 #include "calibration/statistics.h"
 #include "lib/data/dataset.h"
 #include "lib/ir/graph.h"
@@ -31,7 +32,8 @@ class Calibration {
  public:
   Calibration(std::shared_ptr<DataSet> data, CalibrationOptions options) : data_(std::move(data)), options_(std::move(options)) {}
 
-  /// What every value of the graph (not of its bodies) was in a run of the first sample. By ValueId.
+  /// What every value of the graph (not of its bodies) was in a run of the first sample. By ValueId; Undefined where infopt can't
+  /// compute it, see obstacles().
   std::vector<Observed> observe(const Graph& graph);
   /// The statistics of the requested values over all samples; saved ones (see reuse) where they fit graph and data.
   /// Throws Error(Malformed) naming tensor and sample where there is a NaN or an infinity.
@@ -41,7 +43,12 @@ class Calibration {
   /// Statistics will be saved: collect() says what they are of. Hashes the model's constants and the data's files.
   void key_statistics() { keyed_ = true; }
   bool reused() const { return saved_.has_value(); }
-  /// The graph's outputs on the first few samples, as collect() met them; empty where saved statistics were used.
+  /// Runs what can be run of a graph, taking the first sample as a probe where observe() found something that can't be.
+  PartialSession session(const Graph& graph, SessionOptions options = {});
+  /// What observe() found that can't be run by infopt, and why; empty where everything can.
+  const std::vector<std::string>& obstacles() const { return obstacles_; }
+  /// The graph's outputs on the first few samples, as collect() met them (undefined where they can't be computed); empty where saved
+  /// statistics were used.
   const std::vector<std::vector<Tensor>>& reference_outputs() const { return reference_; }
   /// The first samples of the data, at most so many.
   std::vector<Sample> first_samples(int64_t count);
@@ -55,6 +62,7 @@ class Calibration {
   std::optional<StatisticsSet> saved_;
   bool keyed_ = false;
   StatisticsSet statistics_;
+  std::vector<std::string> obstacles_;
   std::vector<std::vector<Tensor>> reference_;
 };
 

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -18,7 +19,6 @@
 #include "lib/onnx/export.h"
 #include "lib/onnx/import.h"
 #include "lib/report/render.h"
-#include "lib/runtime/session.h"
 #include "lib/report/compare.h"
 #include "passes/pipeline.h"
 #include "passes/support/layers.h"
@@ -63,6 +63,7 @@ class Job {
   void list_unknown_operators();
   void read_back();
   void compare();
+  void note_left_out(const std::vector<std::string>& outputs, const std::vector<std::string>& obstacles);
   void withhold_output();
   void drop_withheld();
   void check_weights() const;
@@ -142,7 +143,7 @@ void Job::read_back() {
   if (!calibration_) return;
   SessionOptions options;
   options.fold = false;  // few runs: memory counts more
-  const Session session(*written_.graph, options);
+  const PartialSession session = calibration_->session(*written_.graph, options);
   const auto& expected = calibration_->reference_outputs();
   const std::vector<Sample> samples = calibration_->first_samples(kReadBackSamples);
   std::vector<std::vector<Tensor>> outputs(samples.size());
@@ -150,16 +151,28 @@ void Job::read_back() {
   std::vector<OutputComparison> sums(written_.graph->outputs().size());
   for (size_t i = 0; i < samples.size(); ++i) {
     for (size_t o = 0; o < sums.size(); ++o) {
+      if (!outputs[i][o].defined()) continue;
       if (is_float(outputs[i][o].dtype()))
         for (double v : to_vector<double>(outputs[i][o]))
           if (std::isnan(v)) throw Error(ErrorKind::Defect, "the written model gives NaN on " + samples[i].where, output_);
-      if (i < expected.size() && outputs[i][o].dtype() != DType::String) sums[o].add(expected[i][o], outputs[i][o]);
+      if (i < expected.size() && expected[i][o].defined() && outputs[i][o].dtype() != DType::String) sums[o].add(expected[i][o], outputs[i][o]);
     }
     if (i < expected.size()) report_.compared_samples = static_cast<int64_t>(i) + 1;
   }
   if (report_.compared_samples == 0) return;
   report_.compared_data = spec_.calibration_data;
-  for (size_t o = 0; o < sums.size(); ++o) report_.outputs.push_back(sums[o].result(written_.graph->value(written_.graph->outputs()[o]).name));
+  std::vector<std::string> left_out;
+  for (size_t o = 0; o < sums.size(); ++o) {
+    const std::string& name = written_.graph->value(written_.graph->outputs()[o]).name;
+    if (outputs[0][o].defined() && expected[0][o].defined()) report_.outputs.push_back(sums[o].result(name));
+    else left_out.push_back("'" + name + "'");
+  }
+  if (!left_out.empty()) note_left_out(left_out, session.obstacles());
+}
+
+void Job::note_left_out(const std::vector<std::string>& outputs, const std::vector<std::string>& obstacles) {
+  const std::string text = "not compared: " + listed(outputs) + (obstacles.empty() ? "" : ", because " + listed(obstacles));
+  if (std::find(report_.warnings.begin(), report_.warnings.end(), text) == report_.warnings.end()) report_.warnings.push_back(text);
 }
 
 void Job::compare() {
@@ -177,6 +190,11 @@ void Job::compare() {
   report_.metrics = c.metrics;
   report_.compared_samples = c.samples;
   report_.compared_data = path;
+  if (!c.not_compared.empty()) note_left_out(c.not_compared, c.obstacles);
+  if (!c.obstacles.empty()) {
+    report_.warnings.push_back("latency, memory and metric were not measured: infopt can't run the whole model");
+    return;
+  }
   const LatencyPair latency = measure_latency(*original.graph, *written_.graph, *data, kLatencyRuns);
   report_.measured.original_latency = latency.original;
   report_.measured.optimized_latency = latency.optimized;

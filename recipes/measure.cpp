@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <mutex>
 
+#include "calibration/partial_session.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
 #include "lib/base/process_memory.h"
@@ -76,12 +77,14 @@ DataOptions data_options(const Model& model) {
 Comparison compare_models(const Graph& original, const Graph& optimized, DataSet& data, const EvalSpec& eval, int threads, const Progress& progress, const std::string& data_path) {
   if (original.outputs().size() != optimized.outputs().size())
     throw Error(ErrorKind::Malformed, "the models have " + std::to_string(original.outputs().size()) + " and " + std::to_string(optimized.outputs().size()) + " outputs");
-  const Session first(original), second(optimized);
+  const PartialSession first(original), second(optimized);
   const size_t count = original.outputs().size();
   // Sums are taken in the samples' order, whatever thread ran them.
   struct Pair { std::vector<Tensor> a, b; Tensor label; };
   std::vector<OutputComparison> sums(count);
   std::unique_ptr<TaskMetric> metric = make_metric(eval, original, data, data_path);
+  auto compared = [&](size_t i) { return first.computes(original.outputs()[i]) && second.computes(optimized.outputs()[i]); };
+  if (!first.obstacles().empty() || !second.obstacles().empty()) metric.reset();
   std::map<int64_t, Pair> waiting;
   int64_t next = 0, done = 0;
   std::mutex reading, merging;
@@ -99,13 +102,14 @@ Comparison compare_models(const Graph& original, const Graph& optimized, DataSet
       throw e.within(sample.where);
     }
     for (auto* list : {&pair.a, &pair.b})
-      for (Tensor& t : *list) t = valid_rows(t, sample);
+      for (Tensor& t : *list)
+        if (t.defined()) t = valid_rows(t, sample);
     if (pair.label.defined() && pair.label.rank() > 0 && pair.label.dim(0) > sample.valid_rows) pair.label = pair.label.slice_front(0, sample.valid_rows);
     std::lock_guard lock(merging);
     waiting.emplace(sample.index, std::move(pair));
     for (auto it = waiting.begin(); it != waiting.end() && it->first == next; it = waiting.erase(it), ++next) {
       for (size_t i = 0; i < count; ++i)
-        if (it->second.a[i].dtype() != DType::String) sums[i].add(it->second.a[i], it->second.b[i]);
+        if (compared(i) && it->second.a[i].dtype() != DType::String) sums[i].add(it->second.a[i], it->second.b[i]);
       if (metric) metric->add(it->second.a, it->second.b, it->second.label);
     }
     ++done;
@@ -113,7 +117,12 @@ Comparison compare_models(const Graph& original, const Graph& optimized, DataSet
   });
   Comparison out;
   out.samples = data.size();
-  for (size_t i = 0; i < count; ++i) out.outputs.push_back(sums[i].result(original.value(original.outputs()[i]).name));
+  out.obstacles = first.obstacles().empty() ? second.obstacles() : first.obstacles();
+  for (size_t i = 0; i < count; ++i) {
+    const std::string& name = original.value(original.outputs()[i]).name;
+    if (compared(i)) out.outputs.push_back(sums[i].result(name));
+    else out.not_compared.push_back("'" + name + "'");
+  }
   if (metric) out.metrics.push_back(metric->result());
   return out;
 }

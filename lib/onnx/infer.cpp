@@ -73,6 +73,8 @@ void store(const std::shared_ptr<Graph>& graph, const onnx::GraphProto& proto, c
 }  // namespace
 
 void infer_types(Model& model, bool afresh) {
+  std::vector<Type> declared;  // of the outputs: behind an operator that ONNX doesn't know nothing is inferred
+  for (ValueId id : model.graph->outputs()) declared.push_back(model.graph->value(id).type);
   if (afresh) forget(model.graph);
   ValueNames names(*model.graph);
   onnx::ModelProto proto = make_model_proto(model, names, [](const Tensor& t, onnx::TensorProto* out) {
@@ -81,13 +83,17 @@ void infer_types(Model& model, bool afresh) {
     else put_small(t, out);
   });
   onnx::ModelProto bare = proto;
-  if (!infer(proto)) {
+  bool inferred = infer(proto);
+  if (!inferred) {
     bare.mutable_graph()->clear_value_info();
     for (auto& output : *bare.mutable_graph()->mutable_output()) output.clear_type();
-    if (!infer(bare)) return;
-    proto = std::move(bare);
+    inferred = infer(bare);
+    if (inferred) proto = std::move(bare);
   }
-  store(model.graph, proto.graph(), names);
+  if (inferred) store(model.graph, proto.graph(), names);
+  GraphEdit edit(*model.graph);
+  for (size_t i = 0; i < declared.size(); ++i)
+    if (const Type& t = model.graph->value(model.graph->outputs()[i]).type; t.dtype == DType::Undefined && t.opaque.empty()) edit.set_type(model.graph->outputs()[i], declared[i]);
 }
 
 }  // namespace infopt

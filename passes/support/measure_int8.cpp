@@ -7,7 +7,6 @@
 #include "lib/base/memory.h"
 #include "lib/base/threads.h"
 #include "lib/runtime/layout.h"
-#include "lib/runtime/session.h"
 
 namespace infopt {
 namespace {
@@ -51,7 +50,7 @@ ValueId output_of(const Graph& graph, const Int8Plan& plan, const LayerPlan& p) 
 
 class Measurement {
  public:
-  Measurement(const Graph& graph, const Graph& quantized, const Int8Plan& plan) : graph_(graph), quantized_(quantized), plan_(plan) {
+  Measurement(const Graph& graph, const Graph& quantized, const Int8Plan& plan, Calibration& calibration) : graph_(graph), quantized_(quantized), plan_(plan), calibration_(calibration) {
     for (const LayerPlan& p : plan.layers) {
       watch(output_of(graph, plan, p));
       watch(graph.node(p.layer.node).input(0));
@@ -61,9 +60,9 @@ class Measurement {
   /// One model after the other: both with their weights at once would take twice the memory.
   void run(const Sample& sample) {
     std::map<ValueId, Tensor> seen;
-    Session(graph_, options(true)).run(sample.inputs, [&](ValueId v, const Tensor& t, Layout layout) { seen[v] = convert_layout(t, layout, Layout::Plain); });
+    calibration_.session(graph_, options(true)).run(sample.inputs, [&](ValueId v, const Tensor& t, Layout layout) { seen[v] = convert_layout(t, layout, Layout::Plain); });
     trim_memory();
-    Session(quantized_, options(false)).run(sample.inputs, [&](ValueId v, const Tensor& t, Layout layout) {
+    calibration_.session(quantized_, options(false)).run(sample.inputs, [&](ValueId v, const Tensor& t, Layout layout) {
       const auto [begin, end] = origin_.equal_range(v);
       for (auto it = begin; it != end; ++it)
         if (const auto s = seen.find(it->second); s != seen.end()) add(sums_[it->second], s->second, convert_layout(t, layout, Layout::Plain));
@@ -108,6 +107,7 @@ class Measurement {
   const Graph& graph_;
   const Graph& quantized_;
   const Int8Plan& plan_;
+  Calibration& calibration_;
   std::set<ValueId> watched_;
   std::multimap<ValueId, ValueId> origin_;  ///< a value of the quantized graph, and the float graph's that it stands for
   std::map<ValueId, Sums> sums_;
@@ -119,14 +119,14 @@ std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibrati
   const auto& expected = calibration.reference_outputs();
   SessionOptions options;
   options.fold = false;
-  const Session session(quantized, options);
+  const PartialSession session = calibration.session(quantized, options);
   std::vector<Sums> sums(quantized.outputs().size());
   const std::vector<Sample> samples = calibration.first_samples(std::min<int64_t>(kSamples, static_cast<int64_t>(expected.size())));
   std::vector<std::vector<Tensor>> outputs(samples.size());
   parallel_for(static_cast<int64_t>(samples.size()), threads, [&](int64_t i, int) { outputs[static_cast<size_t>(i)] = session.run(samples[static_cast<size_t>(i)].inputs); });
   for (size_t i = 0; i < samples.size(); ++i)
     for (size_t o = 0; o < sums.size() && o < expected[i].size(); ++o)
-      if (is_float(outputs[i][o].dtype())) add(sums[o], expected[i][o], outputs[i][o]);
+      if (outputs[i][o].defined() && expected[i][o].defined() && is_float(outputs[i][o].dtype())) add(sums[o], expected[i][o], outputs[i][o]);
   std::optional<double> worst;
   for (const Sums& s : sums)
     if (const auto db = decibels(s); db && (!worst || *db < *worst)) worst = db;
@@ -134,7 +134,7 @@ std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibrati
 }
 
 Int8Noise measure_int8(const Graph& graph, const Graph& quantized, const Int8Plan& plan, Calibration& calibration) {
-  Measurement m(graph, quantized, plan);
+  Measurement m(graph, quantized, plan, calibration);
   for (const Sample& sample : calibration.first_samples(1)) m.run(sample);
   trim_memory();
   return m.result();

@@ -32,6 +32,7 @@ class Planner {
     choose_static();
     choose_forms();
     choose_tables();
+    warn_of_obstacles();
     collect_statistics();
     judge_products();
     return std::move(plan_);
@@ -44,6 +45,7 @@ class Planner {
   LayerForm form_of(const Layer& layer, const Wish& wish, const NodeCost& cost, std::string& reason) const;
   void choose_tables();
   std::optional<size_t> tied_layer(ValueId table) const;
+  void warn_of_obstacles();
   void collect_statistics();
   void judge_products();
   std::vector<double> judge_group(ValueId input, std::vector<LayerPlan*>& products);
@@ -95,7 +97,8 @@ LayerForm Planner::form_of(const Layer& layer, const Wish& w, const NodeCost& co
     reason = "group " + w.rule->name + " keeps its weights in " + w.rule->weights;
     return LayerForm::Float32;
   }
-  const bool dynamic_allowed = w.activations && (w.form.empty() || w.form == "dynamic") && cost.dynamic.has_value();
+  const bool computed = plan_.seen[static_cast<size_t>(graph_.node(layer.node).input(0))].dtype != DType::Undefined;
+  const bool dynamic_allowed = computed && w.activations && (w.form.empty() || w.form == "dynamic") && cost.dynamic.has_value();
   if (dynamic_allowed && (w.form == "dynamic" || *cost.dynamic * kMargin < cost.in_float) && elements >= options_.integer("min_weights")) {
     reason = w.form == "dynamic" ? "asked for" : "its integer kernel gains; ranges at run time lose less";
     return LayerForm::Int8Dynamic;
@@ -103,6 +106,7 @@ LayerForm Planner::form_of(const Layer& layer, const Wish& w, const NodeCost& co
   if (w.form == "float") reason = "asked for";
   else if (!w.activations) reason = "group " + w.rule->name + " keeps its activations in " + w.rule->activations;
   else if (w.form == "storage") reason = "asked for";
+  else if (!computed) reason = "its input can't be calibrated: it lies behind what infopt can't run";
   else if (!cost.in_integer && !cost.dynamic) reason = "the target has no integer kernel for it";
   else reason = "its float kernel is as fast on the target, the way into integers counted";
   if (w.form != "float" && context_.profile.storage_form && stores(elements)) return LayerForm::Int8Storage;
@@ -131,6 +135,16 @@ void Planner::choose_forms() {
     plan_.layers.push_back({*layer, r.form, plan_.reports.size()});
     plan_.reports.push_back(std::move(r));
   }
+}
+
+void Planner::warn_of_obstacles() {
+  const auto& obstacles = context_.calibration->obstacles();
+  if (obstacles.empty()) return;
+  size_t behind = 0;
+  for (const LayerPlan& p : plan_.layers) behind += plan_.seen[static_cast<size_t>(graph_.node(p.layer.node).input(0))].dtype == DType::Undefined;
+  const std::string count = behind == plan_.layers.size() && behind > 0 ? "nothing could be calibrated: all " : "";
+  context_.report.warnings.push_back(listed(obstacles) + "; " + count + std::to_string(behind) + " of " + std::to_string(plan_.layers.size()) +
+                                     " layers lie behind, whose weights alone may become int8");
 }
 
 std::optional<size_t> Planner::tied_layer(ValueId table) const {
@@ -163,6 +177,7 @@ void Planner::collect_statistics() {
   for (const LayerPlan& p : plan_.layers) {
     if (p.form == LayerForm::Float32) continue;
     const Node& n = graph_.node(p.layer.node);
+    if (plan_.seen[static_cast<size_t>(n.input(0))].dtype == DType::Undefined) continue;
     want(n.input(0), p.layer.input_axis);
     if (p.form == LayerForm::Int8Dynamic) want(n.outputs[0], -1);
   }

@@ -85,6 +85,44 @@ def test_nan_and_inf_in_activations_name_tensor_and_sample(folder):
     refuse(folder, MALFORMED, "'z'", "sample 5", model=folder.save(model), calib=folder.npz("zero.npz", x=x))
 
 
+def net_with(text, **constants):
+    """A net whose part `text` makes h[N,64] of x[N,64], with a product behind it."""
+    weights = {"w": np.random.default_rng(3).standard_normal((64, 32)).astype(np.float32) / 8, **constants}
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> net (float[N,64] x) => (float[N,32] y) {{ {text} y = MatMul(h, w) }}')
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items())
+    return model
+
+
+@pytest.mark.parametrize("text, value", [("e = Exp(x) h = Reciprocal(e)", 200), ("e = Sqrt(x) z = Greater(x, zero) h = Where(z, e, x)", -1), ("e = Div(one, x) h = Clip(e, zero, one)", 0)],
+                         ids=["infinity", "NaN", "division by 0"])
+def test_a_nan_or_infinity_that_no_output_shows_is_named_with_its_sample(text, value, folder):
+    x = np.abs(batch()) + 1
+    model = folder.save(net_with(text, zero=np.float32(0), one=np.float32(1)))
+    expect(OK, "quantize", model, "--calib", folder.npz("good.npz", x=x), "-o", folder / "good.onnx")
+    x[5, 7] = value
+    refuse(folder, MALFORMED, "sample 5", "tensor 'e'", model=model, calib=folder.npz("data.npz", x=x))
+
+
+MASKS = {
+    "masked scores": "m = Greater(x, zero) s = Where(m, x, low) h = Softmax(s)",
+    "rows masked whole": "m = Greater(x, two) s = Where(m, x, low) p = Softmax(s) n = IsNaN(p) h = Where(n, zero, p)",
+    "logarithm of a mask": "m = Greater(x, zero) c = Cast<to=1>(m) l = Log(c) s = Add(x, l) h = Softmax(s)",
+    "two of the lowest numbers": "m = Greater(x, zero) s = Where(m, zero, least) t = Add(s, s) u = Add(t, x) h = Softmax(u)",
+    "least of what is there": "m = Greater(x, zero) s = Where(m, x, high) r = ReduceMin<axes=[1], keepdims=1>(s) h = Sub(x, r)",
+}
+
+
+@pytest.mark.parametrize("text", MASKS.values(), ids=MASKS)
+def test_infinities_by_design_are_no_error(text, folder):
+    constants = {"zero": 0, "two": 2, "low": -np.inf, "high": np.inf, "least": np.finfo(np.float32).min}
+    x = batch()
+    x[:, 0] = 1
+    if "two" in text:
+        x[3] = 0  # masked whole
+    model = folder.save(net_with(text, **{k: np.float32(v) for k, v in constants.items()}))
+    expect(OK, "quantize", model, "--calib", folder.npz("data.npz", x=x), "-o", folder.out)
+
+
 # External data
 
 def with_external(folder, location):

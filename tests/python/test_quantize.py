@@ -173,7 +173,55 @@ def test_operators_of_unknown_domains_are_kept_and_listed(tmp_path):
     kept = [n for n in onnx.load(tmp_path / "o.onnx").graph.node if n.domain == "my.domain"]
     assert [(n.op_type, n.attribute[0].f) for n in kept] == [("Twice", 2.0)]
     assert "Twice" in infopt("inspect", tmp_path / "m.onnx").stdout
-    assert "Twice" in infopt("quantize", tmp_path / "m.onnx", "--calib", save(tmp_path, IMAGES), "-o", tmp_path / "q.onnx", expect=4).stderr
+
+
+DOMAIN = ', "my.domain" : 1'
+UPSTREAM = CONV_NET.replace("float[N,10] y)", "float[N,10] y, float[N,32,16,16] z)").replace("p = Glob", "z = my.domain.Twice<by=2.0>(t)\n p = Glob")
+MIDDLE = CONV_NET.replace("y = Gemm", "g = my.domain.Twice(f)\n y = Gemm").replace("(f, w3", "(g, w3")
+FIRST = CONV_NET.replace("a = Conv", "q = my.domain.Twice(x)\n a = Conv").replace("(x, w1", "(q, w1")
+BODY = """then_branch = t () => (float[N,32] t1) { t1 = my.domain.Twice(f) }, else_branch = e () => (float[N,32] e1) { e1 = Identity(f) }"""
+IN_BODY = CONV_NET.replace("y = Gemm", f"g = If(yes)<{BODY}>\n y = Gemm").replace("(f, w3", "(g, w3")
+
+
+def forms(q):
+    return [layer["form"] for layer in q.report["layers"]]
+
+
+def test_what_lies_upstream_of_an_unknown_operator_is_quantized_and_compared(tmp_path):
+    q = Quantized(tmp_path, build(UPSTREAM, domains=DOMAIN, **WEIGHTS), IMAGES, recipe=recipe("activations: static"), load=False)
+    assert [n.attribute[0].f for n in q.nodes if n.domain == "my.domain"] == [2.0]
+    assert forms(q) == ["int8 static"] * 3
+    assert [o["name"] for o in q.report["comparison"]["outputs"]] == ["y"] and q.report["comparison"]["outputs"][0]["sqnr_db"] >= 28
+    assert any("'z'" in w and "my.domain.Twice" in w for w in q.report["warnings"])
+
+
+@pytest.mark.parametrize("text", [MIDDLE, IN_BODY], ids=["node", "body"])
+def test_weights_behind_an_unknown_operator_take_storage_form(text, tmp_path):
+    q = Quantized(tmp_path, build(text, domains=DOMAIN, **WEIGHTS, **({"yes": np.array(True)} if text is IN_BODY else {})), IMAGES,
+                  recipe=recipe("activations: static, min_weights: 1").replace("fold_constants, ", ""), load=False)  # fmt: skip
+    assert forms(q) == ["int8 static", "int8 static", "int8 storage"]
+    assert "can't be calibrated" in q.report["layers"][2]["reason"]
+    assert "comparison" not in q.report
+    # with Twice as Identity
+    plain = onnx.parser.parse_model(onnx.printer.to_text(q.model).replace("my.domain.Twice", "Identity"))
+    del plain.graph.initializer[:]
+    plain.graph.initializer.extend(q.model.graph.initializer)
+    truth = outputs(conv_net(), IMAGES)[0]
+    assert sqnr(truth, session(plain).run(None, IMAGES)[0]) >= 28
+
+
+@pytest.mark.parametrize("target", ["ort-cpu", "generic", "tensorrt"])
+def test_where_nothing_can_be_calibrated_weights_alone_become_int8(target, tmp_path):
+    q = Quantized(tmp_path, build(FIRST, domains=DOMAIN, **WEIGHTS), IMAGES, "--target", target, "--report", tmp_path / "report", load=False)
+    assert any("nothing could be calibrated" in w for w in q.report["warnings"])
+    assert any("latency" in w for w in q.report["warnings"])
+    assert set(forms(q)) == ({"int8 storage", "float32"} if target == "ort-cpu" else {"float32"})
+    assert (tmp_path / "report" / "report.md").exists()
+
+
+def test_without_data_an_unknown_operator_is_no_obstacle(tmp_path):
+    onnx.save(build(MIDDLE, domains=DOMAIN, **WEIGHTS), tmp_path / "m.onnx")
+    infopt("quantize", tmp_path / "m.onnx", "--recipe", "fp16", "-o", tmp_path / "o.onnx")
 
 
 def save(folder, arrays):
