@@ -38,6 +38,7 @@ class Plan {
   bool tapped(ValueId id) const { return tapped_[static_cast<size_t>(id)]; }
   bool fed(ValueId id) const { return id != kNone && graph_.value(id).graph_input; }
   bool profiling() const { return options_.profile || options_.trace; }
+  int threads() const { return options_.threads; }
   using Clock = std::chrono::steady_clock;
   /// Notes a step's run for profile() and events(). Any thread.
   void add_time(size_t step, Clock::time_point start, Clock::time_point end, const Tensor& output) const;

@@ -139,10 +139,11 @@ std::vector<PlanStep> Planner::make_steps() {
         step.inputs = it->second.inputs;
         step.kernel = std::move(it->second.kernel);
         step.covers = std::move(it->second.covers);
-        if (it->second.named != kNone) {
-          step.node = it->second.named;
-          std::replace(step.covers.begin(), step.covers.end(), step.node, id);
-        }
+        if (it->second.named != kNone) step.node = it->second.named;
+        step.covers.push_back(id);
+        std::sort(step.covers.begin(), step.covers.end());
+        step.covers.erase(std::unique(step.covers.begin(), step.covers.end()), step.covers.end());
+        step.covers.erase(std::remove(step.covers.begin(), step.covers.end(), step.node), step.covers.end());
       } else {
         step.captures = node.captures;
         step.kernel = make_kernel_for(node);

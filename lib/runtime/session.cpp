@@ -4,6 +4,7 @@
 #include <set>
 
 #include "lib/base/error.h"
+#include "lib/base/share.h"
 #include "lib/runtime/plan.h"
 #include "lib/runtime/run.h"
 
@@ -58,6 +59,7 @@ Session::Session(const Graph& graph, SessionOptions options) : impl_(std::make_u
 Session::~Session() = default;
 
 std::vector<Tensor> Session::run(const std::unordered_map<ValueId, Tensor>& inputs, const Tap& tap) const {
+  const RunThreads threads(impl_->plan.threads());
   Run run(impl_->plan, nullptr, tap ? &tap : nullptr);
   for (const auto& [value, tensor] : inputs) run.feed(value, tensor);
   return tensors_of(run.execute(), impl_->plan);

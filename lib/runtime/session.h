@@ -26,6 +26,8 @@ struct SessionOptions {
   bool fuse = true;
   /// What is the same in every run is computed once and kept: faster from the third run or so on, for more memory.
   bool fold = true;
+  /// Threads that one run may use. The results don't depend on it.
+  int threads = 1;
   /// Milliseconds by node, summed over runs, are kept for profile().
   bool profile = false;
   /// Every run of a node is kept for events().

@@ -5,9 +5,11 @@
 #include <map>
 #include <mutex>
 #include <numeric>
+#include <tuple>
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include "lib/base/error.h"
+#include "lib/base/share.h"
 
 namespace infopt::cpu {
 namespace {
@@ -26,12 +28,11 @@ const dnnl::engine& engine() {
   return e;
 }
 
-/// Each thread works alone: the parallel unit of infopt is the sample, and sums must not depend on a thread count.
+/// oneDNN's loops take as many threads as this run may use.
 dnnl::stream& stream() {
-  thread_local dnnl::stream s = [] {
-    omp_set_num_threads(1);
-    return dnnl::stream(engine());
-  }();
+  thread_local dnnl::stream s(engine());
+  thread_local int threads = 0;
+  if (threads != run_threads()) omp_set_num_threads(threads = run_threads());
   return s;
 }
 
@@ -75,10 +76,11 @@ memory::desc any_of(const memory::desc& desc) {
 #endif
 }
 
-dnnl::primitive_attr attributes(const PostActivation& post) {
+dnnl::primitive_attr attributes(const PostActivation& post, bool accumulate = false) {
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   dnnl::post_ops ops;
+  if (accumulate) ops.append_sum(1.0f);
   if (post.kind == PostActivation::Clip) {
 #if INFOPT_DNNL3
     if (post.low == 0 && post.high == std::numeric_limits<float>::infinity()) ops.append_eltwise(dnnl::algorithm::eltwise_relu, 0, 0);
@@ -151,18 +153,22 @@ template <class F> void translate(F f) {
 struct Convolution::Impl {
   ConvGeometry geometry;
   std::mutex mutex;
-  std::map<std::pair<Shape, bool>, std::shared_ptr<Compiled>> compiled;
+  bool accumulate = false;
+  std::map<std::tuple<Shape, bool, int>, std::shared_ptr<Compiled>> compiled;  ///< by input shape, bias, threads
   PackedWeights packed;
 
   std::shared_ptr<Compiled> compile(const Tensor& src, const Tensor& weights, bool bias, const Tensor& dst);
 };
 
-Convolution::Convolution(ConvGeometry geometry) : impl_(std::make_unique<Impl>()) { impl_->geometry = std::move(geometry); }
+Convolution::Convolution(ConvGeometry geometry, bool accumulate) : impl_(std::make_unique<Impl>()) {
+  impl_->geometry = std::move(geometry);
+  impl_->accumulate = accumulate;
+}
 Convolution::~Convolution() = default;
 
 std::shared_ptr<Compiled> Convolution::Impl::compile(const Tensor& src, const Tensor& weights, bool with_bias, const Tensor& dst) {
   std::lock_guard lock(mutex);
-  auto& entry = compiled[{src.shape(), with_bias}];
+  auto& entry = compiled[{src.shape(), with_bias, run_threads()}];
   if (entry) return entry;
   const size_t rank = src.shape().size();
   auto c = std::make_shared<Compiled>();
@@ -175,7 +181,7 @@ std::shared_ptr<Compiled> Convolution::Impl::compile(const Tensor& src, const Te
   for (int64_t v : geometry.dilations) dilations.push_back(v - 1);
   const memory::dims strides(geometry.strides.begin(), geometry.strides.end());
   const memory::dims low(geometry.pads_begin.begin(), geometry.pads_begin.end()), high(geometry.pads_end.begin(), geometry.pads_end.end());
-  const auto attr = attributes(geometry.post);
+  const auto attr = attributes(geometry.post, accumulate);
   const auto kind = dnnl::prop_kind::forward_inference;
   auto take = [&](const auto& pd, auto primitive) {
     c->primitive = primitive;
@@ -223,6 +229,7 @@ struct Product::Impl {
   struct Key {
     Shape a, b, bias;
     bool ta, tb;
+    int threads;
     auto operator<=>(const Key&) const = default;
   };
   std::map<Key, std::shared_ptr<Compiled>> compiled;
@@ -261,7 +268,7 @@ void Product::run(const Tensor& a, bool transpose_a, const Tensor& b, bool trans
     std::shared_ptr<Compiled> c;
     {
       std::lock_guard lock(impl_->mutex);
-      auto& entry = impl_->compiled[{as, bs, bias ? bias->shape() : Shape{-1}, transpose_a, transpose_b}];
+      auto& entry = impl_->compiled[{as, bs, bias ? bias->shape() : Shape{-1}, transpose_a, transpose_b, run_threads()}];
       if (!entry) {
         auto made = std::make_shared<Compiled>();
         const memory::desc ad = matrix_desc(as, transpose_a);

@@ -1,4 +1,4 @@
-// The only door to oneDNN: float32 convolutions, deconvolutions and products, on the calling thread. Knows 2.6 and 3.x.
+// The only door to oneDNN: float32 convolutions, deconvolutions and products, on the run's threads (lib/base/share.h). Knows 2.6 and 3.x.
 #pragma once
 #include <memory>
 #include <vector>
@@ -12,7 +12,8 @@ namespace infopt::cpu {
 /// One convolution node. Primitives and packed weights are made at the first run of a shape and kept. Thread-safe.
 class Convolution {
  public:
-  explicit Convolution(ConvGeometry geometry);
+  /// `accumulate`: run() adds to what dst holds, before the activation.
+  explicit Convolution(ConvGeometry geometry, bool accumulate = false);
   ~Convolution();
   /// src and dst lie channels last. Weights as ONNX has them: (M, C/groups, k…), transposed (C, M/groups, k…).
   /// `packable` says that the weights are the same in every run. bias may be null.

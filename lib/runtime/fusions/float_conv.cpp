@@ -1,0 +1,235 @@
+// A float32 convolution with its neighbours: a zero Pad before it, BatchNormalization, a residual and bounds behind it.
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <mutex>
+
+#include "lib/base/error.h"
+#include "lib/ops/broadcast.h"
+#include "lib/runtime/cpu/dnnl_adapter.h"
+#include "lib/runtime/fusions/rules.h"
+#include "lib/runtime/layout.h"
+#include "lib/runtime/window.h"
+
+namespace infopt {
+namespace {
+
+struct Found {
+  const Node *conv = nullptr, *pad = nullptr, *norm = nullptr, *add = nullptr, *bounds = nullptr;
+  PostActivation post;
+  ValueId residual = kNone;
+  std::vector<int64_t> extra;  ///< pads that the Pad adds: those before each spatial axis, then those behind
+};
+
+/// Pads of constant zeros around the spatial axes; empty where the node is anything else.
+std::vector<int64_t> zero_pads(PlanView& view, const Node& pad, size_t spatial) {
+  if (!pad.is("Pad") || pad.s("mode", "constant") != "constant" || pad.input(3) != kNone) return {};
+  std::vector<int64_t> all = pad.ints("pads");
+  if (pad.input(1) != kNone) {
+    const Tensor* pads = view.constant(pad.input(1));
+    if (!pads || pads->dtype() != DType::I64) return {};
+    all = to_vector<int64_t>(*pads);
+  }
+  if (pad.f("value", 0) != 0) return {};
+  if (pad.input(2) != kNone) {
+    const Tensor* value = view.constant(pad.input(2));
+    if (!value || value->size() != 1 || value->dtype() != DType::F32 || value->data<float>()[0] != 0) return {};
+  }
+  const size_t rank = spatial + 2;
+  if (all.size() != 2 * rank || all[0] || all[1] || all[rank] || all[rank + 1]) return {};
+  std::vector<int64_t> out(all.begin() + 2, all.begin() + static_cast<int64_t>(rank));
+  out.insert(out.end(), all.begin() + static_cast<int64_t>(rank) + 2, all.end());
+  for (int64_t p : out)
+    if (p < 0) return {};
+  return out;
+}
+
+/// x·scale + offset by channel, from a BatchNormalization with constant statistics.
+bool channel_line(PlanView& view, const Node& norm, int64_t channels, std::vector<float>& scale, std::vector<float>& offset) {
+  if (norm.i("training_mode", 0) != 0 || norm.outputs.size() != 1) return false;
+  const Tensor* t[4];
+  for (size_t i = 0; i < 4; ++i) {
+    t[i] = view.constant(norm.input(i + 1));
+    if (!t[i] || t[i]->dtype() != DType::F32 || t[i]->size() != channels) return false;
+  }
+  const double epsilon = norm.f("epsilon", 1e-5f);
+  for (int64_t c = 0; c < channels; ++c) {
+    const double by = t[0]->data<float>()[c] / std::sqrt(t[3]->data<float>()[c] + epsilon);
+    scale.push_back(static_cast<float>(by));
+    offset.push_back(static_cast<float>(t[1]->data<float>()[c] - t[2]->data<float>()[c] * by));
+    if (!std::isfinite(scale.back()) || !std::isfinite(offset.back())) return false;
+  }
+  return true;
+}
+
+class FusedConvKernel : public Kernel {
+ public:
+  FusedConvKernel(const Found& found, Tensor weights, Tensor bias)
+      : window_(WindowAttributes::of(*found.conv)), extra_(found.extra), groups_(found.conv->i("group", 1)), post_(found.post), weights_(std::move(weights)), bias_(std::move(bias)),
+        residual_(found.residual != kNone) {}
+
+  /// Inputs: x, and the residual if there is one.
+  void run(KernelContext& context) const override {
+    Layout layout;
+    const Tensor& given = context.in_any(0, layout);
+    if (given.dtype() != DType::F32) throw Error(ErrorKind::Malformed, "float32 weights for " + std::string(name_of(given.dtype())));
+    if (given.rank() != weights_.rank() || given.dim(1) != weights_.dim(1) * groups_)
+      throw Error(ErrorKind::Malformed, "an input of " + to_string(given.shape()) + " doesn't fit weights of " + to_string(weights_.shape()) + " in " + std::to_string(groups_) + " groups");
+    const Tensor x = convert_layout(given, layout, Layout::ChannelsLast);
+    Shape spatial(x.shape().begin() + 2, x.shape().end());
+    const Shape kernel(weights_.shape().begin() + 2, weights_.shape().end());
+    Window w = window_of(spatial, kernel);
+    Shape shape{x.dim(0), weights_.dim(0)};
+    shape.insert(shape.end(), w.out.begin(), w.out.end());
+    const Tensor* bias = bias_.defined() ? &bias_ : nullptr;
+    if (!residual_) {
+      Tensor& y = context.out(0, DType::F32, shape, Layout::ChannelsLast);
+      return engine_for(w, false, post_).run(x, weights_, true, bias, y);
+    }
+    Layout other;
+    const Tensor& residual = context.in_any(1, other);
+    if (residual.dtype() != DType::F32) throw Error(ErrorKind::Malformed, "a sum of float32 and " + std::string(name_of(residual.dtype())));
+    if (residual.shape() != shape) return run_broadcast(context, w, x, shape);
+    if (other == Layout::ChannelsLast) {
+      const std::byte* from = residual.raw();
+      Tensor& y = context.out_reusing(0, 1, DType::F32, shape, Layout::ChannelsLast);
+      if (y.raw() != from) std::copy_n(from, y.bytes(), y.mutable_raw());
+      return engine_for(w, true, post_).run(x, weights_, true, bias, y);
+    }
+    Tensor y = convert_layout(residual, other, Layout::ChannelsLast);
+    if (y.raw() == residual.raw()) y = y.clone();
+    engine_for(w, true, post_).run(x, weights_, true, bias, y);
+    context.set(0, std::move(y), Layout::ChannelsLast);
+  }
+
+  std::string describe() const override { return std::string("float32 convolution, oneDNN, channels last") + (residual_ ? ", with the residual" : "") + (post_.kind == PostActivation::Clip ? ", with bounds" : ""); }
+
+ private:
+  Window window_of(Shape spatial, const Shape& kernel) const {
+    const size_t n = spatial.size();
+    if (extra_.empty()) return resolve_window(window_, spatial, kernel);
+    for (size_t i = 0; i < n; ++i) spatial[i] += extra_[i] + extra_[n + i];
+    Window w = resolve_window(window_, spatial, kernel);
+    for (size_t i = 0; i < n; ++i) w.pads_begin[i] += extra_[i], w.pads_end[i] += extra_[n + i];
+    return w;
+  }
+
+  /// Shapes that broadcast: the sum and the bounds by themselves.
+  void run_broadcast(KernelContext& context, const Window& w, const Tensor& x, const Shape& shape) const {
+    Tensor first(DType::F32, shape);
+    engine_for(w, false, {}).run(x, weights_, true, bias_.defined() ? &bias_ : nullptr, first);
+    first = convert_layout(first, Layout::ChannelsLast, Layout::Plain);
+    const Tensor& residual = context.in(1);
+    const Shape result = broadcast_shape(shape, residual.shape());
+    Tensor& y = context.out(0, DType::F32, result);
+    add_floats({DType::F32, first.raw(), shape}, {DType::F32, residual.raw(), residual.shape()}, result, y);
+    if (post_.kind != PostActivation::Clip) return;
+    float* p = y.mutable_data<float>();
+    for (int64_t i = 0; i < y.size(); ++i) p[i] = std::min(std::max(p[i], post_.low), post_.high);
+  }
+
+  static void add_floats(const Operand& a, const Operand& b, const Shape& result, Tensor& y) {
+    run_binary_loop([](const void* pa, const void* pb, void* py, const BinaryRows& r) { binary_loop<float, float, std::plus<float>>(pa, pb, py, r); }, a, b, result, y.mutable_raw(), DType::F32);
+  }
+
+  const cpu::Convolution& engine_for(const Window& w, bool accumulate, const PostActivation& post) const {
+    std::lock_guard lock(mutex_);
+    for (const Engine& e : engines_)
+      if (e.pads == w.pads_begin && e.accumulate == accumulate && e.kind == post.kind) return *e.engine;
+    cpu::ConvGeometry g{w.strides, w.dilations, w.pads_begin, w.pads_end, groups_, false, post};
+    engines_.push_back({w.pads_begin, accumulate, post.kind, std::make_unique<cpu::Convolution>(std::move(g), accumulate)});
+    return *engines_.back().engine;
+  }
+
+  struct Engine {
+    std::vector<int64_t> pads;
+    bool accumulate;
+    PostActivation::Kind kind;
+    std::unique_ptr<cpu::Convolution> engine;
+  };
+  WindowAttributes window_;
+  std::vector<int64_t> extra_;
+  int64_t groups_;
+  PostActivation post_;
+  Tensor weights_, bias_;
+  bool residual_;
+  mutable std::mutex mutex_;
+  mutable std::vector<Engine> engines_;
+};
+
+/// Reads the pattern backwards; false where there is no convolution with constant float32 weights, or nothing to join with it.
+bool find_pattern(PlanView& view, const Node& node, Found& f) {
+  const Node* at = &node;
+  auto step_back = [&](ValueId v) { return at = view.only_for_one(v); };
+  if (as_bounds(view, *at, f.post)) {
+    f.bounds = at;
+    if (!step_back(at->input(0))) return false;
+  }
+  if (at->is("Add") && at->inputs.size() == 2) {
+    f.add = at;
+    const Node* made = nullptr;
+    for (size_t i : {0u, 1u}) {
+      const Node* candidate = view.only_for_one(f.add->inputs[i]);
+      if (!candidate || f.add->inputs[0] == f.add->inputs[1] || view.constant(f.add->inputs[1 - i])) continue;
+      if (!candidate->is("Conv") && !candidate->is("BatchNormalization")) continue;
+      // Of two convolutions the second operand's is taken last: its sum then finds the other one done.
+      made = candidate;
+      f.residual = f.add->inputs[1 - i];
+    }
+    if (!made) return false;
+    at = made;
+  }
+  if (at->is("BatchNormalization")) {
+    f.norm = at;
+    if (!step_back(at->input(0))) return false;
+  }
+  if (!at->is("Conv")) return false;
+  f.conv = at;
+  const Tensor* weights = view.constant(at->input(1));
+  if (!weights || weights->dtype() != DType::F32 || weights->rank() < 3 || weights->rank() > 5) return false;
+  if (at->input(2) != kNone) {
+    const Tensor* bias = view.constant(at->input(2));
+    if (!bias || bias->shape() != Shape{weights->dim(0)} || bias->dtype() != DType::F32) return false;
+  }
+  const Node* pad = view.only_for_one(at->input(0));
+  const std::string mode = at->s("auto_pad", "NOTSET");
+  if (pad && (mode == "NOTSET" || mode == "VALID")) {
+    f.extra = zero_pads(view, *pad, static_cast<size_t>(weights->rank() - 2));
+    if (!f.extra.empty()) f.pad = pad;
+  }
+  return f.bounds || f.add || f.norm || f.pad;
+}
+
+}  // namespace
+
+std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node) {
+  Found f;
+  if (!find_pattern(view, node, f)) return std::nullopt;
+  Tensor weights = *view.constant(f.conv->input(1));
+  Tensor bias = f.conv->input(2) == kNone ? Tensor() : *view.constant(f.conv->input(2));
+  if (f.norm) {
+    std::vector<float> scale, offset;
+    if (!channel_line(view, *f.norm, weights.dim(0), scale, offset)) return std::nullopt;
+    const int64_t channels = weights.dim(0), each = channels == 0 ? 0 : weights.size() / channels;
+    Tensor scaled = weights.clone(), shifted(DType::F32, {channels});
+    float *w = scaled.mutable_data<float>(), *b = shifted.mutable_data<float>();
+    for (int64_t c = 0; c < channels; ++c) {
+      const float by = scale[static_cast<size_t>(c)];
+      for (int64_t i = 0; i < each; ++i) w[c * each + i] *= by;
+      b[c] = (bias.defined() ? bias.data<float>()[c] * by : 0.0f) + offset[static_cast<size_t>(c)];
+    }
+    weights.release_pages();
+    weights = scaled;
+    bias = shifted;
+  }
+  FusedStep step;
+  step.inputs = {f.pad ? f.pad->input(0) : f.conv->input(0)};
+  if (f.residual != kNone) step.inputs.push_back(f.residual);
+  for (const Node* covered : {f.pad, f.norm, f.add, f.bounds})
+    if (covered) step.covers.push_back(covered->id);
+  step.named = f.conv->id;
+  step.kernel = std::make_unique<FusedConvKernel>(f, std::move(weights), std::move(bias));
+  return step;
+}
+
+}  // namespace infopt
