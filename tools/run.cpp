@@ -18,6 +18,7 @@ namespace infopt {
 namespace {
 
 struct RunOptions {
+  int threads = 1;
   std::string model, input, output, test_data, device = "auto";
   int64_t samples = 0;
 };
@@ -62,7 +63,7 @@ std::string difference(const Datum& got, const Datum& wanted, Tolerance toleranc
 
 int run_test_data(const RunOptions& o) {
   const Model model = read_model(o.model);
-  const Session session(*model.graph);
+  const Session session(*model.graph, {.threads = o.threads});
   const auto sets = find_test_data(o.test_data);
   if (sets.empty()) throw Error(ErrorKind::Io, "has no test_data_set_* folders", o.test_data);
   const Tolerance tolerance = read_tolerance(o.test_data);
@@ -96,7 +97,7 @@ Tensor without_padding(const Tensor& t, const Sample& sample, int64_t rows) {
 int run_inputs(const RunOptions& o) {
   if (o.output.empty()) throw Error(ErrorKind::Usage, "give -o OUT.npz beside --input");
   const Model model = read_model(o.model);
-  const Session session(*model.graph);
+  const Session session(*model.graph, {.threads = o.threads});
   DataOptions options = data_options(model);
   options.limit = o.samples;
   const auto data = open_dataset(o.input, options);
@@ -130,6 +131,7 @@ void add_run(CLI::App& app, Context& context) {
   command->add_option("-o,--output", o->output, "outputs by name")->type_name("OUT.npz");
   auto* test = command->add_option("--test-data", o->test_data, "a folder of test_data_set_*; tolerance.txt there may hold \"rtol atol\"")->type_name("DIR");
   command->add_option("--samples", o->samples, "at most so many samples")->check(CLI::PositiveNumber)->type_name("N");
+  command->add_option("--threads", o->threads, "threads of one run; the outputs don't depend on it")->check(CLI::Range(1, 1024))->type_name("N");
   command->add_option("--device", o->device, "auto, cpu, cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}))->type_name("DEVICE");
   input->excludes(test);
   command->callback([o, &context] {

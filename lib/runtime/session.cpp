@@ -66,12 +66,14 @@ std::vector<Tensor> Session::run(const std::unordered_map<ValueId, Tensor>& inpu
 }
 
 std::vector<Tensor> Session::run(const std::map<std::string, Tensor>& inputs, const Tap& tap) const {
+  const RunThreads threads(impl_->plan.threads());
   Run run(impl_->plan, nullptr, tap ? &tap : nullptr);
   feed_by_name(run, impl_->plan.graph(), inputs);
   return tensors_of(run.execute(), impl_->plan);
 }
 
 std::vector<Datum> Session::run_data(const std::map<std::string, Datum>& inputs) const {
+  const RunThreads threads(impl_->plan.threads());
   Run run(impl_->plan, nullptr, nullptr);
   feed_by_name(run, impl_->plan.graph(), inputs);
   return run.execute();
