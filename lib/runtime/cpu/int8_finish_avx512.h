@@ -217,6 +217,8 @@ extern template void finish_rows<4>(const Rows&, const Int8Panel&, const Int8Fin
 
 /// Int8Kernels::slide.
 void slide(const Int8SlidingLine& line, const Int8Panel& panel, const Int8Finish& finish);
+/// Int8Kernels::pair.
+void pair(const Int8Pair& how, bool multiply, const uint8_t* a, const uint8_t* b, int64_t n, uint8_t* y);
 /// Needs AVX-512 VBMI.
 void lookup_vbmi(const uint8_t* x, uint8_t* y, int64_t n, const uint8_t* table);
 

@@ -97,7 +97,7 @@ INFOPT_SIMD void flip_bytes(const uint8_t* x, uint8_t* y, int64_t n, uint8_t fli
 }
 
 const Int8Kernels& int8_portable_kernels() {
-  static constexpr Int8Kernels kernels{product, depthwise, interleave, nullptr, lookup};
+  static constexpr Int8Kernels kernels{product, depthwise, interleave, nullptr, nullptr, lookup};
   return kernels;
 }
 

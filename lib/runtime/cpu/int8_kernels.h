@@ -78,13 +78,31 @@ struct Int8SlidingLine {
   int64_t stride = 0;
 };
 
+/// A code's value is (byte ^ flip) − zero.
+struct Int8PairCodes {
+  int32_t flip, zero;
+};
+/// Cuts to low and high, which keep to the range of the output, rounds half to even and adds zero.
+struct Int8PairOutput {
+  float low, high;
+  int32_t zero, flip;  ///< flip: 0x80 for I8
+};
+/// Two operands: their sum a·a_ratio + b·b_ratio or their product a·b·a_ratio.
+struct Int8Pair {
+  Int8PairCodes a, b;
+  float a_ratio, b_ratio;
+  Int8PairOutput y;
+};
+
 enum class Int8Isa { Portable, Avx2, Avx512Vnni };
 
 struct Int8Kernels {
   void (*product)(const Int8Tile&, const Int8Panel&, const Int8Finish&);
   void (*depthwise)(const Int8DepthwiseLine&, const Int8Panel&, const Int8Finish&);
   void (*interleave)(const Int8Interleave&);
-  void (*slide)(const Int8SlidingLine&, const Int8Panel&, const Int8Finish&);     ///< null: interleave and depthwise do it
+  void (*slide)(const Int8SlidingLine&, const Int8Panel&, const Int8Finish&);  ///< null: interleave and depthwise do it
+  void (*pair)(const Int8Pair&, bool multiply, const uint8_t* a, const uint8_t* b, int64_t n,
+               uint8_t* y);                                                       ///< null: loops; y may be a or b; ratios are below 1e4
   void (*lookup)(const uint8_t* x, uint8_t* y, int64_t n, const uint8_t* table);  ///< y may be x
 };
 

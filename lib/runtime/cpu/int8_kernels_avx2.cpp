@@ -92,7 +92,8 @@ INFOPT_AVX2 void depthwise(const Int8DepthwiseLine& line, const Int8Panel& panel
 }  // namespace
 
 const Int8Kernels& int8_avx2_kernels() {
-  static const Int8Kernels kernels{product, depthwise, int8_portable_kernels().interleave, nullptr, int8_portable_kernels().lookup};
+  static const Int8Kernels kernels{product, depthwise, int8_portable_kernels().interleave,
+                                   nullptr, nullptr,   int8_portable_kernels().lookup};
   return kernels;
 }
 

@@ -190,8 +190,9 @@ void interleave(const Int8Interleave& job) {
 }  // namespace
 
 const Int8Kernels& int8_avx512_kernels() {
-  static const Int8Kernels kernels{product, depthwise, interleave, avx512::slide,
-                                   __builtin_cpu_supports("avx512vbmi") ? avx512::lookup_vbmi : int8_portable_kernels().lookup};
+  static const Int8Kernels kernels{
+      product,       depthwise,    interleave,
+      avx512::slide, avx512::pair, __builtin_cpu_supports("avx512vbmi") ? avx512::lookup_vbmi : int8_portable_kernels().lookup};
   return kernels;
 }
 

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -12,17 +13,27 @@ namespace {
 
 constexpr int64_t kLanes = 64;  // channels at a time
 
+// Vectors of the compiler's, which it splits as the instruction set needs: what is summed up stays in registers.
+using Bytes = uint8_t __attribute__((vector_size(32)));
+using HalfBytes = uint8_t __attribute__((vector_size(16)));
+using Words = uint16_t __attribute__((vector_size(32)));
+
 /// The greatest of `count` > 0 rows for 64 channels.
 INFOPT_SIMD void max_lanes(const uint8_t* const* rows, int64_t count, int64_t first, uint8_t flip, uint8_t* y) {
-  uint8_t most[kLanes] = {};
+  Bytes low{}, high{};
   for (int64_t r = 0; r < count; ++r) {
-    const uint8_t* row = rows[r] + first;
-    for (int64_t i = 0; i < kLanes; ++i) {
-      const uint8_t v = row[i] ^ flip;
-      most[i] = v > most[i] ? v : most[i];
-    }
+    Bytes a, b;
+    std::memcpy(&a, rows[r] + first, sizeof a);
+    std::memcpy(&b, rows[r] + first + 32, sizeof b);
+    a ^= flip;
+    b ^= flip;
+    low = a > low ? a : low;
+    high = b > high ? b : high;
   }
-  for (int64_t i = 0; i < kLanes; ++i) y[first + i] = most[i] ^ flip;
+  low ^= flip;
+  high ^= flip;
+  std::memcpy(y + first, &low, sizeof low);
+  std::memcpy(y + first + 32, &high, sizeof high);
 }
 
 void max_rest(const uint8_t* const* rows, int64_t count, int64_t first, int64_t channels, uint8_t flip, uint8_t* y) {
@@ -33,10 +44,35 @@ void max_rest(const uint8_t* const* rows, int64_t count, int64_t first, int64_t 
   }
 }
 
-/// sums[0…64) += the codes, as uint8, of `count` rows that lie `stride` apart.
+INFOPT_INLINE void add_words(Words (&words)[4], const uint8_t* row, uint8_t flip) {
+  for (int i = 0; i < 4; ++i) {
+    HalfBytes bytes;
+    std::memcpy(&bytes, row + 16 * i, sizeof bytes);
+    words[i] += __builtin_convertvector(bytes ^ flip, Words);
+  }
+}
+INFOPT_INLINE void add_to_sums(const Words (&words)[4], int32_t* sums) {
+  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 16; ++j) sums[16 * i + j] += words[i][j];
+}
+
+constexpr int64_t kMostRows = 257;  // so many bytes fit 16 bits
+
+/// sums[0…64) += the bytes, flipped, of `count` rows that lie `stride` apart.
 INFOPT_SIMD void sum_lanes(const uint8_t* row, int64_t count, int64_t stride, uint8_t flip, int32_t* sums) {
-  for (int64_t r = 0; r < count; ++r, row += stride)
-    for (int64_t i = 0; i < kLanes; ++i) sums[i] += row[i] ^ flip;
+  for (int64_t r = 0; r < count;) {
+    Words words[4] = {};
+    for (const int64_t end = std::min(count, r + kMostRows); r < end; ++r) add_words(words, row + r * stride, flip);
+    add_to_sums(words, sums);
+  }
+}
+/// As sum_lanes, of rows from `first` on.
+INFOPT_SIMD void sum_rows(const uint8_t* const* rows, int64_t count, int64_t first, uint8_t flip, int32_t* sums) {
+  for (int64_t r = 0; r < count;) {
+    Words words[4] = {};
+    for (const int64_t end = std::min(count, r + kMostRows); r < end; ++r) add_words(words, rows[r] + first, flip);
+    add_to_sums(words, sums);
+  }
 }
 
 /// A sum of bytes becomes a code: the bytes are codes raised by `flip`.
@@ -60,31 +96,61 @@ INFOPT_SIMD void store_means(const int32_t* sums, int64_t n, const Rounding& r, 
   }
 }
 
-/// Σ over rows of `n` ≤ 64 channels.
 void add_row(const uint8_t* row, int64_t n, uint8_t flip, int32_t* sums) {
-  if (n == kLanes) return sum_lanes(row, 1, 0, flip, sums);
   for (int64_t i = 0; i < n; ++i) sums[i] += row[i] ^ flip;
 }
 
-/// Calls f(pointers to the pixels of a window inside of the image, pixel of the output) along output lines [first, last).
+/// The pixels of windows: where each lies behind the window's first, and where a window may begin to lie within the image.
+class Windows {
+ public:
+  Windows(const Int8Window& window, const Int8Extent& extent) : w_(window), in_(extent.in) {
+    for (int64_t z = 0; z < w_.kernel[0]; ++z)
+      for (int64_t y = 0; y < w_.kernel[1]; ++y)
+        for (int64_t x = 0; x < w_.kernel[2]; ++x) {
+          steps_.push_back({z * w_.dilations[0], y * w_.dilations[1], x * w_.dilations[2]});
+          offsets_.push_back(offset(steps_.back()));
+        }
+    pixels_.resize(steps_.size());
+  }
+  /// Pointers to those pixels of the window that begins at `first` that lie within the image; their count goes to `count`.
+  const uint8_t* const* at(const uint8_t* image, const Int8Axes& first, int64_t& count) {
+    count = 0;
+    if (inside(first) && inside({first[0] + steps_.back()[0], first[1] + steps_.back()[1], first[2] + steps_.back()[2]})) {
+      const uint8_t* begin = image + offset(first);
+      for (const int64_t o : offsets_) pixels_[static_cast<size_t>(count++)] = begin + o;
+      return pixels_.data();
+    }
+    for (const Int8Axes& step : steps_) {
+      const Int8Axes pixel{first[0] + step[0], first[1] + step[1], first[2] + step[2]};
+      if (inside(pixel)) pixels_[static_cast<size_t>(count++)] = image + offset(pixel);
+    }
+    return pixels_.data();
+  }
+
+ private:
+  bool inside(const Int8Axes& p) const { return p[0] >= 0 && p[0] < in_[0] && p[1] >= 0 && p[1] < in_[1] && p[2] >= 0 && p[2] < in_[2]; }
+  int64_t offset(const Int8Axes& p) const { return ((p[0] * in_[1] + p[1]) * in_[2] + p[2]) * w_.channels; }
+
+  const Int8Window& w_;
+  Int8Axes in_;
+  std::vector<Int8Axes> steps_;
+  std::vector<int64_t> offsets_;
+  std::vector<const uint8_t*> pixels_;
+};
+
+/// Calls f(pointers to the pixels of a window within the image, their count, pixel of the output) along output lines [first, last).
 template <class F>
 void each_window(const Int8Window& w, const Int8Extent& extent, const void* src, int64_t first, int64_t last, F f) {
   const Int8Axes &in = extent.in, &out = extent.out;
-  std::vector<const uint8_t*> pixels(static_cast<size_t>(w.kernel[0] * w.kernel[1] * w.kernel[2]));
+  Windows windows(w, extent);
   for (int64_t line = first; line < last; ++line) {
-    const int64_t y0 = line % out[1] * w.strides[1] - w.pads_begin[1], plane = line / out[1];
-    const int64_t z0 = plane % out[0] * w.strides[0] - w.pads_begin[0];
+    const int64_t plane = line / out[1];
     const uint8_t* image = static_cast<const uint8_t*>(src) + plane / out[0] * in[0] * in[1] * in[2] * w.channels;
-    for (int64_t column = 0; column < out[2]; ++column) {
-      const int64_t x0 = column * w.strides[2] - w.pads_begin[2];
-      size_t count = 0;
-      for (int64_t z = z0, kz = 0; kz < w.kernel[0]; ++kz, z += w.dilations[0])
-        for (int64_t y = y0, ky = 0; ky < w.kernel[1]; ++ky, y += w.dilations[1]) {
-          if (z < 0 || z >= in[0] || y < 0 || y >= in[1]) continue;
-          for (int64_t x = x0, kx = 0; kx < w.kernel[2]; ++kx, x += w.dilations[2])
-            if (x >= 0 && x < in[2]) pixels[count++] = image + ((z * in[1] + y) * in[2] + x) * w.channels;
-        }
-      f(pixels.data(), static_cast<int64_t>(count), line * out[2] + column);
+    Int8Axes begin{plane % out[0] * w.strides[0] - w.pads_begin[0], line % out[1] * w.strides[1] - w.pads_begin[1], -w.pads_begin[2]};
+    for (int64_t column = 0; column < out[2]; ++column, begin[2] += w.strides[2]) {
+      int64_t count;
+      const uint8_t* const* pixels = windows.at(image, begin, count);
+      f(pixels, count, line * out[2] + column);
     }
   }
 }
@@ -125,7 +191,9 @@ void int8_average_pool(const Int8Window& window, const Int8Extent& extent, const
     for (int64_t c = 0; c < channels; c += kLanes) {
       int32_t sums[kLanes] = {};
       const int64_t n = std::min(kLanes, channels - c);
-      for (int64_t p = 0; p < count; ++p) add_row(pixels[p] + c, n, rounding.flip, sums);
+      if (n == kLanes) sum_rows(pixels, count, c, rounding.flip, sums);
+      else
+        for (int64_t p = 0; p < count; ++p) add_row(pixels[p] + c, n, rounding.flip, sums);
       store_means(sums, n, rounding, static_cast<int32_t>(count * rounding.input_zero), ratio,
                   static_cast<uint8_t*>(dst) + to * channels + c);
     }
