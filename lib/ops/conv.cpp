@@ -64,11 +64,13 @@ class ConvKernel : public Kernel {
  private:
   /// With auto_pad the pads depend on the shape, so that a node may need several engines.
   const cpu::Convolution& engine_for(const Window& w) const {
+    std::vector<int64_t> key = w.pads_begin;
+    key.insert(key.end(), w.pads_end.begin(), w.pads_end.end());
     std::lock_guard lock(mutex_);
     for (const auto& [pads, engine] : engines_)
-      if (pads == w.pads_begin) return *engine;
+      if (pads == key) return *engine;
     cpu::ConvGeometry g{w.strides, w.dilations, w.pads_begin, w.pads_end, groups_, false, post_};
-    engines_.emplace_back(w.pads_begin, std::make_unique<cpu::Convolution>(std::move(g)));
+    engines_.emplace_back(std::move(key), std::make_unique<cpu::Convolution>(std::move(g)));
     return *engines_.back().second;
   }
 

@@ -23,10 +23,10 @@ Shape physical(const Shape& shape, size_t rank, Layout layout) {
   return wide;
 }
 
-/// The operand in `layout`, as bytes: those of a lower rank only where they read the same in both.
+/// The operand in `layout`, as bytes; one of a lower rank in plain layout, as the plan then says of the result.
 Tensor arrange(const CodeOperand& operand, size_t rank, Layout layout) {
-  if (static_cast<size_t>(operand.tensor.rank()) == rank && rank >= 3) return convert_layout(operand.tensor, operand.layout, layout);
-  return operand.tensor;
+  const bool whole = static_cast<size_t>(operand.tensor.rank()) == rank;
+  return operand.tensor.rank() < 3 ? operand.tensor : convert_layout(operand.tensor, operand.layout, whole ? layout : Layout::Plain);
 }
 
 /// All elements of `shape` (physical), the operand's repeated.

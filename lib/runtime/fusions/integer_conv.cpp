@@ -68,11 +68,13 @@ class IntegerConvKernel : public Kernel {
 
  private:
   const cpu::Int8Convolution& engine_for(const Window& w) const {
+    std::vector<int64_t> key = w.pads_begin;
+    key.insert(key.end(), w.pads_end.begin(), w.pads_end.end());
     std::lock_guard lock(mutex_);
     for (const auto& [pads, engine] : engines_)
-      if (pads == w.pads_begin) return *engine;
+      if (pads == key) return *engine;
     const cpu::ConvGeometry g{w.strides, w.dilations, w.pads_begin, w.pads_end, groups_};
-    engines_.emplace_back(w.pads_begin, std::make_unique<cpu::Int8Convolution>(g, weights_.codes, input_.dtype, input_.zero, weights_.zeros.empty() ? nullptr : weights_.zeros.data()));
+    engines_.emplace_back(std::move(key), std::make_unique<cpu::Int8Convolution>(g, weights_.codes, input_.dtype, input_.zero, weights_.zeros.empty() ? nullptr : weights_.zeros.data()));
     weights_.codes.release_pages();
     return *engines_.back().second;
   }
