@@ -62,6 +62,7 @@ struct PassContext {
   std::string method = "minmax";
   double percentile = 99.99;
   int threads = 1;
+  bool measure_layers = false;  ///< report each layer's noise, local and accumulated
   Report& report;          ///< the whole run's
   PassReport& pass_report; ///< this pass's part of it
 };

@@ -76,7 +76,7 @@ void run_step(Model& model, const PipelineStep& step, const PipelineContext& con
   const auto start = std::chrono::steady_clock::now();
   {
     GraphEdit edit(*model.graph);
-    PassContext pass_context{model, context.profile, context.groups, context.calibration, context.method, context.percentile, context.threads, report, entry};
+    PassContext pass_context{model, context.profile, context.groups, context.calibration, context.method, context.percentile, context.threads, context.measure_layers, report, entry};
     pass->run(edit, pass_context, step.options);
     edit.finish();
     entry.edits = edit.log();

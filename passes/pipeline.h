@@ -23,6 +23,7 @@ struct PipelineContext {
   /// Check each exact or rounding pass on the calibration data's first sample: outputs before and after.
   bool check_contracts = false;
   std::function<void(const std::string& pass)> started = {};
+  bool measure_layers = false;  ///< see PassContext
 };
 
 /// Changes `model`, and adds what happened to `report`. A pass that needs a newer opset gets it first; where the model can't be

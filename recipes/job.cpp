@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <set>
 
 #include "calibration/observer.h"
 #include "lib/base/atomic_file.h"
@@ -22,6 +23,7 @@
 #include "lib/report/compare.h"
 #include "passes/pipeline.h"
 #include "passes/support/layers.h"
+#include "recipes/file_layers.h"
 #include "recipes/measure.h"
 #include "recipes/version.h"
 
@@ -30,6 +32,7 @@ namespace {
 
 constexpr int64_t kReadBackSamples = 2;
 constexpr int64_t kLatencyRuns = 20;
+constexpr double kFloatTolerance = 1e-2;  ///< of an output's largest magnitude; reordered arithmetic of 16 bits is within it
 
 int64_t peak_memory() {
   rusage usage{};
@@ -59,6 +62,8 @@ class Job {
   }
   void check_paths() const;
   void open_calibration();
+  void run_original();
+  void check_float_graph();
   PipelineContext pipeline_context(const std::string& name);
   void list_unknown_operators();
   void read_back();
@@ -79,7 +84,14 @@ class Job {
   std::shared_ptr<Graph> original_;
   std::unique_ptr<Calibration> calibration_;
   Model written_;
+  std::vector<Tensor> original_outputs_;  ///< on the first sample
+  std::set<std::string> stood_before_;  ///< files in the output's folder before a withheld output was written
 };
+
+std::filesystem::path folder_of(const std::string& path) {
+  const auto folder = std::filesystem::path(path).parent_path();
+  return folder.empty() ? "." : folder;
+}
 
 void Job::check_paths() const {
   std::error_code error;
@@ -105,6 +117,28 @@ void Job::note_unused(const DataSet& data, const std::string& path) {
   for (const std::string& name : data.unused()) report_.warnings.push_back(path + ": array '" + name + "' is no input of the model, and wasn't used");
 }
 
+/// The model as it came, on the first sample; --check-passes looks closer.
+void Job::run_original() {
+  if (!calibration_ || calibration_->reused() || spec_.check_contracts) return;
+  const std::vector<Sample> first = calibration_->first_samples(1);
+  SessionOptions options;
+  options.fold = false;
+  if (!first.empty()) original_outputs_ = run_partially(*model_.graph, options, first[0]).outputs;
+  trim_memory();
+}
+
+/// What calibration saw is the graph after the passes that promise to change nothing: its outputs must be the original's.
+void Job::check_float_graph() {
+  if (original_outputs_.empty() || calibration_->reference_outputs().empty()) return;
+  double worst = 0;
+  const auto& now = calibration_->reference_outputs().front();
+  for (size_t i = 0; i < now.size() && i < original_outputs_.size(); ++i)
+    if (now[i].defined() && original_outputs_[i].defined() && now[i].dtype() == original_outputs_[i].dtype()) worst = std::max(worst, relative_error(original_outputs_[i], now[i]));
+  original_outputs_.clear();
+  if (worst > kFloatTolerance)
+    report_.warnings.push_back("before quantization the outputs on the first sample had changed by " + std::to_string(worst) + " of their largest magnitude already; --check-passes says which pass it is");
+}
+
 void Job::open_calibration() {
   if (spec_.calibration_data.empty()) return;
   const int64_t limit = spec_.samples > 0 ? spec_.samples : spec_.recipe.calibrate.samples.value_or(0);
@@ -116,6 +150,7 @@ void Job::open_calibration() {
 
 PipelineContext Job::pipeline_context(const std::string& name) {
   PipelineContext context{find_profile(spec_.recipe.target), spec_.recipe.groups, calibration_.get(), spec_.recipe.calibrate.method, spec_.recipe.calibrate.percentile, spec_.threads, spec_.check_contracts, {}};
+  context.measure_layers = measures();
   if (spec_.progress) context.started = [this, name](const std::string& pass) { spec_.progress(name + ": " + pass, 0, 0); };
   return context;
 }
@@ -139,6 +174,9 @@ void Job::list_unknown_operators() {
 void Job::read_back() {
   check_model_file(output_, ErrorKind::Defect);
   written_ = read_model(output_);
+  if (output_ != spec_.output)
+    for (const std::string& extra : written_.external_files)
+      if (!stood_before_.contains(extra)) remove_on_signal((folder_of(output_) / extra).string());
   report_.optimized = describe_file(output_, written_);
   if (!calibration_) return;
   SessionOptions options;
@@ -190,6 +228,7 @@ void Job::compare() {
   report_.metrics = c.metrics;
   report_.compared_samples = c.samples;
   report_.compared_data = path;
+  if (report_.layers.empty()) report_.layers = layers_of_file(*written_.graph, *data);
   if (!c.not_compared.empty()) note_left_out(c.not_compared, c.obstacles);
   if (!c.obstacles.empty()) {
     report_.warnings.push_back("latency, memory and metric were not measured: infopt can't run the whole model");
@@ -204,6 +243,7 @@ void Job::compare() {
 
 /// With gates that must hold, the model stands beside its place until they are judged.
 void Job::withhold_output() {
+  for (const auto& entry : std::filesystem::directory_iterator(folder_of(output_))) stood_before_.insert(entry.path().filename().string());
   output_ += ".unjudged";
   remove_on_signal(output_);
 }
@@ -212,8 +252,8 @@ void Job::withhold_output() {
 void Job::drop_withheld() {
   if (output_ == spec_.output) return;
   std::error_code ignored;
-  const auto folder = std::filesystem::path(output_).parent_path();
-  for (const std::string& extra : written_.external_files) std::filesystem::remove(folder / extra, ignored);
+  for (const std::string& extra : written_.external_files)
+    if (!stood_before_.contains(extra)) std::filesystem::remove(folder_of(output_) / extra, ignored);
   std::filesystem::remove(output_, ignored);
   forget_on_signal(output_);
   output_ = spec_.output;
@@ -227,6 +267,7 @@ void Job::release_output() {
   std::error_code error;
   std::filesystem::rename(output_, spec_.output, error);
   if (error) throw Error(ErrorKind::Io, "can't be renamed into place: " + error.message(), spec_.output);
+  for (const std::string& extra : written_.external_files) forget_on_signal((folder_of(output_) / extra).string());
   forget_on_signal(output_);
   output_ = spec_.output;
 }
@@ -255,14 +296,16 @@ Report Job::run() {
     list_unknown_operators();
     open_calibration();
   });
+  run_original();
   stage("optimize", [&] { run_pipeline(model_, steps_of(spec_.recipe), pipeline_context("optimize"), report_); });
+  check_float_graph();
   if (calibration_) {
     report_.calibration = CalibrationReport{spec_.recipe.calibrate.method, {}, spec_.calibration_data, calibration_->statistics().samples, "", calibration_->reused()};
     if (spec_.recipe.calibrate.method == "percentile") report_.calibration->percentile = spec_.recipe.calibrate.percentile;
   }
   const bool withhold = !spec_.keep_output_on_failure && !spec_.recipe.gates.empty();
   if (withhold) withhold_output();
-  stage("write", [&] { write_model(model_, output_, ExportOptions{.external_data = spec_.recipe.output.external_data == "always"}); });
+  stage("write", [&] { write_model(model_, output_, ExportOptions{.external_data = spec_.recipe.output.external_data == "always", .data_path = spec_.output}); });
   model_.graph.reset();
   trim_memory();
   stage("read back", [&] { read_back(); });

@@ -1,9 +1,12 @@
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 
 #include "lib/onnx/import.h"
 #include "lib/ops/op.h"
+#include "lib/report/format.h"
 #include "passes/support/layers.h"
 #include "recipes/measure.h"
 #include "tools/command.h"
@@ -20,32 +23,79 @@ std::string type_text(const Type& t) {
   return text + "]";
 }
 
-void inspect(const std::string& path) {
-  const Model model = read_model(path);
-  const Graph& g = *model.graph;
-  const ModelFile file = describe_file(path, model);
-  std::printf("%s: %.2f MB, IR version %lld\n", path.c_str(), static_cast<double>(file.bytes) / 1e6, static_cast<long long>(model.ir_version));
-  for (const auto& [domain, version] : g.opsets) std::printf("  opset %lld of %s\n", static_cast<long long>(version), domain.empty() ? "ONNX" : domain.c_str());
-  for (ValueId id : g.inputs()) std::printf("  input  %s: %s\n", g.value(id).name.c_str(), type_text(g.value(id).type).c_str());
-  for (ValueId id : g.outputs()) std::printf("  output %s: %s\n", g.value(id).name.c_str(), type_text(g.value(id).type).c_str());
+/// What is printed, in either form.
+struct Summary {
+  ModelFile file;
   std::map<std::string, int64_t> ops;
+  std::map<std::string, std::pair<int64_t, int64_t>> constants;  ///< count and bytes, by element type
+  std::vector<std::string> without_kernel;
+  size_t layers = 0;
+};
+
+Summary summarize(const std::string& path, const Model& model) {
+  const Graph& g = *model.graph;
+  Summary s;
+  s.file = describe_file(path, model);
   for (NodeId id : g.order()) {
     const Node& n = g.node(id);
-    const bool known = find_op(n.domain, n.op, g.opset(n.domain)) != nullptr;
-    ++ops[(n.domain.empty() ? "" : n.domain + ".") + n.op + (known ? "" : " (no kernel of its own)")];
+    const std::string op = (n.domain.empty() ? "" : n.domain + ".") + n.op;
+    if (++s.ops[op] == 1 && !find_op(n.domain, n.op, g.opset(n.domain))) s.without_kernel.push_back(op);
   }
-  std::map<std::string, std::pair<int64_t, int64_t>> weights;
   for (size_t v = 0; v < g.value_capacity(); ++v)
     if (g.value_alive(static_cast<ValueId>(v)) && g.value(static_cast<ValueId>(v)).constant.defined()) {
       const Tensor& t = g.value(static_cast<ValueId>(v)).constant;
-      auto& entry = weights[std::string(name_of(t.dtype()))];
+      auto& entry = s.constants[std::string(name_of(t.dtype()))];
       entry.first += 1;
       entry.second += static_cast<int64_t>(t.bytes());
     }
+  std::sort(s.without_kernel.begin(), s.without_kernel.end());
+  s.layers = find_layers(g).size();
+  return s;
+}
+
+void print_text(const Model& model, const Summary& s) {
+  const Graph& g = *model.graph;
+  std::printf("%s: %.2f MB, IR version %lld\n", s.file.path.c_str(), static_cast<double>(s.file.bytes) / 1e6, static_cast<long long>(model.ir_version));
+  for (const auto& [domain, version] : g.opsets) std::printf("  opset %lld of %s\n", static_cast<long long>(version), domain.empty() ? "ONNX" : domain.c_str());
+  for (ValueId id : g.inputs()) std::printf("  input  %s: %s\n", g.value(id).name.c_str(), type_text(g.value(id).type).c_str());
+  for (ValueId id : g.outputs()) std::printf("  output %s: %s\n", g.value(id).name.c_str(), type_text(g.value(id).type).c_str());
   std::printf("  %zu nodes\n", g.order().size());
-  for (const auto& [op, count] : ops) std::printf("    %6lld %s\n", static_cast<long long>(count), op.c_str());
-  for (const auto& [dtype, entry] : weights) std::printf("  %lld constants of %s, %.3f MB\n", static_cast<long long>(entry.first), dtype.c_str(), static_cast<double>(entry.second) / 1e6);
-  std::printf("  %zu layers with constant weights\n", find_layers(g).size());
+  for (const auto& [op, count] : s.ops) {
+    const bool known = !std::binary_search(s.without_kernel.begin(), s.without_kernel.end(), op);
+    std::printf("    %6lld %s%s\n", static_cast<long long>(count), op.c_str(), known ? "" : " (no kernel of its own)");
+  }
+  for (const auto& [dtype, entry] : s.constants) std::printf("  %lld constants of %s, %.3f MB\n", static_cast<long long>(entry.first), dtype.c_str(), static_cast<double>(entry.second) / 1e6);
+  std::printf("  %zu layers with constant weights\n", s.layers);
+}
+
+using Json = nlohmann::ordered_json;
+
+/// Dimensions are numbers, symbols, or null where nothing is known.
+Json value_json(const Value& v) {
+  Json out{{"name", format::utf8(v.name)}};
+  if (!v.type.opaque.empty() || v.type.dtype == DType::Undefined) return out;
+  out["type"] = name_of(v.type.dtype);
+  if (!v.type.has_shape) return out;
+  out["shape"] = Json::array();
+  for (const Dim& d : v.type.shape) out["shape"].push_back(d.size >= 0 ? Json(d.size) : d.symbol.empty() ? Json() : Json(format::utf8(d.symbol)));
+  return out;
+}
+
+void print_json(const Model& model, const Summary& s) {
+  const Graph& g = *model.graph;
+  Json out{{"path", format::utf8(s.file.path)}, {"bytes", s.file.bytes}, {"ir_version", model.ir_version}, {"opsets", Json::object()}, {"inputs", Json::array()}, {"outputs", Json::array()}};
+  for (const auto& [domain, version] : g.opsets) out["opsets"][format::utf8(domain)] = version;
+  for (ValueId id : g.inputs()) out["inputs"].push_back(value_json(g.value(id)));
+  for (ValueId id : g.outputs()) out["outputs"].push_back(value_json(g.value(id)));
+  out["nodes"] = g.order().size();
+  out["operators"] = Json::object();
+  for (const auto& [op, count] : s.ops) out["operators"][format::utf8(op)] = count;
+  out["without_kernel"] = Json::array();
+  for (const std::string& op : s.without_kernel) out["without_kernel"].push_back(format::utf8(op));
+  out["constants"] = Json::object();
+  for (const auto& [dtype, entry] : s.constants) out["constants"][dtype] = {{"count", entry.first}, {"bytes", entry.second}};
+  out["layers"] = s.layers;
+  std::puts(out.dump(2).c_str());
 }
 
 }  // namespace
@@ -54,7 +104,13 @@ void add_inspect(CLI::App& app, Context&) {
   auto* command = app.add_subcommand("inspect", "Say what a model holds");
   const auto path = std::make_shared<std::string>();
   command->add_option("model", *path, "the ONNX model")->required()->type_name("MODEL.onnx");
-  command->callback([path] { inspect(*path); });
+  const auto json = std::make_shared<bool>(false);
+  command->add_flag("--json", *json, "print it as JSON");
+  command->callback([path, json] {
+    const Model model = read_model(*path);
+    const Summary summary = summarize(*path, model);
+    *json ? print_json(model, summary) : print_text(model, summary);
+  });
 }
 
 }  // namespace infopt

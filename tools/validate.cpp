@@ -4,6 +4,7 @@
 #include "lib/base/threads.h"
 #include "lib/onnx/import.h"
 #include "lib/report/render.h"
+#include "recipes/file_layers.h"
 #include "recipes/measure.h"
 #include "recipes/version.h"
 #include "tools/command.h"
@@ -40,7 +41,14 @@ int validate(const ValidateOptions& o, const Context& context) {
   report.metrics = c.metrics;
   report.compared_data = o.data;
   report.compared_samples = c.samples;
-  if (needs(recipe.gates, GateNeed::Latency)) {
+  report.layers = layers_of_file(*optimized.graph, *data);
+  if (!c.not_compared.empty()) report.warnings.push_back("not compared: " + listed(c.not_compared) + ", because " + listed(c.obstacles));
+  const bool whole = c.obstacles.empty();
+  if (whole && needs(recipe.gates, GateNeed::Memory)) {
+    report.measured.original_peak_memory = measure_peak_memory(o.original, *data);
+    report.measured.optimized_peak_memory = measure_peak_memory(o.optimized, *data);
+  }
+  if (whole && needs(recipe.gates, GateNeed::Latency)) {
     const LatencyPair l = measure_latency(*original.graph, *optimized.graph, *data, 20);
     report.measured.original_latency = l.original;
     report.measured.optimized_latency = l.optimized;

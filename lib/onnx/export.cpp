@@ -111,7 +111,7 @@ void write_model(const Model& model, const std::string& path, const ExportOption
   wire::Rope rope = skeleton.rope();
   Outside outside;
   if (options.external_data || rope.bytes > options.largest_file) {
-    outside = move_outside(skeleton, path, options.smallest_external);
+    outside = move_outside(skeleton, options.data_path.empty() ? path : options.data_path, options.smallest_external);
     rope = skeleton.rope();
   }
   if (rope.bytes > options.largest_file)

@@ -42,6 +42,13 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
       }
     }
     if (!enough) context.report.warnings.push_back("int8 leaves the outputs " + std::to_string(static_cast<int>(std::lround(*db))) + " dB, below quantize_int8.min_sqnr_db");
+    if (context.measure_layers) {
+      const Int8Noise noise = measure_int8(*original, edit.graph(), attempt, *context.calibration, true);
+      for (size_t i = 0; i < attempt.layers.size(); ++i) {
+        attempt.reports[attempt.layers[i].report].accumulated_sqnr_db = noise.layer_db[i];
+        attempt.reports[attempt.layers[i].report].local_sqnr_db = noise.local_db[i];
+      }
+    }
     for (LayerReport& layer : attempt.reports) context.report.layers.push_back(std::move(layer));
     return;
   }

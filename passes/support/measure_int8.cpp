@@ -6,7 +6,9 @@
 
 #include "lib/base/memory.h"
 #include "lib/base/threads.h"
+#include "lib/ir/edit.h"
 #include "lib/runtime/layout.h"
+#include "lib/runtime/session.h"
 
 namespace infopt {
 namespace {
@@ -58,7 +60,7 @@ class Measurement {
   }
 
   /// One model after the other: both with their weights at once would take twice the memory.
-  void run(const Sample& sample) {
+  void run(const Sample& sample, bool local) {
     std::map<ValueId, Tensor> seen;
     calibration_.session(graph_, options(true)).run(sample.inputs, [&](ValueId v, const Tensor& t, Layout layout) { seen[v] = convert_layout(t, layout, Layout::Plain); });
     trim_memory();
@@ -67,6 +69,9 @@ class Measurement {
       for (auto it = begin; it != end; ++it)
         if (const auto s = seen.find(it->second); s != seen.end()) add(sums_[it->second], s->second, convert_layout(t, layout, Layout::Plain));
     });
+    if (!local) return;
+    trim_memory();
+    run_local(sample, seen);
   }
 
   Int8Noise result() const {
@@ -75,6 +80,8 @@ class Measurement {
       const Sums* out = find(output_of(graph_, plan_, p));
       const Sums* in = find(graph_.node(p.layer.node).input(0));
       noise.layer_db.push_back(out ? decibels(*out) : std::nullopt);
+      if (const auto it = local_.find(output_of(graph_, plan_, p)); it != local_.end() && p.form != LayerForm::Float32) noise.local_db.push_back(decibels(it->second));
+      else noise.local_db.emplace_back();
       const double before = in && in->ratio() ? *in->ratio() : 0, after = out && out->ratio() ? *out->ratio() : 0;
       noise.added.push_back(std::isfinite(after) ? std::max(0.0, after - before) : 1e30);
     }
@@ -82,11 +89,62 @@ class Measurement {
   }
 
  private:
+  /// Every layer by itself: the quantized graph with what the layers read replaced by inputs, which get the float graph's values.
+  void run_local(const Sample& sample, const std::map<ValueId, Tensor>& seen) {
+    const std::shared_ptr<Graph> apart = quantized_.clone();
+    std::unordered_map<ValueId, Tensor> inputs;
+    for (ValueId id : apart->inputs())
+      if (const auto it = sample.inputs.find(apart->value(id).name); it != sample.inputs.end()) inputs.emplace(id, it->second);
+    std::set<ValueId> fed;
+    std::vector<ValueId> layers;
+    SessionOptions o;
+    o.fold = false;
+    {
+      GraphEdit edit(*apart);
+      for (const LayerPlan& p : plan_.layers) {
+        const ValueId in = graph_.node(p.layer.node).input(0), out = output_of(graph_, plan_, p);
+        if (!seen.contains(in) || !seen.contains(out) || !apart->value_alive(now(out))) continue;
+        if (std::find(layers.begin(), layers.end(), out) == layers.end()) {
+          layers.push_back(out);
+          o.fetches.push_back(now(out));
+        }
+        if (fed.insert(in).second) inputs.emplace(feed(edit, now(in)), seen.at(in));
+      }
+    }
+    if (layers.empty()) return;
+    const auto outputs = Session(*apart, o).run(inputs);
+    for (size_t i = 0; i < layers.size(); ++i) add(local_[layers[i]], seen.at(layers[i]), outputs[i]);
+  }
+
+  /// A new input whose value, rounded as `value` is, the readers of `value` read instead.
+  static ValueId feed(GraphEdit& edit, ValueId value) {
+    const Graph& graph = edit.graph();
+    const std::vector<Use> uses = graph.value(value).uses;
+    const ValueId input = edit.add_input("infopt_reference_" + std::to_string(value), {});
+    ValueId reads = input;
+    const Node* d = graph.producer(value);
+    const Node* q = d && d->is("DequantizeLinear") ? graph.producer(d->input(0)) : nullptr;
+    if (q && q->is("QuantizeLinear")) {
+      auto again = [&](const Node& n, ValueId x) {
+        std::vector<ValueId> inputs = n.inputs;
+        inputs[0] = x;
+        return edit.add({.op = n.op, .attributes = n.attributes}, std::move(inputs));
+      };
+      reads = again(*d, again(*q, input));
+    }
+    for (const Use& u : uses)
+      if (u.index >= 0) edit.set_input(u.node, static_cast<size_t>(u.index), reads);
+    return input;
+  }
+
+  ValueId now(ValueId v) const {
+    const auto it = plan_.became.find(v);
+    return it == plan_.became.end() ? v : it->second;
+  }
+
   void watch(ValueId v) {
     if (v == kNone || graph_.constant(v) || !watched_.insert(v).second) return;
-    const auto it = plan_.became.find(v);
-    const ValueId now = it == plan_.became.end() ? v : it->second;
-    if (quantized_.value_alive(now)) origin_.emplace(now, v);
+    if (quantized_.value_alive(now(v))) origin_.emplace(now(v), v);
   }
 
   SessionOptions options(bool reference) const {
@@ -110,7 +168,7 @@ class Measurement {
   Calibration& calibration_;
   std::set<ValueId> watched_;
   std::multimap<ValueId, ValueId> origin_;  ///< a value of the quantized graph, and the float graph's that it stands for
-  std::map<ValueId, Sums> sums_;
+  std::map<ValueId, Sums> sums_, local_;
 };
 
 }  // namespace
@@ -133,9 +191,9 @@ std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibrati
   return worst;
 }
 
-Int8Noise measure_int8(const Graph& graph, const Graph& quantized, const Int8Plan& plan, Calibration& calibration) {
+Int8Noise measure_int8(const Graph& graph, const Graph& quantized, const Int8Plan& plan, Calibration& calibration, bool local) {
   Measurement m(graph, quantized, plan, calibration);
-  for (const Sample& sample : calibration.first_samples(1)) m.run(sample);
+  for (const Sample& sample : calibration.first_samples(1)) m.run(sample, local);
   trim_memory();
   return m.result();
 }

@@ -12,11 +12,12 @@ std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibrati
 
 struct Int8Noise {
   std::vector<std::optional<double>> layer_db;  ///< of each layer's output in the whole quantized graph, as in Int8Plan::layers
+  std::vector<std::optional<double>> local_db;  ///< of each layer's output where its input is the float graph's; empty where not measured
   std::vector<double> added;                    ///< noise over signal that a layer's output has and its input hasn't
 };
 
 /// Runs both graphs on the first sample of the calibration data. `plan` is what write_int8 made `quantized` from.
-Int8Noise measure_int8(const Graph& graph, const Graph& quantized, const Int8Plan& plan, Calibration& calibration);
+Int8Noise measure_int8(const Graph& graph, const Graph& quantized, const Int8Plan& plan, Calibration& calibration, bool local = false);
 
 /// Gives an eighth of the integer layers, those that add most noise, back to float arithmetic (`all`: every one), with the reason in
 /// their reports. False where none is left to give up.

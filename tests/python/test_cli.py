@@ -266,3 +266,12 @@ def test_inspect_names_inputs_outputs_and_operators(folder):
     text = expect(OK, "inspect", folder.model).stdout
     for part in ("x: float32[N,64]", "y: float32[N,10]", "2 Gemm", "1 Relu", "opset 17"):
         assert part in text
+
+
+def test_inspect_as_json(folder):
+    found = json.loads(expect(OK, "inspect", folder.model, "--json").stdout)
+    assert found["operators"] == {"Gemm": 2, "Relu": 1} and found["nodes"] == 3 and found["layers"] == 2
+    assert found["inputs"] == [{"name": "x", "type": "float32", "shape": ["N", 64]}]
+    assert found["opsets"] == {"": 17} and found["without_kernel"] == []
+    assert found["constants"]["float32"] == {"count": 4, "bytes": (64 * 96 + 96 + 96 * 10 + 10) * 4}
+    assert found["bytes"] == folder.model.stat().st_size

@@ -87,6 +87,13 @@ def test_no_output_on_failure_leaves_no_model_but_the_report(folder, eval_, exte
     quantize(OK, folder, *settings("min_sqnr_db", 10), *more, eval_=eval_)
     assert folder.out.exists()
     expect(OK, "inspect", folder.out)
+    assert not [name for name in folder.files() if "unjudged" in name]
+    assert [name.startswith("out.onnx.") for name in folder.files() if name.endswith(".data")] == ([True] if external == "always" else [])
+    # the same model judged again, and refused: what stood before stays whole
+    after = folder.files()
+    quantize(GATE, folder, *settings("min_sqnr_db", 300), *more, eval_=eval_)
+    assert folder.files() == after
+    expect(OK, "validate", DIGITS / "model.onnx", folder.out, "--eval", DIGITS / "eval.npz")
 
 
 def test_no_output_on_failure_keeps_the_old_output(folder, eval_):
@@ -100,6 +107,21 @@ def test_the_same_gate_judges_in_validate(folder):
     validate = ["validate", DIGITS / "model.onnx", folder.out, "--eval", DIGITS / "eval.npz"]
     assert "NOT MET     min_sqnr_db" in expect(GATE, *validate, *settings("min_sqnr_db", 300)).stdout
     expect(OK, *validate, *settings("min_sqnr_db", 10))
+
+
+@pytest.mark.parametrize("gate, met, not_met", [("min_integer_macs", 0.5, 0.999), ("max_memory_mb", 500, 0.001), ("max_latency_ms", 1000, 1e-6)])
+def test_validate_measures_what_its_gates_need(folder, gate, met, not_met):
+    quantize(OK, folder)
+    validate = ["validate", DIGITS / "model.onnx", folder.out, "--eval", DIGITS / "eval.npz"]
+    expect(OK, *validate, *settings(gate, met))
+    assert f"NOT MET     {gate}" in expect(GATE, *validate, *settings(gate, not_met)).stdout
+
+
+def test_validate_reads_the_layers_forms_off_the_file(folder):
+    made = json.loads(quantize(OK, folder, "--json").stdout)
+    read = json.loads(expect(OK, "validate", DIGITS / "model.onnx", folder.out, "--eval", DIGITS / "eval.npz", "--json").stdout)
+    assert [(l["form"], l["macs"]) for l in read["layers"]] == [(l["form"], l["macs"]) for l in made["layers"]]
+    assert {l["form"] for l in read["layers"]} >= {"int8 static", "float32"}
 
 
 def test_a_gate_without_its_figure_is_not_met_and_says_what_is_missing(folder):

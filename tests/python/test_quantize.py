@@ -34,6 +34,7 @@ def test_default_recipe_keeps_score_and_shrinks_the_file(sample, quantized):
     assert sample.top1(logits) >= sample.top1(sample.logits) - 0.01
     assert sqnr(sample.logits, logits) >= 35
     assert len(quantized.bytes) <= 0.36 * sample.model.stat().st_size
+    assert not any("--check-passes" in w for w in quantized.report.get("warnings", []))
 
 
 def test_bytes_do_not_depend_on_threads_or_batch(sample, quantized, tmp_path):
@@ -343,6 +344,41 @@ def test_embeddings_are_gathered_as_int8(tmp_path):
 
 
 # Numbers
+
+
+def numpy_layer(q, node, x):
+    """Gemm of the file on float inputs, its Q/DQ computed by numpy."""
+    quantize = q.producer[q.producer[node.input[0]].input[0]]
+    scale, zero = (q.array(v).astype(np.float64) for v in quantize.input[1:])
+    rounded = (np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale
+    codes, ws, _ = q.weights_of(node)
+    bias = q.producer[node.input[2]]
+    b = q.array(bias.input[0]) * q.array(bias.input[1]).astype(np.float64)
+    return rounded @ (codes.astype(np.float64) * ws[:, None]).T + b
+
+
+def test_layers_are_measured_by_themselves_and_in_the_whole(tmp_path):
+    text = "net (float[N,64] x) => (float[N,16] y) { a = Gemm<transB=1>(x, w1, b1) r = Relu(a) y = Gemm<transB=1>(r, w2, b2) }"
+    w1, w2, b1, b2 = normal(48, 64, scale=0.2, seed=1), normal(16, 48, scale=0.2, seed=2), normal(48, seed=3), normal(16, seed=4)
+    x = normal(8, 64, seed=9)
+    q = Quantized(tmp_path, build(text, w1=w1, w2=w2, b1=b1, b2=b2), {"x": x}, "--report", tmp_path / "report", recipe=recipe("activations: static, min_weights: 1"))
+    first, second = q.report["layers"]
+    x = x[:1].astype(np.float64)  # one sample
+    r = np.maximum(x @ w1.T.astype(np.float64) + b1, 0)
+    y = r @ w2.T.astype(np.float64) + b2
+    gemms = q.of("Gemm")
+    assert second["local_sqnr_db"] == pytest.approx(sqnr(y, numpy_layer(q, gemms[1], r)), abs=0.1)
+    assert second["accumulated_sqnr_db"] == pytest.approx(sqnr(y, q.session.run(None, {"x": x.astype(np.float32)})[0]), abs=0.1)
+    assert first["local_sqnr_db"] == pytest.approx(first["accumulated_sqnr_db"], abs=1e-6)
+    assert "local_sqnr_db" in (tmp_path / "report" / "report.json").read_text()
+    plain = Quantized(tmp_path, build(text, w1=w1, w2=w2, b1=b1, b2=b2), {"x": normal(8, 64, seed=9)}, recipe=recipe("activations: static, min_weights: 1"))
+    assert "local_sqnr_db" not in plain.report["layers"][0] and plain.bytes == q.bytes
+
+
+def test_every_integer_layer_of_a_sample_is_measured(sample, tmp_path):
+    q = Quantized(tmp_path, sample.model, sample.calib, "--report", tmp_path / "report", load=False)
+    integer = [layer for layer in q.report["layers"] if layer["form"].startswith("int8")]
+    assert integer and all(layer["local_sqnr_db"] > 15 and layer["accumulated_sqnr_db"] > 15 for layer in integer)
 
 
 def test_bias_codes_are_exact(tmp_path):
