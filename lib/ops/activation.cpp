@@ -89,10 +89,11 @@ template <class T> void clip_integers(KernelContext& context, DType dtype, T lo,
 }
 
 std::unique_ptr<Kernel> make_relu(const KernelSpec&) {
-  return make_kernel([](KernelContext& context) {
+  const FloatMap map{relu_loop, [](double v, double, double) { return v < 0 ? 0 : v; }};
+  return make_map(map, [map](KernelContext& context) {
     Layout layout;
     const DType dtype = context.in_any(0, layout).dtype();
-    if (!is_integer(dtype)) return run_map(context, {relu_loop, [](double v, double, double) { return v < 0 ? 0 : v; }});
+    if (!is_integer(dtype)) return run_map(context, map);
     visit_integer(dtype, [&]<class T>() { clip_integers<T>(context, dtype, 0, std::numeric_limits<T>::max()); });
   });
 }
@@ -117,7 +118,7 @@ void clip_doubles(KernelContext& context) {
 
 std::unique_ptr<Kernel> make_clip(const KernelSpec& spec) {
   if (spec.opset < 11) return make_clip_by_attributes(spec);
-  return make_kernel([](KernelContext& context) {
+  const auto run = [](KernelContext& context) {
     Layout layout;
     const DType dtype = context.in_any(0, layout).dtype();
     if (dtype == DType::F64) return clip_doubles(context);
@@ -130,7 +131,16 @@ std::unique_ptr<Kernel> make_clip(const KernelSpec& spec) {
     if (context.has(1)) map.a = to_scalar<float>(context.in(1));
     if (context.has(2)) map.b = to_scalar<float>(context.in(2));
     run_map(context, map);
-  });
+  };
+  // Where the bounds are known floats, it is one function.
+  FloatMap fixed{clip_loop, clamp_d, -std::numeric_limits<float>::infinity(), std::numeric_limits<float>::infinity()};
+  for (size_t i : {1u, 2u}) {
+    if (spec.node.input(i) == kNone) continue;
+    const Tensor* t = spec.constant(i);
+    if (!t || t->dtype() != DType::F32 || t->size() != 1) return make_kernel(run);
+    (i == 1 ? fixed.a : fixed.b) = t->data<float>()[0];
+  }
+  return make_map(fixed, run);
 }
 
 std::unique_ptr<Kernel> make_shrink(const KernelSpec& spec) {

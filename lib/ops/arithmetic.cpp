@@ -146,9 +146,10 @@ std::unique_ptr<Kernel> make_old_prelu(const KernelSpec&) {
 
 template <const BinaryOp& op> std::unique_ptr<Kernel> make_binary(const KernelSpec& spec) {
   if (broadcasts_at_axis(spec)) return make_kernel([axis = spec.node.i("axis", 0)](KernelContext& context) { run_at_axis(context, op, axis); });
-  return make_kernel([](KernelContext& context) { run_binary(context, op); });
+  return make_binary_kernel(op);
 }
-template <const BinaryOp& op> std::unique_ptr<Kernel> make_folded(const KernelSpec&) {
+template <const BinaryOp& op> std::unique_ptr<Kernel> make_folded(const KernelSpec& spec) {
+  if (spec.node.inputs.size() == 2) return make_binary_kernel(op);
   return make_kernel([](KernelContext& context) { run_folded(context, op); });
 }
 

@@ -208,6 +208,20 @@ void run_binary(KernelContext& context, const BinaryOp& op) {
   run_binary_loop(loop, a, b, operands.physical, y->mutable_raw(), dtype);
 }
 
+std::unique_ptr<Kernel> make_binary_kernel(const BinaryOp& op, KernelFunction run) {
+  class BinaryKernel : public Kernel {
+   public:
+    BinaryKernel(const BinaryOp& op, KernelFunction run) : op_(op), run_(std::move(run)) {}
+    void run(KernelContext& context) const override { run_ ? run_(context) : run_binary(context, op_); }
+    const BinaryOp* as_binary() const override { return &op_; }
+
+   private:
+    BinaryOp op_;
+    KernelFunction run_;
+  };
+  return std::make_unique<BinaryKernel>(op, std::move(run));
+}
+
 void run_folded(KernelContext& context, const BinaryOp& op) {
   const size_t count = context.inputs();
   if (count == 1) {

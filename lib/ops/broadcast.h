@@ -54,6 +54,8 @@ struct BinaryOp {
 };
 /// Inputs 0 and 1, which must be of one type, into output 0.
 void run_binary(KernelContext& context, const BinaryOp& op);
+/// The kernel of run_binary; `run`: in its stead, where more than two inputs or other cases are known besides.
+std::unique_ptr<Kernel> make_binary_kernel(const BinaryOp& op, KernelFunction run = {});
 /// All inputs, folded from the left: op(op(in0, in1), in2)…. The result is plain where there are more than two.
 void run_folded(KernelContext& context, const BinaryOp& op);
 

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 
+#include "lib/base/share.h"
 #include "lib/base/vector_math.h"
 
 namespace infopt {
 namespace {
 
-constexpr int64_t kChunk = 1024;
+constexpr int64_t kChunk = 1024, kLeastShare = 1 << 14;
 
 void map_halves(const half* x, half* y, int64_t n, const FloatMap& map) {
   float buffer[kChunk];
@@ -42,7 +43,11 @@ void run_map(KernelContext& context, const FloatMap& map) {
   if (dtype != DType::F32 && dtype != DType::F64 && !is_16_bit_float(dtype)) refuse_type(dtype);
   Tensor& output = context.out_reusing(0, 0, dtype, Shape(input.shape()), layout);
   switch (dtype) {
-    case DType::F32: return map.f32(reinterpret_cast<const float*>(x), output.mutable_data<float>(), n, map.a, map.b);
+    case DType::F32: {
+      const float* from = reinterpret_cast<const float*>(x);
+      float* to = output.mutable_data<float>();
+      return share_work(n, kLeastShare, [&](int64_t begin, int64_t end) { map.f32(from + begin, to + begin, end - begin, map.a, map.b); });
+    }
     case DType::F16: return map_halves(reinterpret_cast<const half*>(x), output.mutable_data<half>(), n, map);
     case DType::BF16: return map_bfloat16s(reinterpret_cast<const bfloat16*>(x), output.mutable_data<bfloat16>(), n, map);
     default: break;
@@ -52,8 +57,22 @@ void run_map(KernelContext& context, const FloatMap& map) {
   for (int64_t i = 0; i < n; ++i) to[i] = map.f64(from[i], map.a, map.b);
 }
 
+std::unique_ptr<Kernel> make_map(FloatMap map, KernelFunction run) {
+  class MapKernel : public Kernel {
+   public:
+    MapKernel(FloatMap map, KernelFunction run) : map_(map), run_(std::move(run)) {}
+    void run(KernelContext& context) const override { run_(context); }
+    const FloatMap* as_map() const override { return &map_; }
+
+   private:
+    FloatMap map_;
+    KernelFunction run_;
+  };
+  return std::make_unique<MapKernel>(map, std::move(run));
+}
+
 std::unique_ptr<Kernel> make_map(FloatMap map) {
-  return make_kernel([map](KernelContext& context) { run_map(context, map); });
+  return make_map(map, [map](KernelContext& context) { run_map(context, map); });
 }
 
 int64_t normalize_axis(int64_t axis, int64_t rank) {

@@ -24,6 +24,8 @@ struct FloatMap {
 /// Input 0 mapped into output 0. Throws Error(Unsupported) where the element type isn't a float.
 void run_map(KernelContext& context, const FloatMap& map);
 std::unique_ptr<Kernel> make_map(FloatMap map);
+/// The same for floats; `run` knows other types besides.
+std::unique_ptr<Kernel> make_map(FloatMap map, KernelFunction run);
 
 [[noreturn]] void refuse_type(DType dtype);
 

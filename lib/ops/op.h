@@ -80,6 +80,10 @@ class Kernel {
   virtual void run(KernelContext& context) const = 0;
   /// The algorithm, element types and layout, in a few words, for `inspect --plan`.
   virtual std::string describe() const { return {}; }
+  /// The float32 function of one element that it applies to input 0 (lib/ops/elementwise.h), or null.
+  virtual const struct FloatMap* as_map() const { return nullptr; }
+  /// The operation on two broadcast operands that it is (lib/ops/broadcast.h), or null.
+  virtual const struct BinaryOp* as_binary() const { return nullptr; }
 };
 
 /// A kernel of one function: most are.

@@ -77,7 +77,7 @@ std::unique_ptr<Kernel> make_unary(const KernelSpec& spec) {
     if (spec.node.op != entry.op) continue;
     const std::string_view op = entry.op;
     const char integer = op == "Abs" ? 'A' : op == "Neg" ? 'N' : op == "Sign" ? 'S' : '-';
-    return make_kernel([map = entry.map, integer](KernelContext& context) {
+    return make_map(entry.map, [map = entry.map, integer](KernelContext& context) {
       Layout layout;
       const DType dtype = context.in_any(0, layout).dtype();
       if (integer == '-' || !is_integer(dtype)) return run_map(context, map);

@@ -1,5 +1,7 @@
 #include "lib/runtime/fusion.h"
 
+#include <algorithm>
+#include <iterator>
 #include <limits>
 
 #include "lib/runtime/fusions/rules.h"
@@ -28,6 +30,12 @@ bool as_bounds(PlanView& view, const Node& node, PostActivation& post) {
     (i == 1 ? post.low : post.high) = bound->data<float>()[0];
   }
   return post.low <= post.high;
+}
+
+bool is_elementwise(const Node& node) {
+  static constexpr const char* kNames[] = {"Abs", "Add", "Ceil", "Celu", "Clip", "Cos", "Div", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Min",
+                                           "Mish", "Mul", "Neg", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu"};
+  return node.domain.empty() && node.outputs.size() == 1 && std::any_of(std::begin(kNames), std::end(kNames), [&](const char* name) { return node.op == name; });
 }
 
 std::optional<FusedStep> fuse(PlanView& view, const Node& node) {

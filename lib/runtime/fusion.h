@@ -17,6 +17,10 @@ class PlanView : public KnownValues {
   /// True where only nodes of this graph read the value: no output, no tap, no body.
   virtual bool hidden(ValueId value) const = 0;
   virtual int64_t opset(const std::string& domain) const = 0;
+  /// Where the node stands in the graph's order.
+  virtual int64_t position(NodeId node) const = 0;
+  /// True where a rule joins the node with those before it: a chain had better leave it alone.
+  virtual bool taken(const Node& node) = 0;
   /// Says why a faster kernel can't take the node, for `inspect --plan`.
   virtual void refuse(const Node& node, std::string reason) = 0;
 
@@ -34,8 +38,13 @@ struct FusedStep {
 };
 using FusionRule = std::optional<FusedStep> (*)(PlanView& view, const Node& node);
 
-/// The first rule that takes the node.
+/// The first rule that takes the node, but for the chains of elementwise nodes.
 std::optional<FusedStep> fuse(PlanView& view, const Node& node);
+/// Elementwise float32 nodes that end in this one, as one step.
+std::optional<FusedStep> fuse_chain(PlanView& view, const Node& last);
+
+/// True for the operators that may map each element by itself (some only with constant parameters).
+bool is_elementwise(const Node& node);
 
 /// An activation that is a pair of bounds: Relu, or Clip between constants.
 bool as_bounds(PlanView& view, const Node& node, PostActivation& post);

@@ -11,7 +11,7 @@ namespace infopt {
 
 Planner::Planner(const Plan& plan, const Graph& graph, const SessionOptions& options, const std::vector<ValueId>& fetches)
     : plan_(plan), graph_(graph), options_(options), fetches_(fetches), seen_(graph.value_capacity()), foldable_(graph.value_capacity()),
-      demanded_(graph.value_capacity()), position_(graph.node_capacity()) {
+      demanded_(graph.value_capacity()), matched_(graph.node_capacity()), position_(graph.node_capacity()) {
   for (ValueId v : graph.outputs()) see(v);
   for (ValueId v : fetches) see(v);
   for (ValueId v : options.taps) see(v);
@@ -92,6 +92,14 @@ void Planner::fold(const Node& node) {
   }
 }
 
+bool Planner::taken(const Node& node) {
+  if (!matched_[static_cast<size_t>(node.id)]) {
+    matched_[static_cast<size_t>(node.id)] = true;
+    if (auto step = fuse(*this, node)) fused_.emplace(node.id, std::move(*step));
+  }
+  return fused_.count(node.id) > 0;
+}
+
 /// From the fetches back: what a fused step doesn't read is not needed.
 void Planner::choose_steps() {
   auto demand = [&](ValueId v) { if (v != kNone) demanded_[static_cast<size_t>(v)] = true; };
@@ -102,9 +110,10 @@ void Planner::choose_steps() {
     const bool needed = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return v != kNone && demanded_[static_cast<size_t>(v)]; });
     if (!needed) continue;
     if (options_.fuse && !foldable(node.outputs[0])) {
-      if (auto step = fuse(*this, node)) {
-        for (ValueId v : step->inputs) demand(v);
-        fused_.emplace(node.id, std::move(*step));
+      if (!taken(node))
+        if (auto chain = fuse_chain(*this, node)) fused_.emplace(node.id, std::move(*chain));
+      if (const auto step = fused_.find(node.id); step != fused_.end()) {
+        for (ValueId v : step->second.inputs) demand(v);
         continue;
       }
     }

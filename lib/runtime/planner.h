@@ -17,6 +17,8 @@ class Planner : public PlanView {
   const Tensor* constant(ValueId value) override;
   bool hidden(ValueId value) const override { return !seen_[static_cast<size_t>(value)]; }
   int64_t opset(const std::string& domain) const override { return plan_.opset(domain); }
+  int64_t position(NodeId node) const override { return position_[static_cast<size_t>(node)]; }
+  bool taken(const Node& node) override;
   void refuse(const Node& node, std::string reason) override { refusals_[node.id] = std::move(reason); }
 
   /// In the order to run them. Throws Error(Unsupported) naming the operator that infopt can't run.
@@ -36,7 +38,7 @@ class Planner : public PlanView {
   const Graph& graph_;
   const SessionOptions& options_;
   const std::vector<ValueId>& fetches_;
-  std::vector<bool> seen_, foldable_, demanded_;
+  std::vector<bool> seen_, foldable_, demanded_, matched_;
   std::vector<int64_t> position_;
   std::unordered_map<ValueId, Tensor> known_;
   std::unordered_map<NodeId, FusedStep> fused_;

@@ -10,13 +10,7 @@
 namespace infopt {
 namespace {
 
-constexpr const char* kFunctions[] = {"Abs", "Add", "Celu", "Clip", "Div", "Elu", "Erf", "Exp", "Floor", "Ceil", "Round", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Min",
-                                      "Mish", "Mul", "Neg", "Pow", "PRelu", "Reciprocal", "Relu", "Selu", "Sigmoid", "Sign", "Sin", "Cos", "Softplus", "Softsign", "Sqrt", "Sub", "Swish", "Tanh", "ThresholdedRelu"};
 constexpr size_t kMostNodes = 16;
-
-bool is_function(const Node& node) {
-  return node.domain.empty() && node.outputs.size() == 1 && std::any_of(std::begin(kFunctions), std::end(kFunctions), [&](const char* f) { return node.op == f; });
-}
 
 /// The nodes from one dequantized value to `end`, operands first.
 class FunctionWalk {
@@ -33,7 +27,7 @@ class FunctionWalk {
       return true;
     }
     const Node* node = view_.producer(value);
-    if (!node || !is_function(*node) || !view_.hidden(value) || nodes.size() >= kMostNodes) return false;
+    if (!node || !is_elementwise(*node) || !view_.hidden(value) || nodes.size() >= kMostNodes) return false;
     if (made.size() + open_ >= kMostNodes) return false;
     ++open_;
     for (ValueId v : node->inputs)
