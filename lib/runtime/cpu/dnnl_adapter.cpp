@@ -90,28 +90,73 @@ dnnl::primitive_attr attributes(const PostActivation& post, bool accumulate = fa
     else ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_clip, post.low, post.high);
 #endif
   }
+  if (post.kind == PostActivation::HardSwish) {
+#if INFOPT_DNNL3
+    ops.append_eltwise(dnnl::algorithm::eltwise_hardswish, 1.0f / 6, 0.5f);
+#else
+    ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_hardswish, 0, 0);
+#endif
+  }
   if (ops.len() > 0) attr.set_post_ops(ops);
   return attr;
+}
+
+/// oneDNN's names for the memory of one run: made once and lent from run to run, since making them costs as much as a small convolution.
+struct Arguments {
+  memory src, weights, bias, dst, scratchpad;
+};
+
+/// Sets the handle where it is another: setting it may clear the padding behind.
+void point(memory& m, const void* data) {
+  if (m.get_data_handle() != data) m.set_data_handle(const_cast<void*>(data));
 }
 
 /// A primitive with what it needs to run besides the user's memory.
 struct Compiled {
   dnnl::primitive primitive;
   memory::desc src, weights, bias, dst, scratchpad;
-  std::shared_ptr<void> packed;  ///< null where the user's weights already lie right, or change from run to run
   memory::desc user_weights;
+  mutable std::mutex mutex;
+  mutable std::vector<std::unique_ptr<Arguments>> idle;
+
+  std::unique_ptr<Arguments> take() const {
+    {
+      std::lock_guard lock(mutex);
+      if (!idle.empty()) {
+        auto a = std::move(idle.back());
+        idle.pop_back();
+        return a;
+      }
+    }
+    const auto unset = [](const memory::desc& d) { return d.get_size() ? memory(d, engine(), DNNL_MEMORY_NONE) : memory(); };
+    return std::make_unique<Arguments>(Arguments{unset(src), unset(weights), unset(bias), unset(dst), unset(scratchpad)});
+  }
+  void give(std::unique_ptr<Arguments> a) const {
+    std::lock_guard lock(mutex);
+    idle.push_back(std::move(a));
+  }
 };
 
-void execute(const Compiled& c, const memory& src, const memory& weights, const void* bias, const memory& dst) {
-  std::unordered_map<int, memory> args{{DNNL_ARG_SRC, src}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, dst}};
-  if (bias) args.emplace(DNNL_ARG_BIAS, view(c.bias, bias));
+void execute(const Compiled& c, const void* src, const void* weights, const void* bias, const void* dst) {
+  auto a = c.take();
+  point(a->src, src);
+  point(a->weights, weights);
+  point(a->dst, dst);
+  dnnl_exec_arg_t args[5] = {{DNNL_ARG_SRC, a->src.get()}, {DNNL_ARG_WEIGHTS, a->weights.get()}, {DNNL_ARG_DST, a->dst.get()}};
+  int count = 3;
+  if (bias) {
+    point(a->bias, bias);
+    args[count++] = {DNNL_ARG_BIAS, a->bias.get()};
+  }
   Tensor scratchpad;
   if (c.scratchpad.get_size() > 0) {
     scratchpad = Tensor(DType::U8, {static_cast<int64_t>(c.scratchpad.get_size())});
-    args.emplace(DNNL_ARG_SCRATCHPAD, view(c.scratchpad, scratchpad.raw()));
+    point(a->scratchpad, scratchpad.raw());
+    args[count++] = {DNNL_ARG_SCRATCHPAD, a->scratchpad.get()};
   }
-  c.primitive.execute(stream(), args);
+  dnnl::error::wrap_c_api(dnnl_primitive_execute(c.primitive.get(), stream().get(), count, args), "the primitive failed");
   stream().wait();
+  c.give(std::move(a));
 }
 
 Tensor reorder(const memory::desc& wanted, const memory::desc& given, const Tensor& weights) {
@@ -219,7 +264,7 @@ void Convolution::run(const Tensor& src, const Tensor& weights, bool packable, c
     const auto c = impl_->compile(src, weights, bias != nullptr, dst);
     Tensor w = weights;
     if (c->weights != c->user_weights) w = packable ? impl_->packed.get(*c, weights) : reorder(c->weights, c->user_weights, weights);
-    execute(*c, view(c->src, src.raw()), view(c->weights, w.raw()), bias ? bias->raw() : nullptr, view(c->dst, dst.raw()));
+    execute(*c, src.raw(), w.raw(), bias ? bias->raw() : nullptr, dst.raw());
   });
 }
 
@@ -295,7 +340,7 @@ void Product::run(const Tensor& a, bool transpose_a, const Tensor& b, bool trans
     }
     Tensor w = b;
     if (c->weights != c->user_weights) w = impl_->packed.get(*c, b);
-    execute(*c, view(c->src, a.raw()), view(c->weights, w.raw()), bias ? bias->raw() : nullptr, view(c->dst, dst.raw()));
+    execute(*c, a.raw(), w.raw(), bias ? bias->raw() : nullptr, dst.raw());
   });
 }
 

@@ -102,7 +102,7 @@ class FusedConvKernel : public Kernel {
     context.set(0, std::move(y), Layout::ChannelsLast);
   }
 
-  std::string describe() const override { return std::string("float32 convolution, oneDNN, channels last") + (residual_ ? ", with the residual" : "") + (post_.kind == PostActivation::Clip ? ", with bounds" : ""); }
+  std::string describe() const override { return std::string("float32 convolution, oneDNN, channels last") + (residual_ ? ", with the residual" : "") + (post_.kind != PostActivation::None ? ", with the activation" : ""); }
 
  private:
   Window window_of(Shape spatial, const Shape& kernel) const {
@@ -123,9 +123,11 @@ class FusedConvKernel : public Kernel {
     const Shape result = broadcast_shape(shape, residual.shape());
     Tensor& y = context.out(0, DType::F32, result);
     add_floats({DType::F32, first.raw(), shape}, {DType::F32, residual.raw(), residual.shape()}, result, y);
-    if (post_.kind != PostActivation::Clip) return;
     float* p = y.mutable_data<float>();
-    for (int64_t i = 0; i < y.size(); ++i) p[i] = std::min(std::max(p[i], post_.low), post_.high);
+    if (post_.kind == PostActivation::Clip)
+      for (int64_t i = 0; i < y.size(); ++i) p[i] = std::min(std::max(p[i], post_.low), post_.high);
+    if (post_.kind == PostActivation::HardSwish)
+      for (int64_t i = 0; i < y.size(); ++i) p[i] *= std::min(std::max(p[i] * (1.0f / 6.0f) + 0.5f, 0.0f), 1.0f);
   }
 
   static void add_floats(const Operand& a, const Operand& b, const Shape& result, Tensor& y) {
@@ -161,7 +163,8 @@ class FusedConvKernel : public Kernel {
 bool find_pattern(PlanView& view, const Node& node, Found& f) {
   const Node* at = &node;
   auto step_back = [&](ValueId v) { return at = view.only_for_one(v); };
-  if (as_bounds(view, *at, f.post)) {
+  if (at->is("HardSwish")) f.post.kind = PostActivation::HardSwish;
+  if (f.post.kind == PostActivation::HardSwish || as_bounds(view, *at, f.post)) {
     f.bounds = at;
     if (!step_back(at->input(0))) return false;
   }
