@@ -7,6 +7,7 @@
 #include "lib/onnx/import.h"
 #include "lib/ops/op.h"
 #include "lib/report/format.h"
+#include "lib/runtime/session.h"
 #include "passes/support/layers.h"
 #include "recipes/measure.h"
 #include "tools/command.h"
@@ -98,6 +99,42 @@ void print_json(const Model& model, const Summary& s) {
   std::puts(out.dump(2).c_str());
 }
 
+/// The operator of a step with those that it swallowed, in the graph's order.
+std::string joined_ops(const Graph& g, const Session::PlanLine& line) {
+  std::vector<NodeId> nodes = line.covers;
+  nodes.push_back(line.node);
+  std::vector<int64_t> position(g.node_capacity());
+  for (size_t i = 0; i < g.order().size(); ++i) position[static_cast<size_t>(g.order()[i])] = static_cast<int64_t>(i);
+  std::sort(nodes.begin(), nodes.end(), [&](NodeId a, NodeId b) { return position[static_cast<size_t>(a)] < position[static_cast<size_t>(b)]; });
+  std::string text;
+  for (NodeId id : nodes) text += (text.empty() ? "" : "+") + g.node(id).op;
+  return text;
+}
+
+void print_plan(const Model& model, bool json) {
+  const Graph& g = *model.graph;
+  const auto lines = Session(g).plan();
+  if (json) {
+    Json out = Json::array();
+    for (const auto& line : lines) {
+      Json covers = Json::array();
+      for (NodeId id : line.covers) covers.push_back(format::utf8(g.label(id)));
+      out.push_back({{"node", format::utf8(g.label(line.node))}, {"operators", joined_ops(g, line)}, {"covers", covers}, {"kernel", line.kernel}});
+      if (!line.refusal.empty()) out.back()["refused"] = line.refusal;
+    }
+    std::puts(Json{{"steps", out}}.dump(2).c_str());
+    return;
+  }
+  size_t covered = 0;
+  for (const auto& line : lines) covered += line.covers.size();
+  std::printf("%zu nodes: %zu steps that compute %zu of them, the rest once, when the plan is made, or never\n", g.order().size(), lines.size(), lines.size() + covered);
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const auto& line = lines[i];
+    std::printf("%4zu  %s\n      %s: %s\n", i, g.label(line.node).c_str(), joined_ops(g, line).c_str(), line.kernel.empty() ? "a kernel of one operator" : line.kernel.c_str());
+    if (!line.refusal.empty()) std::printf("      no faster kernel: %s\n", line.refusal.c_str());
+  }
+}
+
 }  // namespace
 
 void add_inspect(CLI::App& app, Context&) {
@@ -106,8 +143,11 @@ void add_inspect(CLI::App& app, Context&) {
   command->add_option("model", *path, "the ONNX model")->required()->type_name("MODEL.onnx");
   const auto json = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "print it as JSON");
-  command->callback([path, json] {
+  const auto plan = std::make_shared<bool>(false);
+  command->add_flag("--plan", *plan, "say which kernels infopt's runtime chooses, and why not faster ones");
+  command->callback([path, json, plan] {
     const Model model = read_model(*path);
+    if (*plan) return print_plan(model, *json);
     const Summary summary = summarize(*path, model);
     *json ? print_json(model, summary) : print_text(model, summary);
   });

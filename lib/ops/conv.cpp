@@ -61,6 +61,8 @@ class ConvKernel : public Kernel {
     context.set(0, cast(y, dtype), Layout::ChannelsLast);
   }
 
+  std::string describe() const override { return "float convolution, oneDNN, channels last"; }
+
  private:
   /// With auto_pad the pads depend on the shape, so that a node may need several engines.
   const cpu::Convolution& engine_for(const Window& w) const {
@@ -98,6 +100,8 @@ class ConvTransposeKernel : public Kernel {
     cpu::Convolution(g).run(as_float(o.x), as_float(o.weights), false, bias.defined() ? &bias : nullptr, y);
     context.set(0, cast(y, dtype), Layout::ChannelsLast);
   }
+
+  std::string describe() const override { return "float transposed convolution, oneDNN, channels last"; }
 
  private:
   cpu::ConvGeometry geometry(const Operands& o, Shape& shape) const {

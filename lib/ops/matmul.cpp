@@ -100,6 +100,8 @@ class MatMulKernel : public Kernel {
     }
   }
 
+  std::string describe() const override { return constant_ ? "float product, oneDNN, weights packed" : "float product, oneDNN"; }
+
  private:
   template <class T> static void plain(KernelContext& context, const Operands& o) {
     Tensor& y = context.out(0, dtype_of<T>, o.result);
@@ -139,6 +141,8 @@ class GemmKernel : public Kernel {
     }
     context.set(0, cast(y, context.in(0).dtype()));
   }
+
+  std::string describe() const override { return constant_ ? "float product, oneDNN, weights packed" : "float product, oneDNN"; }
 
  private:
   static Tensor float_input(KernelContext& context, size_t i) {

@@ -79,6 +79,12 @@ std::vector<Datum> Session::run_data(const std::map<std::string, Datum>& inputs)
   return run.execute();
 }
 
+std::vector<Session::PlanLine> Session::plan() const {
+  std::vector<PlanLine> lines;
+  for (const PlanStep& step : impl_->plan.steps()) lines.push_back({step.node, step.covers, step.kernel->describe(), step.refusal});
+  return lines;
+}
+
 std::vector<Session::NodeTime> Session::profile() const { return impl_->plan.profile(); }
 std::vector<Session::NodeEvent> Session::events() const { return impl_->plan.events(); }
 

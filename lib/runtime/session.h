@@ -56,6 +56,11 @@ class Session {
 
   struct NodeTime { NodeId node; double milliseconds; int64_t calls; };
   std::vector<NodeTime> profile() const;
+
+  /// One step of the plan, in the order of running. `covers`: the other nodes that its kernel computes. `refusal`: why a faster kernel
+  /// couldn't take it; may be empty. What is the same in every run is no step: it was computed when the plan was made.
+  struct PlanLine { NodeId node; std::vector<NodeId> covers; std::string kernel, refusal; };
+  std::vector<PlanLine> plan() const;
   /// One run of a node of the main graph. Times are milliseconds since the session was made; threads count from 0 in the order in
   /// which they came; `shape` is the first output's.
   struct NodeEvent { NodeId node; double start_ms, end_ms; int thread; Shape shape; };
