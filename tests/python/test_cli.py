@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from onnx import helper, numpy_helper
 
-from support import DIGITS, GATE, IO, MALFORMED, OK, ROOT, UNSUPPORTED, USAGE, batch, expect, two_layers
+from support import DIGITS, GATE, IO, MALFORMED, OK, ROOT, UNSUPPORTED, USAGE, batch, expect, model_of, two_layers
 
 COMMANDS = ["quantize", "optimize", "calibrate", "run", "validate", "bench", "inspect", "recipe", "passes"]
 RECIPES = ["cnn-edge", "fp16", "int8", "int8-percentile", "mixed-transformer", "optimize"]
@@ -266,6 +266,37 @@ def test_inspect_names_inputs_outputs_and_operators(folder):
     text = expect(OK, "inspect", folder.model).stdout
     for part in ("x: float32[N,64]", "y: float32[N,10]", "2 Gemm", "1 Relu", "opset 17"):
         assert part in text
+
+
+def test_inspect_shows_the_plan_of_a_quantized_convolution(tmp_path):
+    weights = {"wq": np.ones((4, 3, 3, 3), np.int8), "ws": np.full(4, 0.01, np.float32), "s": np.float32(0.1), "z": np.uint8(3)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"], "quantize"),
+        helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["wq", "ws"], ["wd"], axis=0),
+        helper.make_node("Conv", ["xd", "wd"], ["c"], "conv"),
+        helper.make_node("Relu", ["c"], ["r"], "relu"),
+        helper.make_node("QuantizeLinear", ["r", "s", "z"], ["yq"], "requantize"),
+        helper.make_node("DequantizeLinear", ["yq", "s", "z"], ["y"], "out"),
+    ]
+    path = tmp_path / "m.onnx"
+    onnx.save(model_of(nodes, [("x", [1, 3, 8, 8])], [("y", None)], weights), path)
+    text = expect(OK, "inspect", path, "--plan").stdout
+    assert "Conv+Relu+QuantizeLinear: int8 convolution" in text
+    steps = json.loads(expect(OK, "inspect", path, "--plan", "--json").stdout)["steps"]
+    assert [s["node"] for s in steps] == ["quantize", "conv", "out"]
+    assert sorted(steps[1]["covers"]) == ["relu", "requantize"]
+
+
+def test_runs_give_the_same_bytes_for_every_number_of_threads(tmp_path):
+    for model in ("digits_cnn", "photo_patches", "text_language"):
+        folder = ROOT / "sample_models" / model
+        outputs = []
+        for threads in (1, 2, 3):
+            out = tmp_path / f"{model}{threads}.npz"
+            expect(OK, "run", folder / "model.onnx", "--input", next(folder.glob("*calib*.npz")), "--samples", 2, "-o", out, "--threads", threads)
+            outputs.append({k: v.tobytes() for k, v in np.load(out).items()})
+        assert outputs[0] == outputs[1] == outputs[2]
 
 
 def test_inspect_as_json(folder):
