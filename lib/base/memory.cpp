@@ -1,5 +1,6 @@
 #include "lib/base/memory.h"
 
+#include <atomic>
 #include <bit>
 #include <cstdlib>
 #include <map>
@@ -45,6 +46,13 @@ struct Cache {
   }
 };
 
+std::atomic<uint64_t> blocks_asked{0};
+
+void* ask_system(size_t size) {
+  ++blocks_asked;
+  return std::aligned_alloc(kAlignment, size);
+}
+
 Cache& cache() {
   static Cache* instance = new Cache;  // never destroyed: tensors in static storage may outlive it
   return *instance;
@@ -56,14 +64,16 @@ std::shared_ptr<void> allocate(size_t bytes) {
   const size_t size = size_class(bytes);
   if (size < bytes) throw Error(ErrorKind::Limit, "a tensor of " + std::to_string(bytes) + " bytes is larger than memory can address");
   void* p = cache().take(size);
-  if (!p) p = std::aligned_alloc(kAlignment, size);
+  if (!p) p = ask_system(size);
   if (!p) {
     cache().trim();
-    p = std::aligned_alloc(kAlignment, size);
+    p = ask_system(size);
   }
   if (!p) throw Error(ErrorKind::Limit, "out of memory: no " + std::to_string(bytes) + " bytes for a tensor");
   return {p, [size](void* q) { cache().give(size, q); }};
 }
+
+uint64_t blocks_from_system() { return blocks_asked; }
 
 void trim_memory() { cache().trim(); }
 
