@@ -123,7 +123,11 @@ void Job::run_original() {
   const std::vector<Sample> first = calibration_->first_samples(1);
   SessionOptions options;
   options.fold = false;
-  if (!first.empty()) original_outputs_ = run_partially(*model_.graph, options, first[0]).outputs;
+  try {
+    if (!first.empty()) original_outputs_ = run_partially(*model_.graph, options, first[0]).outputs;
+  } catch (const Error& e) {
+    throw e.within(first[0].where);
+  }
   trim_memory();
 }
 
