@@ -34,7 +34,11 @@ std::vector<Tensor> outputs_on_first_sample(const Graph& graph, DataSet& data) {
   data.reset();
   Sample sample;
   if (!data.next(sample)) throw Error(ErrorKind::Malformed, "the calibration data has no samples");
-  return run_partially(graph, {}, sample).outputs;
+  try {
+    return run_partially(graph, {}, sample).outputs;
+  } catch (const Error& e) {
+    throw e.within(sample.where);
+  }
 }
 
 ContractCheck compare_outputs(const std::vector<Tensor>& before, const std::vector<Tensor>& after, Contract contract) {
