@@ -136,15 +136,33 @@ inline std::vector<Tensor> expect_fused(Net& net, const Feeds& feeds, const std:
   return expect_fused(net, feeds, steps, agreement);
 }
 
+/// The same shape and bits; a NaN is like any other.
+inline void expect_same_bits(const Tensor& got, const Tensor& want) {
+  ASSERT_EQ(got.dtype(), want.dtype());
+  ASSERT_EQ(got.shape(), want.shape());
+  const auto a = to_vector<double>(got), b = to_vector<double>(want);
+  for (size_t i = 0; i < a.size(); ++i)
+    ASSERT_TRUE((std::isnan(a[i]) && std::isnan(b[i])) || (a[i] == b[i] && std::signbit(a[i]) == std::signbit(b[i]))) << "element " << i << ": " << a[i] << " for " << b[i];
+}
+inline void expect_same_bits(const std::vector<Tensor>& got, const std::vector<Tensor>& want) {
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t i = 0; i < got.size() && !testing::Test::HasFatalFailure(); ++i) expect_same_bits(got[i], want[i]);
+}
+
+/// Runs on more threads give what `want` is.
+inline void expect_any_threads(const Graph& graph, const Feeds& feeds, const std::vector<Tensor>& want) {
+  for (int threads : {2, 3, 5}) {
+    SCOPED_TRACE(testing::Message() << threads << " threads");
+    expect_same_bits(Session(graph, {.fetches = {}, .taps = {}, .threads = threads}).run(feeds), want);
+  }
+}
+
 /// The same elements, bit for bit, and the same steps.
 inline void expect_unfused(Net& net, const Feeds& feeds) {
   const Graph& graph = net.graph();
   EXPECT_EQ(steps_of(graph), steps_of(graph, {.fetches = {}, .taps = {}, .fuse = false}));
   const auto want = run_plain(graph, feeds), got = Session(graph).run(feeds);
-  for (size_t i = 0; i < want.size(); ++i) {
-    EXPECT_EQ(got[i].shape(), want[i].shape());
-    EXPECT_EQ(to_vector<double>(got[i]), to_vector<double>(want[i]));
-  }
+  expect_same_bits(got, want);
 }
 
 /// (code − zero) · scale as ONNX has it, in double.

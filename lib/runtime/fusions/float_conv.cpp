@@ -73,12 +73,13 @@ class FusedConvKernel : public Kernel {
     Layout layout;
     const Tensor& given = context.in_any(0, layout);
     if (given.dtype() != DType::F32) throw Error(ErrorKind::Malformed, "float32 weights for " + std::string(name_of(given.dtype())));
-    if (given.rank() != weights_.rank() || given.dim(1) != weights_.dim(1) * groups_)
+    if (given.rank() != weights_.rank() || given.dim(1) != weights_.dim(1) * groups_ || groups_ < 1 || weights_.dim(0) % groups_ != 0)
       throw Error(ErrorKind::Malformed, "an input of " + to_string(given.shape()) + " doesn't fit weights of " + to_string(weights_.shape()) + " in " + std::to_string(groups_) + " groups");
-    const Tensor x = convert_layout(given, layout, Layout::ChannelsLast);
+    Tensor x = convert_layout(given, layout, Layout::ChannelsLast);
     Shape spatial(x.shape().begin() + 2, x.shape().end());
     const Shape kernel(weights_.shape().begin() + 2, weights_.shape().end());
     Window w = window_of(spatial, kernel);
+    if (x.size() == 0) pad_nothing(x, spatial, w);
     Shape shape{x.dim(0), weights_.dim(0)};
     shape.insert(shape.end(), w.out.begin(), w.out.end());
     const Tensor* bias = bias_.defined() ? &bias_ : nullptr;
@@ -89,7 +90,7 @@ class FusedConvKernel : public Kernel {
     Layout other;
     const Tensor& residual = context.in_any(1, other);
     if (residual.dtype() != DType::F32) throw Error(ErrorKind::Malformed, "a sum of float32 and " + std::string(name_of(residual.dtype())));
-    if (residual.shape() != shape) return run_broadcast(context, w, x, shape);
+    if (residual.shape() != shape || some_window_is_outside(w, spatial)) return run_apart(context, w, x, shape);
     if (other == Layout::ChannelsLast) {
       const std::byte* from = residual.raw();
       Tensor& y = context.out_reusing(0, 1, DType::F32, shape, Layout::ChannelsLast);
@@ -114,8 +115,29 @@ class FusedConvKernel : public Kernel {
     return w;
   }
 
-  /// Shapes that broadcast: the sum and the bounds by themselves.
-  void run_broadcast(KernelContext& context, const Window& w, const Tensor& x, const Shape& shape) const {
+  /// oneDNN takes no empty input: what a Pad makes of one is all zeros.
+  void pad_nothing(Tensor& x, Shape& spatial, Window& w) const {
+    if (extra_.empty()) return;
+    const size_t n = spatial.size();
+    Shape shape = x.shape();
+    for (size_t i = 0; i < n; ++i) {
+      shape[i + 2] = spatial[i] += extra_[i] + extra_[n + i];
+      w.pads_begin[i] -= extra_[i], w.pads_end[i] -= extra_[n + i];
+    }
+    x = Tensor::zeros(DType::F32, shape);
+  }
+
+  /// Whether a window may see nothing but pads along an axis: there oneDNN 2.6 (brgconv) loses what it should add to, or crashes.
+  static bool some_window_is_outside(const Window& w, const Shape& spatial) {
+    for (size_t i = 0; i < spatial.size(); ++i) {
+      const int64_t extent = (w.kernel[i] - 1) * w.dilations[i] + 1;
+      if (w.pads_begin[i] >= extent || w.pads_end[i] >= extent || w.dilations[i] > spatial[i]) return true;
+    }
+    return false;
+  }
+
+  /// The sum, of shapes that may broadcast, and the bounds by themselves.
+  void run_apart(KernelContext& context, const Window& w, const Tensor& x, const Shape& shape) const {
     Tensor first(DType::F32, shape);
     engine_for(w, false, {}).run(x, weights_, true, bias_.defined() ? &bias_ : nullptr, first);
     first = convert_layout(first, Layout::ChannelsLast, Layout::Plain);
@@ -137,14 +159,14 @@ class FusedConvKernel : public Kernel {
   const cpu::Convolution& engine_for(const Window& w, bool accumulate, const PostActivation& post) const {
     std::lock_guard lock(mutex_);
     for (const Engine& e : engines_)
-      if (e.pads == w.pads_begin && e.accumulate == accumulate && e.kind == post.kind) return *e.engine;
+      if (e.pads_begin == w.pads_begin && e.pads_end == w.pads_end && e.accumulate == accumulate && e.kind == post.kind) return *e.engine;
     cpu::ConvGeometry g{w.strides, w.dilations, w.pads_begin, w.pads_end, groups_, false, post};
-    engines_.push_back({w.pads_begin, accumulate, post.kind, std::make_unique<cpu::Convolution>(std::move(g), accumulate)});
+    engines_.push_back({w.pads_begin, w.pads_end, accumulate, post.kind, std::make_unique<cpu::Convolution>(std::move(g), accumulate)});
     return *engines_.back().engine;
   }
 
   struct Engine {
-    std::vector<int64_t> pads;
+    std::vector<int64_t> pads_begin, pads_end;
     bool accumulate;
     PostActivation::Kind kind;
     std::unique_ptr<cpu::Convolution> engine;
