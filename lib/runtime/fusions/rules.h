@@ -4,6 +4,7 @@
 
 namespace infopt {
 
+std::optional<FusedStep> fuse_attention(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_integer_conv(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_integer_product(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_dynamic_product(PlanView& view, const Node& node);
@@ -14,7 +15,7 @@ std::optional<FusedStep> fuse_integer_move(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_activation(PlanView& view, const Node& node);
 
-inline constexpr FusionRule kFusionRules[] = {fuse_integer_conv,  fuse_integer_product, fuse_dynamic_product, fuse_integer_table,
+inline constexpr FusionRule kFusionRules[] = {fuse_attention, fuse_integer_conv,  fuse_integer_product, fuse_dynamic_product, fuse_integer_table,
                                               fuse_integer_binary, fuse_integer_pool,    fuse_integer_move,    fuse_float_conv, fuse_activation};
 
 }  // namespace infopt

@@ -1,0 +1,320 @@
+#include "lib/runtime/cpu/attention.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "lib/base/float_math.h"
+#include "lib/base/share.h"
+#include "lib/base/simd.h"
+#include "lib/base/tensor.h"
+#include "lib/base/vector_math.h"
+#include "lib/runtime/cpu/float_tiles.h"
+
+namespace infopt::cpu {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr int64_t kChunk = 192;     // queries of one item of work: a multiple of every tile's rows
+constexpr int64_t kMostRows = 8;    // no tile has more
+constexpr int64_t kKeyFloats = 1 << 15;  // of a block of keys: 128 kB, and as much of values
+constexpr float kVanished = 105.0f;  // exp(−104) rounds to 0
+
+/// Four keys' four elements to four elements' four keys.
+inline void transpose_4x4(const float* from, int64_t from_row, float* to, int64_t to_row) {
+  typedef float Four __attribute__((vector_size(16)));
+  typedef int32_t Index __attribute__((vector_size(16)));
+  Four a, b, c, d;
+  std::memcpy(&a, from, 16);
+  std::memcpy(&b, from + from_row, 16);
+  std::memcpy(&c, from + 2 * from_row, 16);
+  std::memcpy(&d, from + 3 * from_row, 16);
+  const Index low{0, 4, 1, 5}, high{2, 6, 3, 7}, left{0, 1, 4, 5}, right{2, 3, 6, 7};
+  const Four ab = __builtin_shuffle(a, b, low), cd = __builtin_shuffle(c, d, low);
+  const Four ab2 = __builtin_shuffle(a, b, high), cd2 = __builtin_shuffle(c, d, high);
+  a = __builtin_shuffle(ab, cd, left);
+  b = __builtin_shuffle(ab, cd, right);
+  c = __builtin_shuffle(ab2, cd2, left);
+  d = __builtin_shuffle(ab2, cd2, right);
+  std::memcpy(to, &a, 16);
+  std::memcpy(to + to_row, &b, 16);
+  std::memcpy(to + 2 * to_row, &c, 16);
+  std::memcpy(to + 3 * to_row, &d, 16);
+}
+
+/// Up to `width` rows of `from` as columns of to[depth][width]; columns past them are 0.
+void pack_panel(const FloatView& from, int64_t rows, int64_t depth, int64_t width, float* to) {
+  if (rows < width)
+    for (int64_t k = 0; k < depth; ++k) std::fill(to + k * width + rows, to + (k + 1) * width, 0.0f);
+  if (from.row == 1) {
+    for (int64_t k = 0; k < depth; ++k) std::copy_n(from.data + k * from.column, rows, to + k * width);
+    return;
+  }
+  int64_t r = 0;
+  if (from.column == 1)
+    for (; r + 4 <= rows; r += 4) {
+      int64_t k = 0;
+      for (; k + 4 <= depth; k += 4) transpose_4x4(from.data + r * from.row + k, from.row, to + k * width + r, width);
+      for (; k < depth; ++k)
+        for (int64_t i = r; i < r + 4; ++i) to[k * width + i] = from.data[i * from.row + k];
+    }
+  for (; r < rows; ++r)
+    for (int64_t k = 0; k < depth; ++k) to[k * width + r] = from.data[r * from.row + k * from.column];
+}
+
+/// The matrix with rows `width` apart; columns past its own are 0.
+void copy_rows(const FloatView& from, int64_t rows, int64_t columns, int64_t width, float* to) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c) to[r * width + c] = from.data[r * from.row + c * from.column];
+    std::fill(to + r * width + columns, to + (r + 1) * width, 0.0f);
+  }
+}
+
+INFOPT_SIMD void scale_row(float* s, int64_t n, float scale) {
+  for (int64_t i = 0; i < n; ++i) s[i] *= scale;
+}
+INFOPT_SIMD void scale_and_mask(float* s, int64_t n, float scale, const float* mask) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) s[i] = s[i] * scale + mask[i];
+}
+INFOPT_SIMD void replace_masked(float* s, int64_t n, const bool* keep, bool keep_if, float instead) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) s[i] = keep[i] == keep_if ? s[i] : instead;
+}
+INFOPT_SIMD float largest(const float* s, int64_t n) {
+  float lanes[16];
+  for (float& lane : lanes) lane = -kInfinity;
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (int64_t j = 0; j < 16; ++j) lanes[j] = s[i + j] > lanes[j] ? s[i + j] : lanes[j];
+  float top = -kInfinity;
+  for (; i < n; ++i) top = s[i] > top ? s[i] : top;
+  for (float lane : lanes) top = lane > top ? lane : top;
+  return top;
+}
+
+constexpr int64_t kStep = 16;  // keys are left out by so many
+
+/// The steps of keys, from `begin` to `end`, outside of which no element of the row is above the bound.
+struct Range {
+  int64_t begin, end;
+};
+INFOPT_SIMD Range range_above(const float* row, int64_t n, float bound) {
+  Range range{0, n};
+  for (; range.end > kStep; range.end = (range.end - 1) / kStep * kStep) {
+    int above = 0;
+    for (int64_t i = (range.end - 1) / kStep * kStep; i < range.end; ++i) above |= !(row[i] <= bound);
+    if (above) break;
+  }
+  for (; range.begin + kStep < range.end; range.begin += kStep) {
+    int above = 0;
+    for (int64_t i = range.begin; i < range.begin + kStep; ++i) above |= !(row[i] <= bound);
+    if (above) break;
+  }
+  return range;
+}
+INFOPT_SIMD float smallest(const float* s, int64_t n) {
+  float lanes[16];
+  for (float& lane : lanes) lane = kInfinity;
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (int64_t j = 0; j < 16; ++j) lanes[j] = s[i + j] < lanes[j] ? s[i + j] : lanes[j];
+  float least = kInfinity;
+  for (; i < n; ++i) least = s[i] < least ? s[i] : least;
+  for (float lane : lanes) least = lane < least ? lane : least;
+  return least;
+}
+
+/// What one item of work needs, in floats.
+struct Sizes {
+  int64_t panel, width, block;  ///< keys of a panel; the values' columns, filled up to whole vectors; keys that are packed at a time
+  bool pack_queries, pack_values;
+  int64_t keys, values, queries, scores, sums, weights;
+
+  Sizes(const Attention& a, const AttentionHead& head, const FloatTiles& tiles) {
+    panel = tiles.lanes * tiles.vectors;
+    width = round_up(a.value_depth, tiles.lanes);
+    const int64_t fit = kKeyFloats / std::max<int64_t>({1, a.depth, a.value_depth});
+    block = std::min(round_up(std::max(fit, panel), panel), round_up(a.keys, panel));
+    pack_queries = head.q.column != 1;
+    pack_values = width != a.value_depth || head.v.column != 1;
+    keys = block * round_up(a.depth, 16);
+    values = pack_values ? block * round_up(width, 16) : 0;
+    queries = pack_queries ? kChunk * a.depth : 0;
+    scores = kMostRows * round_up(block, 16);
+    sums = kChunk * width;
+    weights = a.has_keep ? round_up(a.keys, 16) : 0;
+  }
+  int64_t total() const { return keys + values + queries + scores + sums + weights; }
+  static int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+};
+
+class Worker {
+ public:
+  Worker(const Attention& a, const std::vector<AttentionHead>& heads, const FloatTiles& tiles, const Sizes& sizes, float* memory)
+      : a_(a), heads_(heads), tiles_(tiles), z_(sizes), keys_(memory), values_(keys_ + z_.keys), queries_(values_ + z_.values), scores_(queries_ + z_.queries),
+        sums_(scores_ + z_.scores), weights_(sums_ + z_.sums) {}
+
+  void run(int64_t head, int64_t first, int64_t count) {
+    const AttentionHead& h = heads_[static_cast<size_t>(head)];
+    FloatView q = h.q;
+    q.data += first * q.row;
+    if (z_.pack_queries) {
+      copy_rows(q, count, a_.depth, a_.depth, queries_);
+      q = {queries_, a_.depth, 1};
+    }
+    std::fill_n(top_, count, -kInfinity);
+    std::fill_n(total_, count, 0.0f);
+    std::fill_n(sums_, count * z_.width, 0.0f);
+    for (int64_t row = 0; row < count; ++row) ranges_[row] = {0, a_.keys};
+    if (a_.has_mask != a_.has_keep) find_ranges(h, head, q, first, count);
+    for (int64_t key = 0; key < a_.keys; key += z_.block) {
+      keys_now_ = std::min(z_.block, a_.keys - key);
+      packed_ = false;
+      for (int64_t row = 0; row < count; row += tiles_.rows) attend(head, q, first, row, std::min(tiles_.rows, count - row), key);
+    }
+    for (int64_t row = 0; row < count; ++row)
+      scale_offset(sums_ + row * z_.width, h.out + (first + row) * a_.out_row, a_.value_depth, 1.0f / total_[row], 0.0f);
+  }
+
+ private:
+  /// No score without its mask is further from 0 than |scale|·|q|·max |k|: what lies lower than a row's highest mask by twice that has no weight.
+  void find_ranges(const AttentionHead& h, int64_t head, const FloatView& q, int64_t first, int64_t count) {
+    const bool same = a_.has_mask ? a_.mask_row == 0 : a_.keep_row == 0;
+    float high = 0, low = 0;
+    const float* weights = nullptr;
+    for (int64_t row = 0; row < count; ++row) {
+      if (row == 0 || !same) {
+        weights = row_weights(h, first + row);
+        high = largest(weights, a_.keys), low = smallest(weights, a_.keys);
+      }
+      if (!(high - low > kVanished)) continue;
+      if (normed_head_ != head) longest_ = longest_key(h.k), normed_head_ = head;
+      const float reach = 1.001f * std::fabs(a_.scale) * length(q.data + row * q.row, 1) * longest_;
+      ranges_[row] = range_above(weights, a_.keys, high - 2.0f * reach - kVanished - 1e-6f * std::fabs(high));
+    }
+  }
+
+  const float* row_weights(const AttentionHead& h, int64_t row) {
+    if (a_.has_mask) return h.mask + row * a_.mask_row;
+    const bool* keep = h.keep + row * a_.keep_row;
+    for (int64_t i = 0; i < a_.keys; ++i) weights_[i] = keep[i] == a_.keep_if ? 0.0f : a_.instead;
+    return weights_;
+  }
+
+  float length(const float* x, int64_t step) const {
+    if (step == 1) return std::sqrt(sum_squares(x, a_.depth));
+    float total = 0;
+    for (int64_t i = 0; i < a_.depth; ++i) total += x[i * step] * x[i * step];
+    return std::sqrt(total);
+  }
+  float longest_key(const FloatView& k) const {
+    float longest = 0;
+    for (int64_t i = 0; i < a_.keys; ++i) {
+      const float l = length(k.data + i * k.row, k.column);
+      longest = l > longest || l != l ? l : longest;
+    }
+    return longest;
+  }
+
+  void pack(int64_t head, int64_t key) {
+    const AttentionHead& h = heads_[static_cast<size_t>(head)];
+    FloatView v = h.v;
+    v.data += key * v.row;
+    if (head != packed_head_ || key != packed_key_) {
+      for (int64_t at = 0; at < keys_now_; at += z_.panel) {
+        FloatView k = h.k;
+        k.data += (key + at) * k.row;
+        pack_panel(k, std::min(z_.panel, keys_now_ - at), a_.depth, z_.panel, keys_ + at * a_.depth);
+      }
+      if (z_.pack_values) copy_rows(v, keys_now_, a_.value_depth, z_.width, values_);
+      packed_head_ = head;
+      packed_key_ = key;
+    }
+    v_now_ = z_.pack_values ? FloatView{values_, z_.width, 1} : v;
+    packed_ = true;
+  }
+
+  /// Rows [row, row + rows) of the item against a block of keys.
+  void attend(int64_t head, const FloatView& q, int64_t first, int64_t row, int64_t rows, int64_t key) {
+    int64_t begin = a_.keys, end = 0;
+    for (int64_t r = row; r < row + rows; ++r) begin = std::min(begin, ranges_[r].begin), end = std::max(end, ranges_[r].end);
+    begin = std::max<int64_t>(begin - key, 0) / kStep * kStep;
+    end = std::min(end - key, keys_now_);
+    if (begin >= end) return;
+    if (!packed_) pack(head, key);
+    for (int64_t at = begin; at < end;) {
+      const int64_t in_panel = at % z_.panel, vectors = std::min(tiles_.vectors - in_panel / tiles_.lanes, (end - at + tiles_.lanes - 1) / tiles_.lanes);
+      tiles_.multiply({q.data + row * q.row, q.row, rows, a_.depth, keys_ + (at - in_panel) * a_.depth + in_panel, z_.panel, vectors, scores_ + at, z_.block, nullptr});
+      at += vectors * tiles_.lanes;
+    }
+    float decay[kMostRows];
+    for (int64_t r = 0; r < rows; ++r) {
+      float* s = scores_ + r * z_.block + begin;
+      const float block_top = finish_scores(heads_[static_cast<size_t>(head)], s, first + row + r, key + begin, end - begin);
+      const float top = std::max(top_[row + r], block_top), shift = top == -kInfinity ? 0.0f : top;
+      decay[r] = exp_f(top_[row + r] - shift);
+      total_[row + r] = total_[row + r] * decay[r] + exp_and_sum(s, s, end - begin, shift);
+      top_[row + r] = top;
+    }
+    for (int64_t c = 0; c < z_.width; c += z_.panel)
+      tiles_.multiply({scores_ + begin, z_.block, rows, end - begin, v_now_.data + begin * v_now_.row + c, v_now_.row,
+                       std::min(tiles_.vectors, (z_.width - c) / tiles_.lanes), sums_ + row * z_.width + c, z_.width, key == 0 ? nullptr : decay});
+  }
+
+  /// Scale and masks for scores from the given key on; returns the largest.
+  float finish_scores(const AttentionHead& h, float* s, int64_t row, int64_t key, int64_t n) const {
+    const bool* keep = a_.has_keep ? h.keep + row * a_.keep_row + key : nullptr;
+    const float* mask = a_.has_mask ? h.mask + row * a_.mask_row + key : nullptr;
+    if (keep && !a_.keep_last) {
+      scale_row(s, n, a_.scale);
+      replace_masked(s, n, keep, a_.keep_if, a_.instead);
+      if (mask) scale_and_mask(s, n, 1.0f, mask);
+    } else {
+      if (mask) scale_and_mask(s, n, a_.scale, mask);
+      else if (a_.scale != 1.0f) scale_row(s, n, a_.scale);
+      if (keep) replace_masked(s, n, keep, a_.keep_if, a_.instead);
+    }
+    return largest(s, n);
+  }
+
+  const Attention& a_;
+  const std::vector<AttentionHead>& heads_;
+  const FloatTiles& tiles_;
+  const Sizes& z_;
+  float *keys_, *values_, *queries_, *scores_, *sums_, *weights_;
+  int64_t keys_now_ = 0, packed_head_ = -1, packed_key_ = -1, normed_head_ = -1;
+  bool packed_ = false;
+  float longest_ = 0, top_[kChunk], total_[kChunk];
+  Range ranges_[kChunk];
+  FloatView v_now_;
+};
+
+}  // namespace
+
+void run_attention(const Attention& a, const std::vector<AttentionHead>& heads) {
+  if (a.queries == 0 || a.value_depth == 0 || heads.empty()) return;
+  if (a.keys == 0) {
+    for (const AttentionHead& h : heads)
+      for (int64_t r = 0; r < a.queries; ++r) std::fill_n(h.out + r * a.out_row, a.value_depth, 0.0f);
+    return;
+  }
+  const FloatTiles& tiles = float_tiles();
+  const Sizes sizes(a, heads[0], tiles);
+  const int64_t chunks = (a.queries + kChunk - 1) / kChunk, items = static_cast<int64_t>(heads.size()) * chunks;
+  const int64_t work = std::min(a.queries, kChunk) * a.keys * (a.depth + a.value_depth) + 1;
+  constexpr int64_t kLeastWork = 1 << 19;
+  Tensor memory(DType::F32, {run_threads(), sizes.total()});
+  std::atomic<int64_t> workers = 0;
+  share_work(items, std::max<int64_t>(1, kLeastWork / work), [&](int64_t begin, int64_t end) {
+    Worker worker(a, heads, tiles, sizes, memory.mutable_data<float>() + workers++ * sizes.total());
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = i % chunks * kChunk;
+      worker.run(i / chunks, first, std::min(kChunk, a.queries - first));
+    }
+  });
+}
+
+}  // namespace infopt::cpu
