@@ -94,7 +94,8 @@ class Runtimes:
         self.args, self.scratch = args, scratch
 
     def infopt(self, model, data, threads, batch, warmup, runs):
-        command = [self.args.infopt, "bench", model, "--input", data, "--threads", threads, "--batch", batch, "--warmup", warmup, "--runs", runs, "--json"]
+        command = [self.args.infopt, "bench", model, "--input", data, "--threads", threads, "--batch", batch,
+                   "--warmup", warmup, "--runs", runs, "--json"]
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
         if done.returncode:
             raise Failed(last_line(done.stderr) or f"infopt: exit {done.returncode}")
@@ -115,8 +116,8 @@ class Runtimes:
         if file.exists():
             return file
         zoo = self.args.zoo / name
-        done = subprocess.run([str(c) for c in (self.args.infopt, "quantize", zoo / "model.onnx", "--calib", zoo / "calib.npz", "-o", file, "--samples", SAMPLES)],
-                              capture_output=True, text=True)
+        command = [self.args.infopt, "quantize", zoo / "model.onnx", "--calib", zoo / "calib.npz", "-o", file, "--samples", SAMPLES]
+        done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
         if done.returncode:
             raise Failed(last_line(done.stderr))
         return file
@@ -128,17 +129,21 @@ class Runtimes:
         warmup = max(2, runs // 5)
         rounds = []
         for turn in range(self.args.rounds):
-            both = {"ort": lambda: worker.measure(batch, warmup, runs), "infopt": lambda: self.infopt(model, data, threads, batch, warmup, runs)}
+            both = {"ort": lambda: worker.measure(batch, warmup, runs),
+                    "infopt": lambda: self.infopt(model, data, threads, batch, warmup, runs)}
             order = ("ort", "infopt") if turn % 2 == 0 else ("infopt", "ort")
-            times = {engine: both[engine]()["median_ms"] for engine in order}
-            rounds.append({"ort_ms": times["ort"], "infopt_ms": times["infopt"], "ratio": times["ort"] / times["infopt"]})
-        return {"runs": runs, "rounds": rounds, **{key: median_of(rounds, key) for key in ("ort_ms", "infopt_ms", "ratio")}}
+            figures = {engine: both[engine]() for engine in order}
+            ort, infopt = (figures[engine]["median_ms"] for engine in ("ort", "infopt"))
+            rounds.append({"ort_ms": ort, "infopt_ms": infopt, "ratio": ort / infopt})
+        return {"runs": runs, "infopt_threads": figures["infopt"]["threads"], "rounds": rounds,
+                **{key: median_of(rounds, key) for key in ("ort_ms", "infopt_ms", "ratio")}}
 
     def starting(self, model, data, threads, batch):
         """Load and first run, and memory, each in a new process."""
         rounds = []
         for turn in range(self.args.start_rounds):
-            both = {"ort": lambda: self.ort_start(model, data, threads, batch, 5), "infopt": lambda: self.infopt(model, data, threads, batch, 0, 5)}
+            both = {"ort": lambda: self.ort_start(model, data, threads, batch, 5),
+                    "infopt": lambda: self.infopt(model, data, threads, batch, 0, 5)}
             order = ("ort", "infopt") if turn % 2 == 0 else ("infopt", "ort")
             figures = {engine: both[engine]() for engine in order}
             entry = {f"{engine}_{key}": f[key] for engine, f in figures.items() for key in ("load_ms", "first_run_ms", "peak_bytes")}
@@ -210,9 +215,10 @@ def judge(rows, means):
         add(f"{precision}: ORT/infopt, the worst row", m["worst"] if m["complete"] else None, ">=", WORST)
         started = [r for r in rows if r["precision"] == precision and "start_ratio" in r]
         if started:
-            slow, large = min(started, key=lambda r: r["start_ratio"]), max(started, key=lambda r: r["infopt_peak_bytes"] / r["ort_peak_bytes"])
+            peak_ratio = lambda r: r["infopt_peak_bytes"] / r["ort_peak_bytes"]
+            slow, large = min(started, key=lambda r: r["start_ratio"]), max(started, key=peak_ratio)
             add(f"{precision}: load + first run, ORT/infopt, the worst row ({label(slow)})", slow["start_ratio"], ">=", START)
-            add(f"{precision}: peak memory, infopt/ORT, the worst row ({label(large)})", large["infopt_peak_bytes"] / large["ort_peak_bytes"], "<=", PEAK)
+            add(f"{precision}: peak memory, infopt/ORT, the worst row ({label(large)})", peak_ratio(large), "<=", PEAK)
     return verdicts
 
 
@@ -243,7 +249,8 @@ def machine(infopt):
         ort = importlib.metadata.version("onnxruntime")
     except importlib.metadata.PackageNotFoundError:
         ort = None
-    versions = {"python": platform.python_version(), "onnxruntime": ort, "infopt": first_line([str(infopt), "--version"]).removeprefix("infopt "),
+    versions = {"python": platform.python_version(), "onnxruntime": ort,
+                "infopt": first_line([str(infopt), "--version"]).removeprefix("infopt "),
                 "commit": first_line(["git", "describe", "--always", "--dirty"])}
     return {"cpu": cpu, "cores": os.cpu_count(), "vnni": any("vnni" in f for f in flags.split()), "date": datetime.date.today().isoformat(),
             "load_before": round(os.getloadavg()[0], 2), "versions": versions}
@@ -257,10 +264,11 @@ def markdown(report):
     m = report["machine"]
     lines = [f"{m['cpu']}, {m['cores']} cores, VNNI {'yes' if m['vnni'] else 'no'}; {m['date']}; load {m['load_before']} at the start; "
              + ", ".join(f"{k} {v or 'none'}" for k, v in m["versions"].items()), "",
-             "| model | precision | threads | batch | infopt, ms | ORT, ms | ORT/infopt | its rounds | infopt start, ms | ORT start, ms | ORT/infopt | "
-             "infopt peak, MB | ORT peak, MB |", "|" + "---|" * 13]
+             "| model | precision | threads | batch | infopt, ms | ORT, ms | ORT/infopt | its rounds | infopt start, ms | ORT start, ms | "
+             "ORT/infopt | infopt peak, MB | ORT peak, MB |", "|" + "---|" * 13]
     for r in report["rows"]:
-        head = f"| {r['model']} | {r['precision']} | {r.get('threads', '')} | {r.get('batch', '')} | "
+        fewer = f" (infopt: {r['infopt_threads']})" if r.get("infopt_threads", r.get("threads")) != r.get("threads") else ""
+        head = f"| {r['model']} | {r['precision']} | {r.get('threads', '')}{fewer} | {r.get('batch', '')} | "
         if "ratio" not in r:
             lines.append(head + (r.get("skipped") or "failed: " + r["error"]).replace("|", "/") + " |" * 9)
             continue
@@ -270,7 +278,8 @@ def markdown(report):
             fmt(r.get("infopt_start_ms"), ".1f"), fmt(r.get("ort_start_ms"), ".1f"), fmt(r.get("start_ratio")),
             fmt(r.get("infopt_peak_bytes"), ".0f", 1e-6), fmt(r.get("ort_peak_bytes"), ".0f", 1e-6)]) + " |")
     for precision, g in report["means"].items():
-        lines.append(f"| geometric mean | {precision} | | | | | **{fmt(g['ratio'])}** | worst {fmt(g['worst'])} | | | {fmt(g['start_ratio'])} | | |")
+        lines.append(f"| geometric mean | {precision} | | | | | **{fmt(g['ratio'])}** | worst {fmt(g['worst'])} | | | "
+                     f"{fmt(g['start_ratio'])} | | |")
     lines += ["", "More than 1 in ORT/infopt: infopt is faster. Start: loading and the first run.", "",
               "| target | figure | bound | |", "|---|---|---|---|"]
     for t in report["targets"]:
@@ -282,7 +291,8 @@ def markdown(report):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zoo", type=pathlib.Path, required=True, help="folder of the models")
-    parser.add_argument("--infopt", type=pathlib.Path, default=REPOSITORY / "build/release/tools/infopt", help="the binary (default: %(default)s)")
+    parser.add_argument("--infopt", type=pathlib.Path, default=REPOSITORY / "build/release/tools/infopt",
+                        help="the binary (default: %(default)s)")
     parser.add_argument("--models", help="default: every folder of --zoo that has model.onnx and eval.npz")
     parser.add_argument("--only", choices=("float", "int8"))
     parser.add_argument("--threads", type=numbers, default=[1, 2], help="default: 1,2")
@@ -292,7 +302,8 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=0.3, help="about so long is one turn (default: 0.3)")
     parser.add_argument("--min-runs", type=int, default=3, help="fewest runs of a turn (default: 3)")
     parser.add_argument("--quick", action="store_true", help="3 turns of 0.15 s, no new processes: while tuning")
-    parser.add_argument("--int8-dir", type=pathlib.Path, help="folder of the int8 files, NAME.onnx; what isn't there is made there (default: a temporary one)")
+    parser.add_argument("--int8-dir", type=pathlib.Path,
+                        help="folder of the int8 files, NAME.onnx; what isn't there is made there (default: a temporary one)")
     parser.add_argument("--out", type=pathlib.Path, help="also write everything measured as JSON")
     parser.add_argument("--check", action="store_true", help="exit 1 unless every target but the aim is met")
     args = parser.parse_args()

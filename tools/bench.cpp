@@ -30,8 +30,12 @@ CLI::Validator number_check(const char* what, bool (*good)(double)) {
       },
       "");
 }
-CLI::Validator positive() { return number_check("a positive number", [](double v) { return v > 0 && v < 1e15; }); }
-CLI::Validator not_negative() { return number_check("a number from 0", [](double v) { return v >= 0 && v < 1e15; }); }
+CLI::Validator positive() {
+  return number_check("a positive number", [](double v) { return v > 0 && v < 1e15; });
+}
+CLI::Validator not_negative() {
+  return number_check("a number from 0", [](double v) { return v >= 0 && v < 1e15; });
+}
 
 double milliseconds_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
 
@@ -69,7 +73,10 @@ void measure_loads(const BenchOptions& o, const Session& session, const BenchInp
   for (double rate : o.rates) {
     const OpenLoopOptions options{static_cast<int64_t>(inputs.size()), o.max_wait_ms / 1e3, o.duration};
     const auto serve = [&](int64_t count) { session.run(inputs[static_cast<size_t>(count - 1)]); };
-    report.loads.push_back({rate, options.batch, std::max<int64_t>(1, fixed), run_open_loop(make_arrivals(o.arrivals == "fixed" ? Arrivals::Fixed : Arrivals::Poisson, rate, o.duration, o.seed), options, clock, serve)});
+    report.loads.push_back(
+        {rate, options.batch, std::max<int64_t>(1, fixed),
+         run_open_loop(make_arrivals(o.arrivals == "fixed" ? Arrivals::Fixed : Arrivals::Poisson, rate, o.duration, o.seed), options, clock,
+                       serve)});
   }
 }
 
@@ -81,7 +88,7 @@ RunProfile measure_profile(const BenchOptions& o, const Graph& graph, SessionOpt
   std::map<NodeId, Session::NodeTime> sums;
   const auto add = [&](int sign) {
     for (const auto& t : session.profile()) {
-      auto& sum = sums.try_emplace(t.node, Session::NodeTime{t.node, 0, 0}).first->second;
+      auto& sum = sums.try_emplace(t.node, Session::NodeTime{t.node, 0, 0, t.covers, t.kernel}).first->second;
       sum.milliseconds += sign * t.milliseconds;
       sum.calls += sign * t.calls;
     }
@@ -143,37 +150,68 @@ void bench(BenchOptions& o) {
 
 void check_rates(const BenchOptions& o) {
   for (double rate : o.rates)
-    if (rate * o.duration > kMostRequests) throw Error(ErrorKind::Usage, "more than 10,000,000 requests: lower the rate or --duration", "--rate");
+    if (rate * o.duration > kMostRequests)
+      throw Error(ErrorKind::Usage, "more than 10,000,000 requests: lower the rate or --duration", "--rate");
 }
 
 void add_load_options(CLI::App& command, BenchOptions& o) {
   const char* group = "Open loop";
-  auto* rate = command.add_option("--rate", o.rates, "requests a second, each rate a loop of its own; --batch's largest is the most that are served together");
+  auto* rate = command.add_option("--rate", o.rates,
+                                  "requests a second, each rate a loop of its own; --batch's largest is the most that are served together");
   rate->delimiter(',')->allow_extra_args(false)->check(positive())->type_name("R,…")->group(group);
   command.add_option("--arrivals", o.arrivals, "poisson (the default) or fixed, evenly spaced")
-      ->check(CLI::IsMember({"poisson", "fixed"}))->type_name("KIND")->needs(rate)->group(group);
-  command.add_option("--max-wait", o.max_wait_ms, "how long a request may wait for its batch to fill; 0 without")->check(not_negative())->type_name("MS")->needs(rate)->group(group);
-  command.add_option("--duration", o.duration, "seconds over which requests come; 5 without")->check(positive())->type_name("S")->needs(rate)->group(group);
+      ->check(CLI::IsMember({"poisson", "fixed"}))
+      ->type_name("KIND")
+      ->needs(rate)
+      ->group(group);
+  command.add_option("--max-wait", o.max_wait_ms, "how long a request may wait for its batch to fill; 0 without")
+      ->check(not_negative())
+      ->type_name("MS")
+      ->needs(rate)
+      ->group(group);
+  command.add_option("--duration", o.duration, "seconds over which requests come; 5 without")
+      ->check(positive())
+      ->type_name("S")
+      ->needs(rate)
+      ->group(group);
   command.add_option("--seed", o.seed, "of the Poisson arrivals; 1 without")->type_name("N")->needs(rate)->group(group);
 }
 
 }  // namespace
 
 void add_bench(CLI::App& app, Context&) {
-  auto* command = app.add_subcommand("bench", "Measure a model in infopt's runtime: latency, throughput, memory, by batch size, by operator, under load");
+  auto* command = app.add_subcommand(
+      "bench", "Measure a model in infopt's runtime: latency, throughput, memory, by batch size, by operator, under load");
   const auto o = std::make_shared<BenchOptions>();
   command->add_option("model", o->model, "the ONNX model")->required()->type_name("MODEL.onnx");
-  auto* input = command->add_option("--input,--data", o->inputs.file, "the inputs, whose first rows are used; without it they are made up")->type_name("DATA");
-  command->add_option("--shape", o->inputs.shapes, "a made-up input's shape, as in x=B,3,48,192; B is the batch")->allow_extra_args(false)->type_name("NAME=DIMS")->excludes(input);
-  command->add_option("--dim", o->inputs.dims, "the size of a symbolic dimension of made-up inputs")->allow_extra_args(false)->type_name("SYMBOL=N")->excludes(input);
+  auto* input = command->add_option("--input,--data", o->inputs.file, "the inputs, whose first rows are used; without it they are made up")
+                    ->type_name("DATA");
+  command->add_option("--shape", o->inputs.shapes, "a made-up input's shape, as in x=B,3,48,192; B is the batch")
+      ->allow_extra_args(false)
+      ->type_name("NAME=DIMS")
+      ->excludes(input);
+  command->add_option("--dim", o->inputs.dims, "the size of a symbolic dimension of made-up inputs")
+      ->allow_extra_args(false)
+      ->type_name("SYMBOL=N")
+      ->excludes(input);
   command->add_option("--batch", o->batches, "batch sizes, as in 1,8,32: with several, the gain of each and the knee")
-      ->delimiter(',')->allow_extra_args(false)->check(positive())->type_name("N,…");
-  command->add_option("--latency-target", o->latency_target_ms, "name the largest batch whose P99 is within it")->check(positive())->type_name("MS");
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(positive())
+      ->type_name("N,…");
+  command->add_option("--latency-target", o->latency_target_ms, "name the largest batch whose P99 is within it")
+      ->check(positive())
+      ->type_name("MS");
   command->add_option("--threads", o->threads, "threads of one run; 1 without")->check(CLI::Range(1, 1024))->type_name("N");
   command->add_option("--streams", o->loop.streams, "runs side by side; 1 without")->check(CLI::Range(1, 1024))->type_name("N");
-  command->add_option("--warmup", o->loop.warmup, "runs that don't count, after the first; 3 without")->check(not_negative())->type_name("N");
+  command->add_option("--warmup", o->loop.warmup, "runs that don't count, after the first; 3 without")
+      ->check(not_negative())
+      ->type_name("N");
   auto* runs = command->add_option("--runs", o->loop.runs, "counted runs of each stream")->check(positive())->type_name("N");
-  command->add_option("--seconds", o->loop.seconds, "count runs for so long, and at least ten; 1 without --runs")->check(positive())->type_name("S")->excludes(runs);
+  command->add_option("--seconds", o->loop.seconds, "count runs for so long, and at least ten; 1 without --runs")
+      ->check(positive())
+      ->type_name("S")
+      ->excludes(runs);
   command->add_option("--device", o->device, "auto, cpu, cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}))->type_name("DEVICE");
   command->add_flag("--profile", o->profile, "time by operator and by node, of the smallest batch");
   command->add_option("--top", o->top, "most nodes that the profile lists; 15 without")->check(positive())->type_name("N");

@@ -31,7 +31,8 @@ std::pair<std::string, std::string> parse_pair(const std::string& text, const st
 
 std::string declared(const Value& value) {
   std::string text = "[";
-  for (const Dim& d : value.type.shape) text += (text.size() > 1 ? "," : "") + (d.size >= 0 ? std::to_string(d.size) : d.symbol.empty() ? "?" : d.symbol);
+  for (const Dim& d : value.type.shape)
+    text += (text.size() > 1 ? "," : "") + (d.size >= 0 ? std::to_string(d.size) : d.symbol.empty() ? "?" : d.symbol);
   return text + "]";
 }
 
@@ -48,7 +49,8 @@ Tensor made_up(DType dtype, const Shape& shape) {
     return t;
   }
   Tensor t(DType::F32, shape);
-  std::generate_n(t.mutable_data<float>(), t.size(), [&] { return static_cast<float>(static_cast<int64_t>(bits() >> 40) - (1 << 23)) * 0x1p-23f; });
+  std::generate_n(t.mutable_data<float>(), t.size(),
+                  [&] { return static_cast<float>(static_cast<int64_t>(bits() >> 40) - (1 << 23)) * 0x1p-23f; });
   return dtype == DType::F32 ? t : cast(t, dtype);
 }
 
@@ -101,22 +103,24 @@ void BenchInputs::parse_dims() {
   for (const std::string& text : spec_.dims) {
     const auto [symbol, size] = parse_pair(text, "--dim");
     if (!symbols.count(symbol))
-      throw Error(ErrorKind::Usage, "no input has a dimension '" + symbol + "'" + did_you_mean(symbol, {symbols.begin(), symbols.end()}), "--dim");
+      throw Error(ErrorKind::Usage, "no input has a dimension '" + symbol + "'" + did_you_mean(symbol, {symbols.begin(), symbols.end()}),
+                  "--dim");
     dims_[symbol] = parse_size(size, "--dim");
   }
 }
 
 BenchInputs::Made BenchInputs::plan_input(const Value& value) const {
   const std::string what = "input '" + value.name + "'";
-  if (!value.type.opaque.empty() || value.type.dtype == DType::Undefined || value.type.dtype == DType::String || value.type.dtype == DType::C64 ||
-      value.type.dtype == DType::C128 || bits_of(value.type.dtype) < 8)
+  if (!value.type.opaque.empty() || value.type.dtype == DType::Undefined || value.type.dtype == DType::String ||
+      value.type.dtype == DType::C64 || value.type.dtype == DType::C128 || bits_of(value.type.dtype) < 8)
     throw Error(ErrorKind::Usage, what + " can't be made up: give --input DATA");
   Made made{value.name, value.type.dtype, {}};
   if (const auto it = shapes_.find(value.name); it != shapes_.end()) {
     made.shape = it->second;
     return made;
   }
-  if (!value.type.has_shape) throw Error(ErrorKind::Usage, what + " has no declared shape: give --shape " + value.name + "=B,… (B is the batch)");
+  if (!value.type.has_shape)
+    throw Error(ErrorKind::Usage, what + " has no declared shape: give --shape " + value.name + "=B,… (B is the batch)");
   const std::string batch = !value.type.shape.empty() && value.type.shape[0].size < 0 ? value.type.shape[0].symbol : "";
   for (size_t i = 0; i < value.type.shape.size(); ++i) {
     const Dim& d = value.type.shape[i];
@@ -126,14 +130,17 @@ BenchInputs::Made BenchInputs::plan_input(const Value& value) const {
     else if (i == 0 || (!batch.empty() && batch != "?" && d.symbol == batch)) made.shape.push_back(-1);
     else
       throw Error(ErrorKind::Usage, what + " is " + declared(value) + ", whose dimension " + std::to_string(i) + " is unknown: give " +
-                                        (d.symbol.empty() || d.symbol == "?" ? "" : "--dim " + d.symbol + "=SIZE or ") + "--shape " + value.name + "=B,… (B is the batch), or --input DATA");
+                                        (d.symbol.empty() || d.symbol == "?" ? "" : "--dim " + d.symbol + "=SIZE or ") + "--shape " +
+                                        value.name + "=B,… (B is the batch), or --input DATA");
   }
   return made;
 }
 
 Inputs BenchInputs::make(int64_t batch) const {
   if (fixed_ > 0 && batch != fixed_)
-    throw Error(ErrorKind::Usage, "the batch is fixed at " + std::to_string(fixed_) + (spec_.shapes.empty() ? " by the model" : ": write B in --shape where the batch is"),
+    throw Error(ErrorKind::Usage,
+                "the batch is fixed at " + std::to_string(fixed_) +
+                    (spec_.shapes.empty() ? " by the model" : ": write B in --shape where the batch is"),
                 "--batch " + std::to_string(batch));
   if (!spec_.file.empty()) return read(batch);
   Inputs inputs;

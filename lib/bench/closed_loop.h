@@ -8,11 +8,11 @@
 namespace infopt {
 
 struct ClosedLoopOptions {
-  int64_t warmup = 3;   ///< runs of each stream that don't count
-  int64_t runs = 0;     ///< counted runs of each stream; 0: as many as `seconds` allow, and at least `min_runs`
+  int64_t warmup = 3;  ///< runs of each stream that don't count
+  int64_t runs = 0;    ///< counted runs of each stream; 0: as many as `seconds` allow, and at least `min_runs`
   double seconds = 1;
   int64_t min_runs = 10;
-  int streams = 1;      ///< threads that run side by side
+  int streams = 1;  ///< threads that run side by side
 };
 
 struct ClosedLoopResult {

@@ -42,7 +42,9 @@ std::vector<double> make_arrivals(Arrivals kind, double rate, double seconds, ui
   std::mt19937_64 bits(seed);
   std::vector<double> times;
   // The standard's exponential distribution isn't the same everywhere; its inverse is. 53 bits, never 0.
-  const auto gap = [&] { return kind == Arrivals::Fixed ? 1 / rate : -std::log((static_cast<double>(bits() >> 11) + 0.5) * 0x1p-53) / rate; };
+  const auto gap = [&] {
+    return kind == Arrivals::Fixed ? 1 / rate : -std::log((static_cast<double>(bits() >> 11) + 0.5) * 0x1p-53) / rate;
+  };
   for (double t = kind == Arrivals::Fixed ? 0 : gap(); t < seconds;) {
     times.push_back(t);
     t = kind == Arrivals::Fixed ? static_cast<double>(times.size()) / rate : t + gap();
@@ -58,7 +60,8 @@ void SteadyLoadClock::sleep_until(double time) {
   while (now() < time) std::this_thread::yield();
 }
 
-OpenLoopResult run_open_loop(const std::vector<double>& arrivals, const OpenLoopOptions& options, LoadClock& clock, const std::function<void(int64_t)>& serve) {
+OpenLoopResult run_open_loop(const std::vector<double>& arrivals, const OpenLoopOptions& options, LoadClock& clock,
+                             const std::function<void(int64_t)>& serve) {
   OpenLoopResult result;
   result.requests = static_cast<int64_t>(arrivals.size());
   if (arrivals.empty()) return result;

@@ -29,22 +29,22 @@ class SteadyLoadClock final : public LoadClock {
 };
 
 struct OpenLoopOptions {
-  int64_t batch = 1;        ///< most requests that are served together
-  double max_wait = 0;      ///< seconds that the oldest request may wait for its batch to fill while the server is idle
-  double give_up = 0;       ///< seconds after the last arrival at which the rest is left unserved; 0: never
+  int64_t batch = 1;    ///< most requests that are served together
+  double max_wait = 0;  ///< seconds that the oldest request may wait for its batch to fill while the server is idle
+  double give_up = 0;   ///< seconds after the last arrival at which the rest is left unserved; 0: never
 };
 
 struct OpenLoopResult {
   int64_t requests = 0, served = 0;
   int64_t batches = 0;
   double mean_batch = 0;
-  double offered_rate = 0;    ///< requests a second, over the schedule
-  double achieved_rate = 0;   ///< served requests a second, from the first arrival to the last answer
-  double utilization = 0;     ///< share of that time in which the server served
-  Summary latency;            ///< milliseconds from the *scheduled* arrival to the answer; an unserved request counts with its age
-  double mean_wait_ms = 0;    ///< of the served: scheduled arrival to the start of its batch
-  double mean_queue = 0;      ///< waiting requests, averaged over time
-  int64_t max_queue = 0;      ///< most requests that had arrived when a batch began, those of the batch included
+  double offered_rate = 0;   ///< requests a second, over the schedule
+  double achieved_rate = 0;  ///< served requests a second, from the first arrival to the last answer
+  double utilization = 0;    ///< share of that time in which the server served
+  Summary latency;           ///< milliseconds from the *scheduled* arrival to the answer; an unserved request counts with its age
+  double mean_wait_ms = 0;   ///< of the served: scheduled arrival to the start of its batch
+  double mean_queue = 0;     ///< waiting requests, averaged over time
+  int64_t max_queue = 0;     ///< most requests that had arrived when a batch began, those of the batch included
   /// Some were left unserved, or the last answer came after the last arrival by more than 5 % of the schedule and by more than ten
   /// services: the queue grew, and the percentiles only say how long the test was.
   bool saturated = false;
@@ -53,6 +53,7 @@ struct OpenLoopResult {
 /// One server, first come first served: when it is idle and `batch` requests wait, or the oldest has waited `max_wait`, it takes at most
 /// `batch` of them and calls serve(count). Latencies count from the schedule, so a server that falls behind
 /// doesn't hide it by sending fewer requests (coordinated omission). `arrivals` ascend, from 0 at the call.
-OpenLoopResult run_open_loop(const std::vector<double>& arrivals, const OpenLoopOptions& options, LoadClock& clock, const std::function<void(int64_t count)>& serve);
+OpenLoopResult run_open_loop(const std::vector<double>& arrivals, const OpenLoopOptions& options, LoadClock& clock,
+                             const std::function<void(int64_t count)>& serve);
 
 }  // namespace infopt

@@ -4,6 +4,19 @@
 #include <map>
 
 namespace infopt {
+namespace {
+
+/// "int8 convolution, channels last; with Relu, 2 DequantizeLinear"
+std::string kernel_of(const Graph& graph, const Session::NodeTime& time) {
+  std::map<std::string, int> besides;
+  for (NodeId id : time.covers) ++besides[graph.node(id).op];
+  std::string text;
+  for (const auto& [op, count] : besides) text += (text.empty() ? "with " : ", ") + (count > 1 ? std::to_string(count) + " " : "") + op;
+  if (text.empty()) return time.kernel;
+  return time.kernel.empty() ? text : time.kernel + "; " + text;
+}
+
+}  // namespace
 
 RunProfile make_profile(const Graph& graph, const std::vector<Session::NodeTime>& times, int64_t runs, double seconds) {
   RunProfile profile;
@@ -14,8 +27,8 @@ RunProfile make_profile(const Graph& graph, const std::vector<Session::NodeTime>
     if (t.calls == 0) continue;
     const Node& node = graph.node(t.node);
     const std::string op = node.domain.empty() ? node.op : node.domain + "." + node.op;
-    profile.nodes.push_back({op, graph.label(t.node), t.milliseconds * each, static_cast<double>(t.calls) * each, 0});
-    ProfileRow& row = operators.try_emplace(op, ProfileRow{op, "", 0, 0, 0}).first->second;
+    profile.nodes.push_back({op, graph.label(t.node), kernel_of(graph, t), t.milliseconds * each, static_cast<double>(t.calls) * each, 0});
+    ProfileRow& row = operators.try_emplace(op, ProfileRow{op, "", "", 0, 0, 0}).first->second;
     row.ms += profile.nodes.back().ms;
     row.calls += profile.nodes.back().calls;
     profile.nodes_ms += profile.nodes.back().ms;

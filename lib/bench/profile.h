@@ -11,14 +11,15 @@ namespace infopt {
 
 struct ProfileRow {
   std::string op, name;  ///< name: of a node; empty where the row is all nodes of the operator
+  std::string kernel;    ///< of a node: what its kernel says of itself, and the operators that it computes besides
   double ms = 0;         ///< of one run
   double calls = 0;      ///< in one run
   double share = 0;      ///< of the time in all nodes
 };
 
 struct RunProfile {
-  double nodes_ms = 0;  ///< time in nodes, of one run
-  double run_ms = 0;    ///< of one run, what lies between nodes included
+  double nodes_ms = 0;                       ///< time in nodes, of one run
+  double run_ms = 0;                         ///< of one run, what lies between nodes included
   std::vector<ProfileRow> operators, nodes;  ///< the most time first; equals as given, operators by name
 };
 

@@ -61,7 +61,8 @@ std::vector<Session::NodeEvent> Plan::events() const {
 std::vector<Session::NodeTime> Plan::profile() const {
   std::lock_guard lock(mutex_);
   std::vector<Session::NodeTime> out;
-  for (size_t s = 0; s < steps_.size(); ++s) out.push_back({steps_[s].node, times_[s].first, times_[s].second});
+  for (size_t s = 0; s < steps_.size(); ++s) 
+    out.push_back({steps_[s].node, times_[s].first, times_[s].second, steps_[s].covers, steps_[s].kernel->describe()});
   return out;
 }
 

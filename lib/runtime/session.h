@@ -54,7 +54,14 @@ class Session {
   /// The same for models whose inputs or outputs are sequences or optionals, too.
   std::vector<Datum> run_data(const std::map<std::string, Datum>& inputs) const;
 
-  struct NodeTime { NodeId node; double milliseconds; int64_t calls; };
+  /// `covers` are the nodes that a fused kernel computes besides; `kernel` is what it says of itself, perhaps nothing.
+  struct NodeTime {
+    NodeId node;
+    double milliseconds;
+    int64_t calls;
+    std::vector<NodeId> covers = {};
+    std::string kernel = {};
+  };
   std::vector<NodeTime> profile() const;
 
   /// One step of the plan, in the order of running. `covers`: the other nodes that its kernel computes. `refusal`: why a faster kernel

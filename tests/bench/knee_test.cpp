@@ -7,10 +7,10 @@ namespace {
 
 TEST(Gain, IsPerDoubling) {
   EXPECT_NEAR(gain_per_doubling({1, 100, 0}, {2, 150, 0}), 0.5, 1e-12);
-  EXPECT_NEAR(gain_per_doubling({1, 100, 0}, {4, 225, 0}), 0.5, 1e-12);    // 1.5² over two doublings
+  EXPECT_NEAR(gain_per_doubling({1, 100, 0}, {4, 225, 0}), 0.5, 1e-12);  // 1.5² over two doublings
   EXPECT_NEAR(gain_per_doubling({8, 100, 0}, {64, 100, 0}), 0, 1e-12);
   EXPECT_NEAR(gain_per_doubling({8, 100, 0}, {16, 50, 0}), -0.5, 1e-12);
-  EXPECT_NEAR(gain_per_doubling({2, 100, 0}, {3, 150, 0}), 1, 1e-12);      // as fast as the batch grows
+  EXPECT_NEAR(gain_per_doubling({2, 100, 0}, {3, 150, 0}), 1, 1e-12);  // as fast as the batch grows
 }
 
 TEST(Knee, IsTheBatchBeforeTheFirstStepThatGainsTooLittle) {

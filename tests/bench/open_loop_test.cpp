@@ -16,7 +16,8 @@ struct FakeClock final : LoadClock {
   void sleep_until(double t) override { time = std::max(time, t); }
 };
 
-OpenLoopResult serve_at(const std::vector<double>& arrivals, const OpenLoopOptions& options, const std::function<double(int64_t)>& seconds, std::vector<int64_t>* batches = nullptr) {
+OpenLoopResult serve_at(const std::vector<double>& arrivals, const OpenLoopOptions& options, const std::function<double(int64_t)>& seconds,
+                        std::vector<int64_t>* batches = nullptr) {
   FakeClock clock;
   return run_open_loop(arrivals, options, clock, [&](int64_t count) {
     if (batches) batches->push_back(count);
@@ -102,7 +103,8 @@ TEST(OpenLoop, CountsFromTheScheduleNotFromTheSend) {
 
 TEST(OpenLoop, FillsBatchesWhileTheOldestMayWait) {
   std::vector<int64_t> batches;
-  const OpenLoopResult r = serve_at(make_arrivals(Arrivals::Fixed, 1000, 0.04, 1), {.batch = 4, .max_wait = 0.1}, [](int64_t) { return 0.001; }, &batches);
+  const OpenLoopResult r = serve_at(
+      make_arrivals(Arrivals::Fixed, 1000, 0.04, 1), {.batch = 4, .max_wait = 0.1}, [](int64_t) { return 0.001; }, &batches);
   EXPECT_EQ(batches, std::vector<int64_t>(10, 4));
   EXPECT_NEAR(r.latency.max, 4, 1e-6);  // the first of a batch waits for three more, and is served in 1 ms
   EXPECT_NEAR(r.latency.min, 1, 1e-6);
@@ -111,7 +113,8 @@ TEST(OpenLoop, FillsBatchesWhileTheOldestMayWait) {
 
 TEST(OpenLoop, ServesAPartOfABatchWhenTheOldestHasWaitedLongEnough) {
   std::vector<int64_t> batches;
-  const OpenLoopResult r = serve_at({0, 0.010, 0.100, 0.103}, {.batch = 8, .max_wait = 0.015}, [](int64_t) { return 0.002; }, &batches);
+  const OpenLoopResult r = serve_at(
+      {0, 0.010, 0.100, 0.103}, {.batch = 8, .max_wait = 0.015}, [](int64_t) { return 0.002; }, &batches);
   EXPECT_EQ(batches, (std::vector<int64_t>{2, 2}));
   EXPECT_NEAR(r.latency.max, 17, 1e-6);
   EXPECT_NEAR(r.latency.min, 7, 1e-6);
@@ -119,7 +122,8 @@ TEST(OpenLoop, ServesAPartOfABatchWhenTheOldestHasWaitedLongEnough) {
 
 TEST(OpenLoop, WithoutWaitingABatchIsWhatCameDuringTheLastOne) {
   std::vector<int64_t> batches;
-  serve_at({0, 0.001, 0.002, 0.003, 0.010}, {.batch = 2}, [](int64_t) { return 0.0045; }, &batches);
+  serve_at(
+      {0, 0.001, 0.002, 0.003, 0.010}, {.batch = 2}, [](int64_t) { return 0.0045; }, &batches);
   EXPECT_EQ(batches, (std::vector<int64_t>{1, 2, 1, 1}));
 }
 

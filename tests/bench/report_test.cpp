@@ -84,6 +84,13 @@ TEST(Profile, SumsByOperatorAndRanksByTime) {
   EXPECT_EQ(p.nodes[1].name, "say \"hi\"");
 }
 
+TEST(Profile, NamesKernelsAndWhatTheyComputeBesides) {
+  const Chain c;
+  EXPECT_EQ(make_profile(c.graph, {{c.relu, 1, 1, {c.neg}, "quick"}}, 1, 1).nodes[0].kernel, "quick; with Neg");
+  EXPECT_EQ(make_profile(c.graph, {{c.relu, 1, 1, {c.neg, c.neg}, ""}}, 1, 1).nodes[0].kernel, "with 2 Neg");
+  EXPECT_EQ(make_profile(c.graph, {{c.relu, 1, 1, {}, "quick"}}, 1, 1).nodes[0].kernel, "quick");
+}
+
 TEST(Profile, LeavesOutNodesThatNeverRan) {
   const Chain c;
   EXPECT_EQ(make_profile(c.graph, {{c.relu, 0, 0}, {c.neg, 1, 1}}, 1, 1).nodes.size(), 1u);
