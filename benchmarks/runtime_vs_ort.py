@@ -135,7 +135,7 @@ class Runtimes:
             figures = {engine: both[engine]() for engine in order}
             ort, infopt = (figures[engine]["median_ms"] for engine in ("ort", "infopt"))
             rounds.append({"ort_ms": ort, "infopt_ms": infopt, "ratio": ort / infopt})
-        return {"runs": runs, "infopt_threads": figures["infopt"]["threads"], "rounds": rounds,
+        return {"runs": runs, "rounds": rounds,
                 **{key: median_of(rounds, key) for key in ("ort_ms", "infopt_ms", "ratio")}}
 
     def starting(self, model, data, threads, batch):
@@ -267,8 +267,7 @@ def markdown(report):
              "| model | precision | threads | batch | infopt, ms | ORT, ms | ORT/infopt | its rounds | infopt start, ms | ORT start, ms | "
              "ORT/infopt | infopt peak, MB | ORT peak, MB |", "|" + "---|" * 13]
     for r in report["rows"]:
-        fewer = f" (infopt: {r['infopt_threads']})" if r.get("infopt_threads", r.get("threads")) != r.get("threads") else ""
-        head = f"| {r['model']} | {r['precision']} | {r.get('threads', '')}{fewer} | {r.get('batch', '')} | "
+        head = f"| {r['model']} | {r['precision']} | {r.get('threads', '')} | {r.get('batch', '')} | "
         if "ratio" not in r:
             lines.append(head + (r.get("skipped") or "failed: " + r["error"]).replace("|", "/") + " |" * 9)
             continue

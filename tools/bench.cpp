@@ -39,16 +39,6 @@ CLI::Validator not_negative() {
 
 double milliseconds_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
 
-/// Threads inside one run; 1 where sessions have no such option.
-template <class Options>
-int set_threads(Options& options, int threads) {
-  if constexpr (requires { options.threads = threads; }) {
-    options.threads = threads;
-    return threads;
-  }
-  return 1;
-}
-
 void measure_batches(const BenchOptions& o, const Session& session, const std::vector<Inputs>& inputs, BenchReport& report) {
   std::vector<BatchPoint> points;
   for (size_t i = 0; i < o.batches.size(); ++i) {
@@ -134,7 +124,7 @@ void bench(BenchOptions& o) {
   std::vector<Inputs> inputs;
   for (int64_t batch : o.batches) inputs.push_back(source.make(batch));
   SessionOptions options;
-  o.threads = set_threads(options, o.threads);
+  options.threads = o.threads;
   {
     start = Clock::now();
     const Session session(*model.graph, options);
