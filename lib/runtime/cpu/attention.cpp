@@ -72,27 +72,76 @@ void copy_rows(const FloatView& from, int64_t rows, int64_t columns, int64_t wid
   }
 }
 
-INFOPT_SIMD void scale_row(float* s, int64_t n, float scale) {
-  for (int64_t i = 0; i < n; ++i) s[i] *= scale;
+typedef float Lanes __attribute__((vector_size(64)));
+constexpr int64_t kLanes = 16;
+
+INFOPT_INLINE void load(Lanes& v, const float* x) { std::memcpy(&v, x, sizeof v); }
+INFOPT_INLINE void store(float* x, const Lanes& v) { std::memcpy(x, &v, sizeof v); }
+INFOPT_INLINE float highest(const Lanes& v, float top) {
+  for (int64_t j = 0; j < kLanes; ++j) top = v[j] > top ? v[j] : top;
+  return top;
 }
-INFOPT_SIMD void scale_and_mask(float* s, int64_t n, float scale, const float* mask) {
-#pragma GCC ivdep
-  for (int64_t i = 0; i < n; ++i) s[i] = s[i] * scale + mask[i];
+
+/// s = s·scale + mask, for a mask or none; returns the largest.
+INFOPT_SIMD float scale_and_mask(float* s, int64_t n, float scale, const float* mask) {
+  Lanes high = Lanes{} - kInfinity, v, m = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    load(v, s + i);
+    if (mask) load(m, mask + i);
+    v = v * scale + m;
+    store(s + i, v);
+    high = v > high ? v : high;
+  }
+  float top = -kInfinity;
+  for (; i < n; ++i) {
+    s[i] = mask ? s[i] * scale + mask[i] : s[i] * scale;
+    top = s[i] > top ? s[i] : top;
+  }
+  return highest(high, top);
 }
 INFOPT_SIMD void replace_masked(float* s, int64_t n, const bool* keep, bool keep_if, float instead) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) s[i] = keep[i] == keep_if ? s[i] : instead;
 }
-INFOPT_SIMD float largest(const float* s, int64_t n) {
-  float lanes[16];
-  for (float& lane : lanes) lane = -kInfinity;
+INFOPT_SIMD void extremes_of(const float* s, int64_t n, float& high, float& low) {
+  Lanes most = Lanes{} - kInfinity, negative = Lanes{} - kInfinity, v;
+  float top = -kInfinity, bottom = -kInfinity;
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    for (int64_t j = 0; j < 16; ++j) lanes[j] = s[i + j] > lanes[j] ? s[i + j] : lanes[j];
-  float top = -kInfinity;
-  for (; i < n; ++i) top = s[i] > top ? s[i] : top;
-  for (float lane : lanes) top = lane > top ? lane : top;
-  return top;
+  for (; i + kLanes <= n; i += kLanes) {
+    load(v, s + i);
+    most = v > most ? v : most;
+    negative = -v > negative ? -v : negative;
+  }
+  for (; i < n; ++i) {
+    top = s[i] > top ? s[i] : top;
+    bottom = -s[i] > bottom ? -s[i] : bottom;
+  }
+  high = highest(most, top), low = -highest(negative, bottom);
+}
+/// No row is longer: the root of the sum of the squares that are the largest in their lane of columns. NaN where an element isn't finite.
+INFOPT_SIMD float reach_of(const float* x, int64_t rows, int64_t stride, int64_t columns) {
+  Lanes most = {}, odd = {}, v;
+  float rest = 0, odd_rest = 0;
+  for (int64_t r = 0; r < rows; ++r, x += stride) {
+    Lanes squares = {};
+    int64_t c = 0;
+    for (; c + kLanes <= columns; c += kLanes) {
+      load(v, x + c);
+      squares += v * v;
+      odd += v - v;
+    }
+    float own = 0;
+    for (; c < columns; ++c) {
+      own += x[c] * x[c];
+      odd_rest += x[c] - x[c];
+    }
+    rest = own > rest ? own : rest;
+    most = squares > most ? squares : most;
+  }
+  most += odd;
+  for (int64_t j = 0; j < kLanes; ++j) rest += most[j];
+  return std::sqrt(rest + odd_rest);
 }
 
 constexpr int64_t kStep = 16;  // keys are left out by so many
@@ -103,30 +152,15 @@ struct Range {
 };
 INFOPT_SIMD Range range_above(const float* row, int64_t n, float bound) {
   Range range{0, n};
-  for (; range.end > kStep; range.end = (range.end - 1) / kStep * kStep) {
+  const auto low = [&](int64_t begin, int64_t end) {
     int above = 0;
-    for (int64_t i = (range.end - 1) / kStep * kStep; i < range.end; ++i) above |= !(row[i] <= bound);
-    if (above) break;
-  }
-  for (; range.begin + kStep < range.end; range.begin += kStep) {
-    int above = 0;
-    for (int64_t i = range.begin; i < range.begin + kStep; ++i) above |= !(row[i] <= bound);
-    if (above) break;
-  }
+    for (int64_t i = begin; i < end; ++i) above |= !(row[i] <= bound);
+    return above == 0;
+  };
+  while (range.end > kStep && low((range.end - 1) / kStep * kStep, range.end)) range.end = (range.end - 1) / kStep * kStep;
+  while (range.begin + kStep < range.end && low(range.begin, range.begin + kStep)) range.begin += kStep;
   return range;
 }
-INFOPT_SIMD float smallest(const float* s, int64_t n) {
-  float lanes[16];
-  for (float& lane : lanes) lane = kInfinity;
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    for (int64_t j = 0; j < 16; ++j) lanes[j] = s[i + j] < lanes[j] ? s[i + j] : lanes[j];
-  float least = kInfinity;
-  for (; i < n; ++i) least = s[i] < least ? s[i] : least;
-  for (float lane : lanes) least = lane < least ? lane : least;
-  return least;
-}
-
 /// What one item of work needs, in floats.
 struct Sizes {
   int64_t panel, width, block;  ///< keys of a panel; the values' columns, filled up to whole vectors; keys that are packed at a time
@@ -157,7 +191,8 @@ class Worker {
       : a_(a), heads_(heads), tiles_(tiles), z_(sizes), keys_(memory), values_(keys_ + z_.keys), queries_(values_ + z_.values), scores_(queries_ + z_.queries),
         sums_(scores_ + z_.scores), weights_(sums_ + z_.sums) {}
 
-  void run(int64_t head, int64_t first, int64_t count) {
+  /// `next`: the head that comes then, null where it is this one or none.
+  void run(int64_t head, int64_t first, int64_t count, const AttentionHead* next) {
     const AttentionHead& h = heads_[static_cast<size_t>(head)];
     FloatView q = h.q;
     q.data += first * q.row;
@@ -173,27 +208,37 @@ class Worker {
     for (int64_t key = 0; key < a_.keys; key += z_.block) {
       keys_now_ = std::min(z_.block, a_.keys - key);
       packed_ = false;
-      for (int64_t row = 0; row < count; row += tiles_.rows) attend(head, q, first, row, std::min(tiles_.rows, count - row), key);
+      for (int64_t row = 0; row < count; row += tiles_.rows) {
+        attend(head, q, first, row, std::min(tiles_.rows, count - row), key);
+        if (key == 0 && next) fetch(*next, row, count);
+      }
     }
     for (int64_t row = 0; row < count; ++row)
       scale_offset(sums_ + row * z_.width, h.out + (first + row) * a_.out_row, a_.value_depth, 1.0f / total_[row], 0.0f);
   }
 
  private:
-  /// No score without its mask is further from 0 than |scale|·|q|·max |k|: what lies lower than a row's highest mask by twice that has no weight.
+  /// No score without its mask is further from 0 than |scale|·max |q|·max |k|: what lies lower than a row's highest mask by twice that has no
+  /// weight.
   void find_ranges(const AttentionHead& h, int64_t head, const FloatView& q, int64_t first, int64_t count) {
-    const bool same = a_.has_mask ? a_.mask_row == 0 : a_.keep_row == 0;
-    float high = 0, low = 0;
-    const float* weights = nullptr;
-    for (int64_t row = 0; row < count; ++row) {
-      if (row == 0 || !same) {
-        weights = row_weights(h, first + row);
-        high = largest(weights, a_.keys), low = smallest(weights, a_.keys);
+    const bool same = (a_.has_mask ? a_.mask_row : a_.keep_row) == 0;
+    const void* mask = a_.has_mask ? static_cast<const void*>(h.mask) : h.keep;
+    const bool known = mask == known_mask_ && first == known_first_;
+    if (!known) {
+      spread_ = 0;
+      for (int64_t row = 0; row < (same ? 1 : count); ++row) {
+        float low;
+        extremes_of(row_weights(h, first + row), a_.keys, high_[row], low);
+        spread_ = std::max(spread_, high_[row] - low);
       }
-      if (!(high - low > kVanished)) continue;
-      if (normed_head_ != head) longest_ = longest_key(h.k), normed_head_ = head;
-      const float reach = 1.001f * std::fabs(a_.scale) * length(q.data + row * q.row, 1) * longest_;
-      ranges_[row] = range_above(weights, a_.keys, high - 2.0f * reach - kVanished - 1e-6f * std::fabs(high));
+      known_mask_ = mask, known_first_ = first;
+    }
+    if (!(spread_ > kVanished)) return;
+    if (normed_head_ != head) longest_ = reach(h.k, a_.keys), normed_head_ = head;
+    const float both = 2.002f * std::fabs(a_.scale) * longest_ * reach(q, count) + kVanished;
+    for (int64_t row = 0; row < count; ++row) {
+      const float high = high_[same ? 0 : row];
+      ranges_[row] = row > 0 && same ? ranges_[0] : range_above(row_weights(h, first + row), a_.keys, high - both - 1e-6f * std::fabs(high));
     }
   }
 
@@ -204,19 +249,33 @@ class Worker {
     return weights_;
   }
 
-  float length(const float* x, int64_t step) const {
-    if (step == 1) return std::sqrt(sum_squares(x, a_.depth));
+  /// Transposed, a matrix has its rows' elements in its columns: squares are then summed another way.
+  float reach(const FloatView& x, int64_t rows) const {
+    if (x.column == 1) return reach_of(x.data, rows, x.row, a_.depth);
     float total = 0;
-    for (int64_t i = 0; i < a_.depth; ++i) total += x[i * step] * x[i * step];
+    for (int64_t d = 0; d < a_.depth; ++d) {
+      const float* column = x.data + d * x.column;
+      float most = 0, odd = 0;
+      for (int64_t r = 0; r < rows; ++r) {
+        const float v = column[r * x.row];
+        most = v * v > most ? v * v : most;
+        odd += v - v;
+      }
+      total += most + odd;
+    }
     return std::sqrt(total);
   }
-  float longest_key(const FloatView& k) const {
-    float longest = 0;
-    for (int64_t i = 0; i < a_.keys; ++i) {
-      const float l = length(k.data + i * k.row, k.column);
-      longest = l > longest || l != l ? l : longest;
-    }
-    return longest;
+
+  /// A share of the next head's rows into the cache: they lie far apart, so that the processor doesn't foresee them.
+  void fetch(const AttentionHead& next, int64_t row, int64_t rows) const {
+    const auto fetch_rows = [&](const FloatView& x, int64_t all, int64_t columns) {
+      if (x.column != 1) return;
+      for (int64_t r = row * all / rows, end = std::min(row + tiles_.rows, rows) * all / rows; r < end; ++r)
+        for (int64_t c = 0; c < columns; c += 16) __builtin_prefetch(x.data + r * x.row + c);
+    };
+    fetch_rows(next.q, std::min(kChunk, a_.queries), a_.depth);
+    fetch_rows(next.k, std::min(z_.block, a_.keys), a_.depth);
+    fetch_rows(next.v, std::min(z_.block, a_.keys), a_.value_depth);
   }
 
   void pack(int64_t head, int64_t key) {
@@ -268,16 +327,15 @@ class Worker {
   float finish_scores(const AttentionHead& h, float* s, int64_t row, int64_t key, int64_t n) const {
     const bool* keep = a_.has_keep ? h.keep + row * a_.keep_row + key : nullptr;
     const float* mask = a_.has_mask ? h.mask + row * a_.mask_row + key : nullptr;
-    if (keep && !a_.keep_last) {
-      scale_row(s, n, a_.scale);
-      replace_masked(s, n, keep, a_.keep_if, a_.instead);
-      if (mask) scale_and_mask(s, n, 1.0f, mask);
+    if (!keep) return scale_and_mask(s, n, a_.scale, mask);
+    if (a_.keep_last) {
+      scale_and_mask(s, n, a_.scale, mask);
+      mask = nullptr;
     } else {
-      if (mask) scale_and_mask(s, n, a_.scale, mask);
-      else if (a_.scale != 1.0f) scale_row(s, n, a_.scale);
-      if (keep) replace_masked(s, n, keep, a_.keep_if, a_.instead);
+      scale_and_mask(s, n, a_.scale, nullptr);
     }
-    return largest(s, n);
+    replace_masked(s, n, keep, a_.keep_if, a_.instead);
+    return scale_and_mask(s, n, 1.0f, mask);
   }
 
   const Attention& a_;
@@ -287,7 +345,9 @@ class Worker {
   float *keys_, *values_, *queries_, *scores_, *sums_, *weights_;
   int64_t keys_now_ = 0, packed_head_ = -1, packed_key_ = -1, normed_head_ = -1;
   bool packed_ = false;
-  float longest_ = 0, top_[kChunk], total_[kChunk];
+  const void* known_mask_ = nullptr;
+  int64_t known_first_ = -1;
+  float longest_ = 0, spread_ = 0, high_[kChunk], top_[kChunk], total_[kChunk];
   Range ranges_[kChunk];
   FloatView v_now_;
 };
@@ -312,7 +372,8 @@ void run_attention(const Attention& a, const std::vector<AttentionHead>& heads) 
     Worker worker(a, heads, tiles, sizes, memory.mutable_data<float>() + workers++ * sizes.total());
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i % chunks * kChunk;
-      worker.run(i / chunks, first, std::min(kChunk, a.queries - first));
+      const AttentionHead* next = i + 1 < end && (i + 1) / chunks != i / chunks ? &heads[static_cast<size_t>((i + 1) / chunks)] : nullptr;
+      worker.run(i / chunks, first, std::min(kChunk, a.queries - first), next);
     }
   });
 }
