@@ -11,8 +11,9 @@ namespace {
 
 class DynamicProductKernel : public Kernel {
  public:
-  DynamicProductKernel(std::shared_ptr<const cpu::PackedInt8> weights, std::vector<float> scales, std::vector<float> bias, PostActivation bounds, bool has_zero)
-      : weights_(std::move(weights)), scales_(std::move(scales)), bias_(std::move(bias)), bounds_(bounds), has_zero_(has_zero) {}
+  /// `rank`: the most axes of a constant in it: a result of fewer gets axes of 1 in front.
+  DynamicProductKernel(std::shared_ptr<const cpu::PackedInt8> weights, std::vector<float> scales, std::vector<float> bias, PostActivation bounds, bool has_zero, size_t rank)
+      : weights_(std::move(weights)), scales_(std::move(scales)), bias_(std::move(bias)), bounds_(bounds), has_zero_(has_zero), rank_(rank) {}
 
   /// Inputs: codes, the activations' scale, their zero point if there is one.
   void run(KernelContext& context) const override {
@@ -30,6 +31,7 @@ class DynamicProductKernel : public Kernel {
     if (bounds_.kind == PostActivation::Clip) epilogue.low = bounds_.low, epilogue.high = bounds_.high;
     Shape shape = x.shape();
     shape.back() = weights_->n();
+    if (shape.size() < rank_) shape.insert(shape.begin(), rank_ - shape.size(), 1);
     Tensor& y = context.out(0, DType::F32, shape);
     multiply_rows({x.raw(), x.dtype(), x.dim(-1), zero}, *weights_, epilogue, nullptr, y, weights_->n() == 0 ? 0 : y.size() / weights_->n());
   }
@@ -41,12 +43,14 @@ class DynamicProductKernel : public Kernel {
   std::vector<float> scales_, bias_;
   PostActivation bounds_;
   bool has_zero_;
+  size_t rank_;
 };
 
 /// A constant of one float, or of `n` along the last axis.
-std::vector<float> row_constant(PlanView& view, ValueId value, int64_t n) {
+std::vector<float> row_constant(PlanView& view, ValueId value, int64_t n, size_t& rank) {
   const Tensor* t = view.constant(value);
-  if (!t || t->dtype() != DType::F32 || (t->size() != 1 && t->size() != n) || (t->size() == n && n != 1 && t->dim(-1) != n) || t->rank() > 2) return {};
+  if (n == 0 || !t || t->dtype() != DType::F32 || (t->size() != 1 && t->size() != n) || (t->size() == n && n != 1 && t->dim(-1) != n) || t->rank() > 2) return {};
+  rank = std::max(rank, t->shape().size());
   std::vector<float> out(t->data<float>(), t->data<float>() + t->size());
   out.resize(static_cast<size_t>(n), out[0]);
   return out;
@@ -101,22 +105,26 @@ std::optional<FusedStep> fuse_dynamic_product(PlanView& view, const Node& node) 
   if (!weights || weights->rank() != 2 || (weights->dtype() != DType::I8 && weights->dtype() != DType::U8) || (product.input(3) != kNone && !zeros)) return std::nullopt;
   const int64_t k = weights->dim(0), n = weights->dim(1);
   // The scale: one that the run knows, times constants of the weights.
-  std::vector<float> scales = row_constant(view, scaled->scales, n);
+  size_t rank = 0;
+  std::vector<float> scales = row_constant(view, scaled->scales, n, rank);
   ValueId run_scale = kNone;
   if (scales.empty()) {
     const Node* both = view.producer(scaled->scales);
     if (!both || !both->is("Mul") || both->inputs.size() != 2) return std::nullopt;
     for (ValueId v : both->inputs) {
-      scales = row_constant(view, v, n);
+      scales = row_constant(view, v, n, rank);
       run_scale = other_operand(*both, v);
       if (!scales.empty()) break;
     }
     const Node* dynamic = view.producer(run_scale);
-    if (scales.empty() || !dynamic || !dynamic->is("DynamicQuantizeLinear") || dynamic->outputs[1] != run_scale) return std::nullopt;
+    if (scales.empty() || !dynamic || !dynamic->is("DynamicQuantizeLinear") || view.graph().value(run_scale).output_index != 1) return std::nullopt;
   }
   if (run_scale == kNone) return std::nullopt;
+  const ValueId zero = product.input(2);
+  const Tensor* fixed_zero = view.constant(zero);  // one for each row is possible, too
+  if (zero != kNone && !(fixed_zero && fixed_zero->size() == 1) && !(view.producer(zero) == view.producer(run_scale) && view.graph().value(zero).output_index == 2)) return std::nullopt;
   std::vector<float> bias;
-  if (bias_value != kNone && (bias = row_constant(view, bias_value, n)).empty()) return std::nullopt;
+  if (bias_value != kNone && (bias = row_constant(view, bias_value, n, rank)).empty()) return std::nullopt;
   std::vector<int32_t> zero_points;
   if (zeros) {
     if (zeros->size() != 1 && zeros->size() != n) return std::nullopt;
@@ -126,13 +134,12 @@ std::optional<FusedStep> fuse_dynamic_product(PlanView& view, const Node& node) 
   const auto packed = std::make_shared<const cpu::PackedInt8>(weights->raw(), weights->dtype(), k, n, n, 1, zero_points.empty() ? nullptr : zero_points.data());
   weights->release_pages();
   step.inputs = {product.input(0), run_scale};
-  const bool has_zero = product.input(2) != kNone;
-  if (has_zero) step.inputs.push_back(product.input(2));
+  if (zero != kNone) step.inputs.push_back(zero);
   for (const Node* covered : {scaled->scale, scaled->cast, &product})
     if (covered->id != node.id) step.covers.push_back(covered->id);
   step.covers.erase(std::remove(step.covers.begin(), step.covers.end(), node.id), step.covers.end());
   step.named = product.id;
-  step.kernel = std::make_unique<DynamicProductKernel>(packed, std::move(scales), std::move(bias), bounds, has_zero);
+  step.kernel = std::make_unique<DynamicProductKernel>(packed, std::move(scales), std::move(bias), bounds, zero != kNone, rank);
   return step;
 }
 

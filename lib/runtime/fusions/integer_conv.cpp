@@ -107,18 +107,22 @@ std::optional<FusedStep> fuse_integer_conv(PlanView& view, const Node& node) {
   const Tensor* codes = maker && maker->is("DequantizeLinear") ? view.constant(maker->input(0)) : nullptr;
   if (!codes) return refuse("its weights aren't constant codes");
   if (codes->rank() < 3 || codes->rank() > 5) return refuse("an integer convolution has 1 to 3 spatial axes");
+  if (tail->table && static_cast<int64_t>(tail->table->rank) > codes->rank()) return std::nullopt;
   auto weights = dequantized_weights(view, conv.input(1), 0, codes->rank());
   if (!weights) return refuse("its weights' scales aren't one for each output channel");
-  std::vector<float> step = weights->scales;
-  for (float& s : step) s = input->scale * s;
+  const auto step = sum_steps(*input, *weights, tail->output ? tail->output->scale : 1.0f);
+  if (!step) return refuse("its scales' product isn't a normal number");
+  const int64_t sum = largest_sum(*input, *weights);
+  if (sum > kMostSum) return refuse("its sums may not fit 32 bits");
   CodedBias bias;
-  if (!read_bias(view, conv.input(2), step, bias)) return refuse("its bias isn't constant");
+  const Tensor* offset = view.constant(conv.input(2));
+  if ((offset && offset->shape() != Shape{codes->dim(0)}) || !read_bias(view, conv.input(2), *step, sum, bias)) return refuse("its bias isn't constant, finite and one for each output channel");
   FusedStep out;
   out.inputs = {input->value};
   if (tail->residual) out.inputs.push_back(tail->residual->value);
   out.covers = tail->covers;
   out.named = conv.id;
-  out.kernel = std::make_unique<IntegerConvKernel>(conv, *input, std::move(*weights), *tail, step, bias);
+  out.kernel = std::make_unique<IntegerConvKernel>(conv, *input, std::move(*weights), *tail, *step, bias);
   return out;
 }
 

@@ -14,7 +14,8 @@ struct Mover {
 };
 constexpr Mover kMovers[] = {{"Reshape"}, {"Flatten"}, {"Transpose"}, {"Squeeze"}, {"Unsqueeze"}, {"Slice"}, {"Gather"}, {"Expand"}, {"Tile"}, {"DepthToSpace"}, {"SpaceToDepth"}, {"Identity"}, {"Concat", true}};
 
-bool nearest_resize(const Node& node) { return (node.is("Resize") || node.is("Upsample")) && node.s("mode", "nearest") == "nearest"; }
+/// tf_crop_and_resize invents a value outside of the image.
+bool nearest_resize(const Node& node) { return node.is("Resize") && node.s("mode", "nearest") == "nearest" && node.s("coordinate_transformation_mode", "") != "tf_crop_and_resize"; }
 
 }  // namespace
 

@@ -60,9 +60,11 @@ class IntegerPoolKernel : public Kernel {
   void global(KernelContext& context, const Tensor& x) const {
     Shape shape{x.dim(0), x.dim(1)};
     shape.resize(static_cast<size_t>(x.rank()), 1);
-    const int64_t channels = x.dim(1), pixels = x.dim(0) * channels == 0 ? 0 : x.size() / (x.dim(0) * channels);
+    const int64_t channels = x.dim(1), pixels = element_count({x.shape().begin() + 2, x.shape().end()});
     if (pixels == 0) throw Error(ErrorKind::Malformed, "an average of no elements");
+    if (pixels >= 1 << 23) throw Error(ErrorKind::Unsupported, "an average of " + std::to_string(pixels) + " codes");
     Tensor& y = context.out(0, output_.dtype, shape, Layout::ChannelsLast);
+    if (y.size() == 0) return;
     const cpu::Int8Mean mean{input_.dtype, output_.dtype, input_.zero, output_.zero, input_.scale / (output_.scale * static_cast<float>(pixels))};
     share_work(x.dim(0), 1, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) cpu::int8_global_average(mean, x.raw() + n * pixels * channels, pixels, channels, y.mutable_raw() + n * channels);

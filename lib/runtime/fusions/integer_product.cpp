@@ -51,14 +51,16 @@ std::optional<FusedStep> fuse_integer_product(PlanView& view, const Node& node) 
     view.refuse(product, why);
     return std::nullopt;
   };
-  if (tail->residual) return std::nullopt;
+  if (tail->residual || (tail->table && tail->table->rank > (product.is("Gemm") ? 2 : 1))) return std::nullopt;
   const bool transposed = product.is("Gemm") && product.i("transB", 0) != 0;
   const auto weights = dequantized_weights(view, product.input(1), transposed ? 0 : 1, 2);
   if (!weights) return refuse("its weights aren't constant codes with one scale for each column");
-  std::vector<float> step = weights->scales;
-  for (float& s : step) s = input->scale * s;
+  const auto step = sum_steps(*input, *weights, tail->output ? tail->output->scale : 1.0f);
+  if (!step) return refuse("its scales' product isn't a normal number");
+  const int64_t sum = largest_sum(*input, *weights);
+  if (sum > kMostSum) return refuse("its sums may not fit 32 bits");
   CodedBias bias;
-  if (product.is("Gemm") && !read_bias(view, product.input(2), step, bias)) return refuse("its bias isn't constant");
+  if (product.is("Gemm") && !read_bias(view, product.input(2), *step, sum, bias)) return refuse("its bias isn't constant, finite and one for each column");
   const int64_t k = weights->codes.dim(transposed ? 1 : 0), n = weights->codes.dim(transposed ? 0 : 1);
   const auto packed = std::make_shared<const cpu::PackedInt8>(weights->codes.raw(), weights->codes.dtype(), k, n, transposed ? 1 : n, transposed ? k : 1, weights->zeros.empty() ? nullptr : weights->zeros.data());
   weights->codes.release_pages();
@@ -66,7 +68,7 @@ std::optional<FusedStep> fuse_integer_product(PlanView& view, const Node& node) 
   out.inputs = {input->value};
   out.covers = tail->covers;
   out.named = product.id;
-  out.kernel = std::make_unique<IntegerProductKernel>(*input, packed, *tail, step, bias, product.is("Gemm"));
+  out.kernel = std::make_unique<IntegerProductKernel>(*input, packed, *tail, *step, bias, product.is("Gemm"));
   return out;
 }
 

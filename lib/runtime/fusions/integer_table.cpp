@@ -15,6 +15,7 @@ class TableKernel : public Kernel {
     Layout layout;
     const Tensor& x = context.in_any(0, layout);
     if (x.dtype() != table_.from.dtype) throw Error(ErrorKind::Malformed, "codes of " + std::string(name_of(x.dtype())) + " with a zero point of " + std::string(name_of(table_.from.dtype)));
+    if (x.shape().size() < table_.rank) return run_wider(context);
     const auto* from = reinterpret_cast<const uint8_t*>(x.raw());
     Tensor& y = context.out_reusing(0, 0, table_.to.dtype, x.shape(), layout);
     auto* to = reinterpret_cast<uint8_t*>(y.mutable_raw());
@@ -23,6 +24,15 @@ class TableKernel : public Kernel {
   std::string describe() const override { return "table of 256 codes"; }
 
  private:
+  /// A constant in the table has more axes than x.
+  void run_wider(KernelContext& context) const {
+    const Tensor& x = context.in(0);
+    Shape shape(table_.rank - x.shape().size(), 1);
+    shape.insert(shape.end(), x.shape().begin(), x.shape().end());
+    Tensor& y = context.out(0, table_.to.dtype, shape);
+    cpu::int8_lookup(reinterpret_cast<const uint8_t*>(x.raw()), reinterpret_cast<uint8_t*>(y.mutable_raw()), x.size(), table_.entries.data());
+  }
+
   CodeTable table_;
 };
 

@@ -18,7 +18,10 @@ class FunctionWalk {
   FunctionWalk(PlanView& view) : view_(view) {}
 
   bool walk(ValueId value) {
-    if (const Tensor* t = view_.constant(value)) return t->size() == 1 && t->dtype() == DType::F32;
+    if (const Tensor* t = view_.constant(value)) {
+      rank = std::max(rank, t->shape().size());
+      return t->size() == 1 && t->dtype() == DType::F32;
+    }
     if (std::find(made.begin(), made.end(), value) != made.end()) return true;
     if (const auto codes = dequantized(view_, value)) {
       if (source != kNone && source != value) return false;
@@ -52,6 +55,7 @@ class FunctionWalk {
   std::vector<ValueId> made;
   ValueId source = kNone;
   Codes from;
+  size_t rank = 0;
 
  private:
   PlanView& view_;
@@ -80,7 +84,7 @@ std::optional<CodeTable> code_table(PlanView& view, const Node& node) {
   std::unordered_map<ValueId, Tensor> values{{walk.source, start}};
   for (const Node* n : walk.nodes) {
     std::vector<Tensor> inputs;
-    for (ValueId v : n->inputs) inputs.push_back(v == kNone ? Tensor() : values.count(v) ? values.at(v) : *view.constant(v));
+    for (ValueId v : n->inputs) inputs.push_back(v == kNone ? Tensor() : values.count(v) ? values.at(v) : view.constant(v)->reshaped({}));
     const int64_t version = view.opset(n->domain);
     const OpDef* op = find_op(n->domain, n->op, version);
     if (!op) return std::nullopt;
@@ -93,9 +97,10 @@ std::optional<CodeTable> code_table(PlanView& view, const Node& node) {
     values[n->outputs[0]] = out[0];
   }
   const auto end = values.find(node.input(0));
-  if (end == values.end() || end->second.size() != 256) return std::nullopt;
+  if (end == values.end() || end->second.shape() != Shape{256}) return std::nullopt;
   CodeTable table{walk.from, *to};
   cpu::int8_quantize(end->second.data<float>(), table.entries.data(), to->dtype, 256, to->scale, to->zero);
+  table.rank = walk.rank;
   for (const Node* n : walk.nodes) table.covers.push_back(n->id);
   return table;
 }

@@ -12,6 +12,7 @@ namespace infopt {
 struct CodeTable {
   Codes from, to;
   std::array<uint8_t, 256> entries{};
+  size_t rank = 0;  ///< of the constants in it: a tensor of fewer axes gets axes of 1 in front
   std::vector<NodeId> covers;
 };
 /// The table of everything between the QuantizeLinear `node` and one DequantizeLinear, where that is a function of the codes alone.

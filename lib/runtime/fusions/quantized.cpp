@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
+#include <limits>
 
 namespace infopt {
 namespace {
@@ -20,7 +22,7 @@ std::optional<Codes> one_step(PlanView& view, const Node& node, DType otherwise)
     codes.dtype = zero->dtype();
     if (codes.dtype == DType::U8 || codes.dtype == DType::I8) codes.zero = static_cast<int32_t>(to_scalar<int64_t>(*zero));
   }
-  const bool sane = std::isfinite(codes.scale) && codes.scale > 0;
+  const bool sane = codes.scale >= 1e-12f && codes.scale <= 1e12f;  // what kernels make of three of them is a normal number, too
   if (!sane || (codes.dtype != DType::U8 && codes.dtype != DType::I8)) return std::nullopt;
   return codes;
 }
@@ -84,9 +86,31 @@ std::optional<CodedWeights> dequantized_weights(PlanView& view, ValueId value, i
   return w;
 }
 
-bool read_bias(PlanView& view, ValueId value, const std::vector<float>& step, CodedBias& bias) {
-  if (value == kNone) return true;
+bool keeps_digits(float scale) { return std::isfinite(scale) && (scale == 0 || std::fabs(scale) >= std::numeric_limits<float>::min()); }
+
+std::optional<std::vector<float>> sum_steps(const Codes& input, const CodedWeights& weights, float output_scale) {
+  std::vector<float> step = weights.scales;
+  for (float& s : step) {
+    s = input.scale * s;
+    if (!keeps_digits(s) || !keeps_digits(s / output_scale)) return std::nullopt;
+  }
+  return step;
+}
+
+int64_t largest_sum(const Codes& input, const CodedWeights& weights) {
+  const auto reach = [](DType type, int64_t zero) {
+    const int64_t least = type == DType::I8 ? -128 : 0;
+    return std::max(zero - least, least + 255 - zero);
+  };
+  int64_t weight = reach(weights.codes.dtype(), 0);
+  for (int32_t z : weights.zeros) weight = std::max(weight, reach(weights.codes.dtype(), z));
+  const int64_t terms = weights.codes.size() / std::max<int64_t>(1, static_cast<int64_t>(weights.scales.size()));
+  return terms * weight * reach(input.dtype, input.zero);
+}
+
+bool read_bias(PlanView& view, ValueId value, const std::vector<float>& step, int64_t sum, CodedBias& bias) {
   const size_t n = step.size();
+  if (value == kNone || n == 0) return true;
   if (const Node* node = view.producer(value); node && node->is("DequantizeLinear") && all_zero(view, node->input(2))) {
     const Tensor *codes = view.constant(node->input(0)), *scale = view.constant(node->input(1));
     if (codes && scale && codes->dtype() == DType::I32 && scale->dtype() == DType::F32 && codes->size() == static_cast<int64_t>(n) && codes->rank() == 1 &&
@@ -94,7 +118,7 @@ bool read_bias(PlanView& view, ValueId value, const std::vector<float>& step, Co
       bool same = true;
       for (size_t i = 0; i < n; ++i) {
         const float s = scale->data<float>()[scale->size() == 1 ? 0 : i];
-        same = same && std::fabs(s - step[i]) <= 1e-6f * step[i];
+        same = same && std::fabs(s - step[i]) <= 1e-6f * step[i] && std::abs(int64_t{codes->data<int32_t>()[i]}) + sum <= kMostSum;
       }
       if (same) {
         bias.whole.assign(codes->data<int32_t>(), codes->data<int32_t>() + n);
@@ -105,6 +129,7 @@ bool read_bias(PlanView& view, ValueId value, const std::vector<float>& step, Co
   const Tensor* real = view.constant(value);
   if (!real || real->dtype() != DType::F32 || (real->size() != 1 && real->size() != static_cast<int64_t>(n))) return false;
   if (real->rank() > 0 && real->dim(-1) != real->size()) return false;
+  if (!std::all_of(real->data<float>(), real->data<float>() + real->size(), [](float v) { return std::isfinite(v); })) return false;
   bias.real.assign(real->data<float>(), real->data<float>() + real->size());
   bias.real.resize(n, bias.real[0]);
   return true;

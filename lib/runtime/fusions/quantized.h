@@ -34,7 +34,17 @@ struct CodedBias {
   std::vector<int32_t> whole;
   std::vector<float> real;
 };
-/// False where the value isn't constant or doesn't have as many elements as `step` (a single one is repeated).
-bool read_bias(PlanView& view, ValueId value, const std::vector<float>& step, CodedBias& bias);
+/// False where the value isn't constant or finite or doesn't have as many elements as `step` (a single one is repeated). Whole steps only
+/// where `sum`, the largest magnitude of what they are added to, leaves room for them in 32 bits.
+bool read_bias(PlanView& view, ValueId value, const std::vector<float>& step, int64_t sum, CodedBias& bias);
+
+/// The largest |Σ (a − za)·(w − zw)| that there can be in a column. Where it is beyond 32 bits, integer kernels won't do.
+int64_t largest_sum(const Codes& input, const CodedWeights& weights);
+inline constexpr int64_t kMostSum = (int64_t{1} << 31) - 1;
+
+/// True for scales that float32 holds with all its digits: finite, and 0 or not below the normal numbers.
+bool keeps_digits(float scale);
+/// The scale of a convolution's or product's int32 sums for each column; none where they or their share of the output's step lose digits.
+std::optional<std::vector<float>> sum_steps(const Codes& input, const CodedWeights& weights, float output_scale);
 
 }  // namespace infopt
