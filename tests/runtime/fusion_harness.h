@@ -119,33 +119,6 @@ inline std::vector<Tensor> run_plain(const Graph& graph, const Feeds& feeds, Ses
   return Session(graph, std::move(options)).run(feeds);
 }
 
-inline void expect_same_bits(const std::vector<Tensor>& got, const std::vector<Tensor>& want) {
-  ASSERT_EQ(got.size(), want.size());
-  for (size_t i = 0; i < want.size(); ++i) {
-    ASSERT_EQ(got[i].shape(), want[i].shape());
-    EXPECT_TRUE(want[i].bytes() == 0 || std::memcmp(got[i].raw(), want[i].raw(), want[i].bytes()) == 0) << "output " << i;
-  }
-}
-
-/// Runs the graph with fusions, some on 1, 2 and 3 threads, and without, and compares all outputs. `steps`: the operators that must be left; empty: any.
-inline std::vector<Tensor> expect_fused(Net& net, const Feeds& feeds, const std::string& steps, Agreement& agreement, double relative = 1e-5) {
-  const Graph& graph = net.graph();
-  const auto want = run_plain(graph, feeds);
-  const auto got = Session(graph).run(feeds);
-  if (!steps.empty()) {
-    EXPECT_EQ(steps_of(graph), steps);
-  }
-  if (agreement.graphs++ % 10 == 0)  // waking threads takes long on a busy machine
-    for (int threads : {2, 3}) expect_same_bits(Session(graph, {.threads = threads}).run(feeds), got);
-  EXPECT_EQ(got.size(), want.size());
-  for (size_t i = 0; i < want.size() && !testing::Test::HasFatalFailure(); ++i) agreement.compare(got[i], want[i], relative);
-  return got;
-}
-inline std::vector<Tensor> expect_fused(Net& net, const Feeds& feeds, const std::string& steps) {
-  Agreement agreement;
-  return expect_fused(net, feeds, steps, agreement);
-}
-
 /// The same shape and bits; a NaN is like any other.
 inline void expect_same_bits(const Tensor& got, const Tensor& want) {
   ASSERT_EQ(got.dtype(), want.dtype());
@@ -167,12 +140,41 @@ inline void expect_any_threads(const Graph& graph, const Feeds& feeds, const std
   }
 }
 
+/// Runs the graph with fusions, some on more threads, and without, and compares all outputs. `steps`: the operators that must be left; empty: any.
+inline std::vector<Tensor> expect_fused(Net& net, const Feeds& feeds, const std::string& steps, Agreement& agreement, double relative = 1e-5) {
+  const Graph& graph = net.graph();
+  const auto want = run_plain(graph, feeds);
+  const auto got = Session(graph).run(feeds);
+  if (!steps.empty()) {
+    EXPECT_EQ(steps_of(graph), steps);
+  }
+  if (agreement.graphs++ % 10 == 0)  // waking threads takes long on a busy machine
+    expect_any_threads(graph, feeds, got);
+  EXPECT_EQ(got.size(), want.size());
+  for (size_t i = 0; i < want.size() && !testing::Test::HasFatalFailure(); ++i) agreement.compare(got[i], want[i], relative);
+  return got;
+}
+inline std::vector<Tensor> expect_fused(Net& net, const Feeds& feeds, const std::string& steps) {
+  Agreement agreement;
+  return expect_fused(net, feeds, steps, agreement);
+}
+
 /// The same elements, bit for bit, and the same steps.
 inline void expect_unfused(Net& net, const Feeds& feeds) {
   const Graph& graph = net.graph();
   EXPECT_EQ(steps_of(graph), steps_of(graph, {.fuse = false}));
   const auto want = run_plain(graph, feeds), got = Session(graph).run(feeds);
   expect_same_bits(got, want);
+}
+
+/// The same as without fusions, with `op` a step of its own.
+inline void expect_kept(Net& net, const Feeds& feeds, const std::string& op = "DequantizeLinear") {
+  const Graph& graph = net.graph();
+  EXPECT_NE((" " + steps_of(graph) + " ").find(" " + op + " "), std::string::npos) << steps_of(graph);
+  Agreement agreement;
+  const auto want = run_plain(graph, feeds), got = Session(graph).run(feeds);
+  for (size_t i = 0; i < want.size(); ++i) agreement.compare(got[i], want[i], 1e-6);
+  EXPECT_EQ(agreement.apart, 0);
 }
 
 /// (code − zero) · scale as ONNX has it, in double.

@@ -44,8 +44,8 @@ void int8_global_average(const Int8Mean& how, const void* image, int64_t pixels,
 /// Padding is never the greatest; a window of padding alone gives the least code.
 void int8_max_pool(const Int8Window& window, const Int8Extent& extent, DType dtype, const void* src, void* dst, int64_t first,
                    int64_t last);
-/// As int8_max_pool, with `how.ratio` = sx/sy divided, as a float, by the pixels of the window: all of it where include_pad, else those
-/// inside of the image. Padding adds nothing.
+/// As int8_max_pool, with `how.ratio` = sx/sy divided, as a float, by the pixels of the window: those inside of the image and its pads
+/// where include_pad, else those inside of the image. Padding adds nothing.
 void int8_average_pool(const Int8Window& window, const Int8Extent& extent, const Int8Mean& how, bool include_pad, const void* src,
                        void* dst, int64_t first, int64_t last);
 

@@ -138,7 +138,15 @@ class Windows {
   std::vector<const uint8_t*> pixels_;
 };
 
-/// Calls f(pointers to the pixels of a window within the image, their count, pixel of the output) along output lines [first, last).
+/// The pixels of a window that lie within the image and its pads: ceil_mode lets the last ones reach beyond.
+int64_t padded_pixels(const Int8Window& w, const Int8Axes& in, const Int8Axes& first) {
+  int64_t all = 1;
+  for (size_t i = 0; i < 3; ++i) all *= std::clamp<int64_t>((in[i] + w.pads_end[i] - first[i] + w.dilations[i] - 1) / w.dilations[i], 0, w.kernel[i]);
+  return std::max<int64_t>(all, 1);
+}
+
+/// Calls f(pointers to the pixels of a window within the image, their count, pixel of the output, where the window begins) along output
+/// lines [first, last).
 template <class F>
 void each_window(const Int8Window& w, const Int8Extent& extent, const void* src, int64_t first, int64_t last, F f) {
   const Int8Axes &in = extent.in, &out = extent.out;
@@ -150,7 +158,7 @@ void each_window(const Int8Window& w, const Int8Extent& extent, const void* src,
     for (int64_t column = 0; column < out[2]; ++column, begin[2] += w.strides[2]) {
       int64_t count;
       const uint8_t* const* pixels = windows.at(image, begin, count);
-      f(pixels, count, line * out[2] + column);
+      f(pixels, count, line * out[2] + column, begin);
     }
   }
 }
@@ -175,7 +183,7 @@ void int8_max_pool(const Int8Window& window, const Int8Extent& extent, DType dty
                    int64_t last) {
   const int64_t channels = window.channels, whole = channels / kLanes * kLanes;
   const uint8_t flip = dtype == DType::I8 ? 0x80 : 0;
-  each_window(window, extent, src, first, last, [&](const uint8_t* const* pixels, int64_t count, int64_t to) {
+  each_window(window, extent, src, first, last, [&](const uint8_t* const* pixels, int64_t count, int64_t to, const Int8Axes&) {
     uint8_t* y = static_cast<uint8_t*>(dst) + to * channels;
     for (int64_t c = 0; c < whole; c += kLanes) max_lanes(pixels, count, c, flip, y);
     max_rest(pixels, count, whole, channels, flip, y);
@@ -186,8 +194,9 @@ void int8_average_pool(const Int8Window& window, const Int8Extent& extent, const
                        void* dst, int64_t first, int64_t last) {
   const Rounding rounding(how);
   const int64_t channels = window.channels, all = window.kernel[0] * window.kernel[1] * window.kernel[2];
-  each_window(window, extent, src, first, last, [&](const uint8_t* const* pixels, int64_t count, int64_t to) {
-    const float ratio = how.ratio / static_cast<float>(include_pad ? all : std::max<int64_t>(count, 1));
+  each_window(window, extent, src, first, last, [&](const uint8_t* const* pixels, int64_t count, int64_t to, const Int8Axes& begin) {
+    const int64_t divisor = count == all ? all : include_pad ? padded_pixels(window, extent.in, begin) : std::max<int64_t>(count, 1);
+    const float ratio = how.ratio / static_cast<float>(divisor);
     for (int64_t c = 0; c < channels; c += kLanes) {
       int32_t sums[kLanes] = {};
       const int64_t n = std::min(kLanes, channels - c);
