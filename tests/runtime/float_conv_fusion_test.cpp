@@ -1,4 +1,5 @@
 // Pad → Conv → BatchNormalization → Add → Relu or Clip as one convolution, against ONNX's formulas in double and the nodes by themselves.
+#include <functional>
 #include <thread>
 
 #include "lib/runtime/layout.h"

@@ -23,6 +23,7 @@ struct Member {
   FloatMap map;              ///< of one operand
   BinaryLoop loop = nullptr; ///< of two
   std::vector<size_t> operands;
+  std::vector<Tensor> constants = {};  ///< the inputs of the node behind its operands: Clip's bounds; undefined where left out
   size_t place = 0;          ///< the tile that its result is kept in
 };
 
@@ -157,6 +158,7 @@ class ChainKernel : public Kernel {
       const Node& node = graph_.node(member.node);
       std::vector<Tensor> inputs;
       for (size_t o : member.operands) inputs.push_back(values[o]);
+      inputs.insert(inputs.end(), member.constants.begin(), member.constants.end());
       values.push_back(run_alone(*member.kernel, node, inputs).at(0));
     }
     context.set(0, values.back());
@@ -185,6 +187,10 @@ std::optional<Member> as_member(PlanView& view, const Node& node, std::vector<Va
   if (const FloatMap* map = member.kernel->as_map(); map && map->f32) {
     member.map = *map;
     operands = {node.inputs[0]};
+    for (size_t i = 1; i < node.inputs.size(); ++i) {
+      const Tensor* t = view.constant(node.inputs[i]);
+      member.constants.push_back(t ? *t : Tensor());
+    }
     return member;
   }
   const BinaryOp* binary = member.kernel->as_binary();
