@@ -170,7 +170,6 @@ class Runtimes:
                 continue
             try:
                 for batch in self.args.batches:
-                    print(f"{name} {precision}, threads {threads}, batch {batch}", file=sys.stderr, flush=True)
                     if worker.fixed_batch not in (0, batch):
                         yield row(threads=threads, batch=batch, skipped=f"fixed batch {worker.fixed_batch}")
                         continue
@@ -185,7 +184,7 @@ class Runtimes:
                 worker.close()
 
 
-def means_of(rows):
+def means_of(rows, cut):
     means = {}
     for precision in ("float", "int8"):
         mine = [r for r in rows if r["precision"] == precision]
@@ -195,7 +194,7 @@ def means_of(rows):
         means[precision] = {
             "ratio": geomean([r["ratio"] for r in good]), "worst": min((r["ratio"] for r in good), default=None),
             "start_ratio": geomean([r["start_ratio"] for r in good if "start_ratio" in r]),
-            "complete": not any("error" in r for r in mine),
+            "complete": not cut and not any("error" in r for r in mine),
         }
     return means
 
@@ -328,20 +327,35 @@ def arguments():
     return args
 
 
+def told(row):
+    """One row as it comes, for who waits."""
+    head = f"{row['model']} {row['precision']}" + "".join(f", {key} {row[key]}" for key in ("threads", "batch") if key in row)
+    if "ratio" not in row:
+        return f"{head}: {row.get('skipped') or row['error']}"
+    return f"{head}: infopt {row['infopt_ms']:.3f} ms, ORT {row['ort_ms']:.3f} ms, {row['ratio']:.2f}"
+
+
 def main():
     args = arguments()
+    report = {"machine": machine(args.infopt), "rounds": args.rounds, "seconds": args.seconds, "rows": []}
+    cut = False
     with tempfile.TemporaryDirectory(prefix="infopt-runtime-") as scratch:
-        report = {"machine": machine(args.infopt), "rounds": args.rounds, "seconds": args.seconds, "rows": []}
         runtimes = Runtimes(args, pathlib.Path(scratch))
-        for name in args.models:
-            for precision in ("float", "int8"):
-                if args.only in (None, precision):
-                    report["rows"] += runtimes.rows(name, precision)
-    report["means"] = means_of(report["rows"])
+        try:
+            for name in args.models:
+                for precision in ("float", "int8"):
+                    for row in runtimes.rows(name, precision) if args.only in (None, precision) else ():
+                        report["rows"].append(row)
+                        print(told(row), file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            cut = True  # what there is, is printed
+    report["means"] = means_of(report["rows"], cut)
     report["targets"] = judge(report["rows"], report["means"])
     print(markdown(report))
     if args.out:
         args.out.write_text(json.dumps(report, indent=1) + "\n")
+    if cut:
+        return 130
     return 1 if args.check and not all(t["met"] for t in report["targets"] if "(aim)" not in t["what"]) else 0
 
 
