@@ -8,6 +8,7 @@ Every line is JSON. A failure is {"error": text}.
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import time
@@ -107,6 +108,7 @@ def main():
     parser.add_argument("--start", type=int, metavar="B")
     parser.add_argument("--runs", type=int, default=5, help="further runs, whose memory counts too")
     args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends this process by closing its input
     try:
         say(start(args)) if args.start else serve(args)
     except Exception as error:  # whatever it is, the driver must hear of it

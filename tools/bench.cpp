@@ -9,7 +9,6 @@
 #include "lib/base/atomic_file.h"
 #include "lib/base/error.h"
 #include "lib/base/process_memory.h"
-#include "lib/base/threads.h"
 #include "lib/bench/knee.h"
 #include "lib/bench/trace.h"
 #include "lib/onnx/import.h"
@@ -102,7 +101,7 @@ void write_trace(const BenchOptions& o, const Graph& graph, SessionOptions optio
   const Session session(graph, options);
   for (int64_t i = 0; i <= o.loop.warmup; ++i) session.run(inputs);
   const size_t warm = session.events().size();
-  parallel_for(o.loop.streams, o.loop.streams, [&](int64_t, int) {
+  run_streams(o.loop.streams, [&](int) {
     for (int64_t i = 0; i < kTracedRuns; ++i) session.run(inputs);
   });
   auto events = session.events();

@@ -1,6 +1,7 @@
 #include "lib/bench/closed_loop.h"
 
 #include <algorithm>
+#include <barrier>
 #include <chrono>
 #include <vector>
 
@@ -33,14 +34,21 @@ void run_stream(const ClosedLoopOptions& options, int index, const std::function
 
 }  // namespace
 
+void run_streams(int streams, const std::function<void(int)>& body) {
+  std::barrier all_there(streams);  // so that no thread takes two items
+  parallel_for(streams, streams, [&](int64_t item, int) {
+    all_there.arrive_and_wait();
+    body(static_cast<int>(item));
+  });
+}
+
 ClosedLoopResult measure_closed_loop(const ClosedLoopOptions& options, const std::function<void(int)>& run) {
   ClosedLoopResult result;
   const auto begin = Clock::now();
   run(0);
   result.first_ms = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
   std::vector<Stream> streams(static_cast<size_t>(std::max(1, options.streams)));
-  parallel_for(static_cast<int64_t>(streams.size()), static_cast<int>(streams.size()),
-               [&](int64_t item, int) { run_stream(options, static_cast<int>(item), run, streams[static_cast<size_t>(item)]); });
+  run_streams(static_cast<int>(streams.size()), [&](int s) { run_stream(options, s, run, streams[static_cast<size_t>(s)]); });
   std::vector<double> all;
   auto start = streams[0].start, end = streams[0].end;
   for (const Stream& s : streams) {

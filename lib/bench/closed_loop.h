@@ -22,6 +22,9 @@ struct ClosedLoopResult {
   double runs_per_second = 0;
 };
 
+/// Calls body(stream) for each of so many streams, each on a thread of its own; they begin when all are there.
+void run_streams(int streams, const std::function<void(int stream)>& body);
+
 /// Calls run(stream), streams side by side. An exception of a run ends the loop and is thrown on.
 ClosedLoopResult measure_closed_loop(const ClosedLoopOptions& options, const std::function<void(int stream)>& run);
 

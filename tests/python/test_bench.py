@@ -71,6 +71,14 @@ def test_the_profile_adds_up(folder):
     assert all(row["calls"] >= 1 for row in p["operators"])
 
 
+def test_the_trace_of_two_streams_has_two_threads(folder):
+    trace = folder / "trace.json"
+    bench(folder.model, "--trace", trace, "--streams", "2")
+    runs = [e for e in json.loads(trace.read_text())["traceEvents"] if e["ph"] == "X"]
+    assert len({e["tid"] for e in runs}) == 2
+    assert [e["name"] for e in runs].count("second") == 6
+
+
 def test_the_trace_holds_three_runs_of_every_node(folder):
     trace = folder / "trace.json"
     bench(folder.model, "--trace", trace)
