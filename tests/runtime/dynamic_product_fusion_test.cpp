@@ -27,7 +27,8 @@ DynamicParts build(Net& net, Random& r, const Shape& shape, int64_t n) {
   const bool each = r.chance(2);
   if (!r.chance(3)) in.push_back(net.constant(each && r.chance(2) ? random_codes(r, type, {n}) : random_codes(r, type, {})));
   const ValueId cast = net.add("Cast", {net.add("MatMulInteger", in)}, {{"to", int64_t{1}, {}}});
-  const ValueId scales = each ? net.constant(reals(r, r.chance(2) ? Shape{n} : Shape{1, n}, 0.02f)) : net.number(r.real(0.001f, 0.02f), r.pick({Shape{}, Shape{1}, Shape{1, 1}}));
+  const ValueId scales = each ? net.constant(reals(r, r.chance(2) ? Shape{n} : Shape{1, n}, 0.02f))
+                              : net.number(r.real(0.001f, 0.02f), r.pick({Shape{}, Shape{1}, Shape{1, 1}}));
   p.y = net.add("Mul", either(cast, net.add("Mul", either(made[1], scales))));
   if (r.chance(2)) p.y = net.add("Add", either(p.y, net.constant(reals(r, r.pick({Shape{n}, Shape{1, n}, Shape{}}), 2))));
   if (r.chance(3)) p.y = net.add("Relu", {p.y});

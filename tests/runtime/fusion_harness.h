@@ -49,9 +49,13 @@ class Net {
  public:
   explicit Net(int64_t opset = 21) : edit_(graph_) { edit_->opsets[""] = opset; }
 
-  ValueId input(DType type, const Shape& shape) { return edit_.add_input("x" + std::to_string(graph_.inputs().size()), Type::tensor(type, shape)); }
+  ValueId input(DType type, const Shape& shape) {
+    return edit_.add_input("x" + std::to_string(graph_.inputs().size()), Type::tensor(type, shape));
+  }
   /// Of unknown shape.
-  ValueId open_input(DType type) { return edit_.add_input("x" + std::to_string(graph_.inputs().size()), {.dtype = type, .has_shape = false, .shape = {}, .opaque = {}}); }
+  ValueId open_input(DType type) {
+    return edit_.add_input("x" + std::to_string(graph_.inputs().size()), {.dtype = type, .has_shape = false, .shape = {}, .opaque = {}});
+  }
   ValueId constant(Tensor t) { return edit_.add_constant(std::move(t)); }
   ValueId number(float v, Shape shape = {}) { return constant(Tensor::of<float>(std::move(shape), {v})); }
   ValueId integers(const std::vector<int64_t>& v) { return constant(Tensor::vector(v)); }
@@ -63,8 +67,12 @@ class Net {
     for (size_t i = 0; i < outputs; ++i) out.push_back(edit_.add_value());
     return edit_.add_node({.op = op, .attributes = std::move(attributes)}, std::move(inputs), out);
   }
-  ValueId dequantize(ValueId codes, const Step& s, Attributes attributes = {}) { return add("DequantizeLinear", parameters(codes, s), std::move(attributes)); }
-  ValueId quantize(ValueId real, const Step& s, Attributes attributes = {}) { return add("QuantizeLinear", parameters(real, s), std::move(attributes)); }
+  ValueId dequantize(ValueId codes, const Step& s, Attributes attributes = {}) {
+    return add("DequantizeLinear", parameters(codes, s), std::move(attributes));
+  }
+  ValueId quantize(ValueId real, const Step& s, Attributes attributes = {}) {
+    return add("QuantizeLinear", parameters(real, s), std::move(attributes));
+  }
   void output(ValueId v) { edit_.add_output(v); }
   GraphEdit& edit() { return edit_; }
   const Graph& graph() {
@@ -125,7 +133,8 @@ inline void expect_same_bits(const Tensor& got, const Tensor& want) {
   ASSERT_EQ(got.shape(), want.shape());
   const auto a = to_vector<double>(got), b = to_vector<double>(want);
   for (size_t i = 0; i < a.size(); ++i)
-    ASSERT_TRUE((std::isnan(a[i]) && std::isnan(b[i])) || (a[i] == b[i] && std::signbit(a[i]) == std::signbit(b[i]))) << "element " << i << ": " << a[i] << " for " << b[i];
+    ASSERT_TRUE((std::isnan(a[i]) && std::isnan(b[i])) || (a[i] == b[i] && std::signbit(a[i]) == std::signbit(b[i])))
+        << "element " << i << ": " << a[i] << " for " << b[i];
 }
 inline void expect_same_bits(const std::vector<Tensor>& got, const std::vector<Tensor>& want) {
   ASSERT_EQ(got.size(), want.size());
@@ -140,8 +149,10 @@ inline void expect_any_threads(const Graph& graph, const Feeds& feeds, const std
   }
 }
 
-/// Runs the graph with fusions, some on more threads, and without, and compares all outputs. `steps`: the operators that must be left; empty: any.
-inline std::vector<Tensor> expect_fused(Net& net, const Feeds& feeds, const std::string& steps, Agreement& agreement, double relative = 1e-5) {
+/// Runs the graph with fusions, some on more threads, and without, and compares all outputs. `steps`: the operators that must be left;
+/// empty: any.
+inline std::vector<Tensor> expect_fused(Net& net, const Feeds& feeds, const std::string& steps, Agreement& agreement,
+                                        double relative = 1e-5) {
   const Graph& graph = net.graph();
   const auto want = run_plain(graph, feeds);
   const auto got = Session(graph).run(feeds);

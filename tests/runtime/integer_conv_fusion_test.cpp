@@ -1,4 +1,4 @@
-// DequantizeLinear → Conv → … → QuantizeLinear as one integer convolution, against the same graph in float and ONNX's formula in double.
+// DequantizeLinear → Conv → … → QuantizeLinear as one integer convolution, against float and ONNX's formula in double.
 #include "tests/runtime/fusion_harness.h"
 
 namespace infopt::test {
@@ -41,7 +41,8 @@ struct ConvCase {
     const size_t spatial = static_cast<size_t>(r.pick<int64_t>({2, 2, 2, 1, 3}));
     const int64_t kind = r.in(0, 3);
     groups = kind == 0 ? r.in(1, 70) : kind == 1 ? r.in(2, 5) : 1;
-    const int64_t channels = kind == 0 ? 1 : r.in(1, kind == 1 ? 9 : 40), columns = kind == 0 ? r.pick<int64_t>({1, 1, 2}) : r.in(1, kind == 1 ? 9 : 70);
+    const int64_t channels = kind == 0 ? 1 : r.in(1, kind == 1 ? 9 : 40),
+                  columns = kind == 0 ? r.pick<int64_t>({1, 1, 2}) : r.in(1, kind == 1 ? 9 : 70);
     x = {r.chance(12) ? 0 : r.in(1, 3), channels * groups};
     w = {columns * groups, channels};
     std::vector<int64_t> begin, end;
@@ -65,7 +66,9 @@ struct ConvCase {
     const int64_t n = r.chance(2) ? w[0] : 1;
     for (int64_t i = 0; i < n; ++i) weight_scales.push_back(r.real(0.002f, 0.02f));
     if (weight_type == DType::U8 ? !r.chance(5) : r.chance(3))
-      for (int64_t i = 0; i < n; ++i) weight_zeros.push_back(weight_type == DType::U8 ? r.pick<int32_t>({128, 128, static_cast<int32_t>(r.in(0, 255))}) : static_cast<int32_t>(r.in(-20, 20)));
+      for (int64_t i = 0; i < n; ++i)
+        weight_zeros.push_back(weight_type == DType::U8 ? r.pick<int32_t>({128, 128, static_cast<int32_t>(r.in(0, 255))})
+                                                        : static_cast<int32_t>(r.in(-20, 20)));
     weight_axis = r.chance(2) ? 0 : -static_cast<int64_t>(w.size());
     size = 5000.0 * std::sqrt(static_cast<double>(std::max<int64_t>(1, weights.size() / w[0]))) * static_cast<double>(input.scale) * 0.01;
   }
@@ -89,7 +92,8 @@ struct ConvCase {
   }
 
   ValueId weights_in(Net& net) const {
-    std::vector<ValueId> in{net.constant(weights), net.constant(weight_scales.size() == 1 && w[0] != 1 ? Tensor::scalar(weight_scales[0]) : Tensor::vector(weight_scales))};
+    std::vector<ValueId> in{net.constant(weights), net.constant(weight_scales.size() == 1 && w[0] != 1 ? Tensor::scalar(weight_scales[0])
+                                                                                                       : Tensor::vector(weight_scales))};
     if (!weight_zeros.empty()) {
       const Tensor zeros = cast(Tensor::vector(weight_zeros), weight_type);
       in.push_back(net.constant(weight_zeros.size() == 1 && w[0] != 1 ? zeros.reshaped({}) : zeros));
@@ -100,7 +104,8 @@ struct ConvCase {
   ValueId bias_in(Net& net) const {
     if (bias == Bias::Real) return net.constant(Tensor::vector(bias_reals));
     const bool each = weight_scales.size() > 1;
-    std::vector<ValueId> in{net.constant(Tensor::vector(bias_codes)), net.constant(each ? Tensor::vector(bias_scales) : Tensor::scalar(bias_scales[0]))};
+    std::vector<ValueId> in{net.constant(Tensor::vector(bias_codes)),
+                            net.constant(each ? Tensor::vector(bias_scales) : Tensor::scalar(bias_scales[0]))};
     if (bias == Bias::StepsWithZero) in.push_back(net.constant(each ? Tensor::zeros(DType::I32, {w[0]}) : Tensor::scalar<int32_t>(0)));
     return net.add("DequantizeLinear", in, {{"axis", int64_t{0}, {}}});
   }
@@ -125,13 +130,15 @@ struct ConvCase {
   double bias_real(int64_t n) const {
     const size_t c = static_cast<size_t>(n);
     if (bias == Bias::None) return 0;
-    return bias == Bias::Real ? static_cast<double>(bias_reals[c]) : bias_codes[c] * static_cast<double>(bias_scales[bias_scales.size() == 1 ? 0 : c]);
+    return bias == Bias::Real ? static_cast<double>(bias_reals[c])
+                              : bias_codes[c] * static_cast<double>(bias_scales[bias_scales.size() == 1 ? 0 : c]);
   }
 
   /// ONNX's formula, element by element, over up to three spatial axes.
   std::vector<double> reference(Shape& shape) const {
     const size_t spatial = w.size() - 2;
-    int64_t in[3] = {1, 1, 1}, kernel[3] = {1, 1, 1}, stride[3] = {1, 1, 1}, dilation[3] = {1, 1, 1}, before[3] = {0, 0, 0}, out[3] = {1, 1, 1};
+    int64_t in[3] = {1, 1, 1}, kernel[3] = {1, 1, 1}, stride[3] = {1, 1, 1}, dilation[3] = {1, 1, 1}, before[3] = {0, 0, 0},
+            out[3] = {1, 1, 1};
     shape = {x[0], w[0]};
     for (size_t i = 0; i < spatial; ++i) {
       const size_t a = i + 3 - spatial;
@@ -308,7 +315,8 @@ TEST(IntegerConvFusion, FollowsAutoPadWhereTheSizeChanges) {
         Net net;
         const ValueId x = net.open_input(DType::U8);
         const ValueId w = net.add("DequantizeLinear", {net.constant(random_codes(r, DType::I8, {3, 2, kernel})), net.number(0.01f)});
-        const ValueId y = net.add("Conv", {net.dequantize(x, {DType::U8, 0.1f, 90}), w}, {{"auto_pad", std::string(auto_pad), {}}, {"strides", std::vector<int64_t>{stride}, {}}});
+        const ValueId y = net.add("Conv", {net.dequantize(x, {DType::U8, 0.1f, 90}), w},
+                                  {{"auto_pad", std::string(auto_pad), {}}, {"strides", std::vector<int64_t>{stride}, {}}});
         net.output(net.quantize(y, {DType::U8, 0.7f, 120}));
         const Graph& graph = net.graph();
         const Session fused(graph), plain(graph, {.fuse = false});

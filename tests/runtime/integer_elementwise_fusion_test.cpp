@@ -72,7 +72,9 @@ ValueId activation(Net& net, int64_t kind, ValueId x) {
   switch (kind) {
     case 0: return net.add("Sigmoid", {x});
     case 1: return net.add("Mul", {x, net.add("Sigmoid", {x})});
-    case 2: return net.add("Div", {net.add("Mul", {x, net.add("Clip", {net.add("Add", {x, net.number(3)}), net.number(0), net.number(6)})}), net.number(6)});
+    case 2:
+      return net.add(
+          "Div", {net.add("Mul", {x, net.add("Clip", {net.add("Add", {x, net.number(3)}), net.number(0), net.number(6)})}), net.number(6)});
     case 3: return net.add("Mul", {net.add("HardSigmoid", {x}, {{"alpha", 1.0f / 6, {}}}), x});
     case 4: {
       const ValueId erf = net.add("Erf", {net.add("Div", {x, net.number(1.41421356f)})});
@@ -131,7 +133,8 @@ TEST(IntegerTableFusion, KeepsTheAxesOfItsConstantsBehindACore) {
     const ValueId weights = net.add("DequantizeLinear", {net.constant(random_codes(r, DType::I8, w)), net.number(0.01f)});
     const ValueId y = net.quantize(net.add(conv ? "Conv" : "MatMul", {net.dequantize(x, s), weights}), s);
     net.output(net.quantize(net.add("Mul", {net.dequantize(y, s), net.number(0.7f, {1, 1, 1, 1})}), s));
-    (void)expect_fused(net, {{x, random_codes(r, DType::U8, conv ? Shape{1, 3, 4} : Shape{3})}}, conv ? "Conv QuantizeLinear" : "MatMul QuantizeLinear");
+    (void)expect_fused(net, {{x, random_codes(r, DType::U8, conv ? Shape{1, 3, 4} : Shape{3})}},
+                       conv ? "Conv QuantizeLinear" : "MatMul QuantizeLinear");
   }
 }
 
@@ -193,7 +196,8 @@ TEST(IntegerPoolFusion, AgreesWithFloat) {
       shape.push_back((kernel.back() - 1) * dilations.back() + 1 + r.in(0, 6));
     }
     begin.insert(begin.end(), end.begin(), end.end());
-    Attributes attributes{{"kernel_shape", kernel, {}}, {"strides", strides, {}}, {"dilations", dilations, {}}, {"ceil_mode", r.in(0, 1), {}}};
+    Attributes attributes{
+        {"kernel_shape", kernel, {}}, {"strides", strides, {}}, {"dilations", dilations, {}}, {"ceil_mode", r.in(0, 1), {}}};
     if (auto_pad == "NOTSET") attributes.push_back({"pads", begin, {}});
     else attributes.push_back({"auto_pad", auto_pad, {}});
     if (kind == 1) attributes.push_back({"count_include_pad", r.in(0, 1), {}});
@@ -226,7 +230,8 @@ TEST(IntegerMoveFusion, MovesCodesOfOneStep) {
         {"Slice", net.add("Slice", {real, net.integers({1, 3}), net.integers({3, -9}), net.integers({1, 2}), net.integers({1, -2})})},
         {"Flatten", net.add("Flatten", {real})},
         {"Gather", net.add("Gather", {real, net.integers({3, 0, 1})}, {{"axis", int64_t{1}, {}}})},
-        {"Resize", net.add("Resize", {real, kNone, net.constant(Tensor::vector<float>({1, 1, 2, 1.5f}))}, {{"mode", std::string("nearest"), {}}})},
+        {"Resize",
+         net.add("Resize", {real, kNone, net.constant(Tensor::vector<float>({1, 1, 2, 1.5f}))}, {{"mode", std::string("nearest"), {}}})},
         {"DepthToSpace", net.add("DepthToSpace", {real}, {{"blocksize", int64_t{2}, {}}})},
         {"SpaceToDepth", net.add("SpaceToDepth", {real}, {{"blocksize", int64_t{2}, {}}})},
         {"Expand", net.add("Expand", {real, net.integers({3, 1, 1, 1, 1})})},
@@ -238,7 +243,8 @@ TEST(IntegerMoveFusion, MovesCodesOfOneStep) {
     net.output(net.quantize(moved, to));
     const std::string before = codes == x ? "" : "Conv ";
     Agreement agreement;
-    (void)expect_fused(net, {{x, random_codes(r, s.type, shape)}}, equal || name == "Identity" ? "" : before + "DequantizeLinear " + name + " QuantizeLinear", agreement);
+    (void)expect_fused(net, {{x, random_codes(r, s.type, shape)}},
+                       equal || name == "Identity" ? "" : before + "DequantizeLinear " + name + " QuantizeLinear", agreement);
     EXPECT_EQ(agreement.apart, 0);
     if (equal && name != "Identity") {
       EXPECT_EQ(steps_of(net.graph()), before + name);
@@ -253,7 +259,9 @@ TEST(IntegerMoveFusion, RefusesAResizeThatInventsValues) {
   const Step s{DType::U8, 0.5f, 100};
   const ValueId x = net.input(DType::U8, {1, 1, 2, 2});
   const ValueId roi = net.constant(Tensor::vector<float>({0, 0, -1, -1, 1, 1, 2, 2})), sizes = net.integers({1, 1, 4, 4});
-  const Attributes attributes{{"mode", std::string("nearest"), {}}, {"coordinate_transformation_mode", std::string("tf_crop_and_resize"), {}}, {"extrapolation_value", 7.0f, {}}};
+  const Attributes attributes{{"mode", std::string("nearest"), {}},
+                              {"coordinate_transformation_mode", std::string("tf_crop_and_resize"), {}},
+                              {"extrapolation_value", 7.0f, {}}};
   net.output(net.quantize(net.add("Resize", {net.dequantize(x, s), roi, kNone, sizes}, attributes), s));
   expect_kept(net, {{x, Tensor::of<uint8_t>({1, 1, 2, 2}, {1, 2, 3, 4})}});
 }

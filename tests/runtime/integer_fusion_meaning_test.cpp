@@ -25,7 +25,9 @@ struct Plain {
     const ValueId codes = given(weight_codes, [&] { return net.constant(random_codes(r, weight_type, {6, 5})); });
     weights = net.add("DequantizeLinear", {codes, given(weight_scale, [&] { return net.number(0.01f); })}, weight_attributes);
     product = net.add("MatMul", {real, weights});
-    y = net.add("QuantizeLinear", {product, given(out_scale, [&] { return net.number(to.scale); }), net.constant(zero_tensor(to.type, to.zero))}, out_attributes);
+    y = net.add("QuantizeLinear",
+                {product, given(out_scale, [&] { return net.number(to.scale); }), net.constant(zero_tensor(to.type, to.zero))},
+                out_attributes);
     net.output(y);
   }
   Feeds feeds() { return {{x, random_codes(r, DType::U8, shape)}}; }
@@ -38,7 +40,8 @@ TEST(IntegerFusionMeaning, FoldsThePlainCase) {
 }
 
 TEST(IntegerFusionMeaning, KeepsScalesThatAreNoOrdinaryNumbers) {
-  for (const float scale : {0.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -0.1f, 1e-40f, 1e-30f, 1e30f})
+  for (const float scale :
+       {0.0f, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -0.1f, 1e-40f, 1e-30f, 1e30f})
     for (const int where : {0, 1, 2}) {
       SCOPED_TRACE(testing::Message() << scale << " at " << where);
       Plain p;
@@ -64,7 +67,8 @@ TEST(IntegerFusionMeaning, KeepsBlocksAndRowsOfScales) {
   expect_kept(columns.net, columns.feeds());
 
   Plain weight_blocks;
-  weight_blocks.weight_scale = weight_blocks.net.constant(Tensor::of<float>({2, 5}, {0.1f, 0.2f, 0.3f, 0.1f, 0.2f, 0.3f, 0.1f, 0.2f, 0.1f, 0.2f}));
+  weight_blocks.weight_scale =
+      weight_blocks.net.constant(Tensor::of<float>({2, 5}, {0.1f, 0.2f, 0.3f, 0.1f, 0.2f, 0.3f, 0.1f, 0.2f, 0.1f, 0.2f}));
   weight_blocks.weight_attributes = {{"block_size", int64_t{3}, {}}, {"axis", int64_t{0}, {}}};
   weight_blocks.build();
   expect_kept(weight_blocks.net, weight_blocks.feeds());
@@ -84,7 +88,9 @@ TEST(IntegerFusionMeaning, KeepsOtherPrecisionsAndTypes) {
   EXPECT_EQ(y[0].dtype(), DType::U16);
 
   Plain nibbles;
-  nibbles.weight_codes = nibbles.net.constant(cast(Tensor::of<int8_t>({6, 5}, {1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2}), DType::I4));
+  nibbles.weight_codes = nibbles.net.constant(cast(
+      Tensor::of<int8_t>({6, 5}, {1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2}),
+      DType::I4));
   nibbles.build();
   expect_kept(nibbles.net, nibbles.feeds());
 }
@@ -102,7 +108,8 @@ TEST(IntegerFusionMeaning, KeepsWhatARunMayReplace) {
     ValueId open = kNone;
     Tensor other;
     if (where == 0) open = p.in_scale = with_default(Tensor::scalar(0.1f)), other = Tensor::scalar(0.03f);
-    if (where == 1) open = p.weight_codes = with_default(random_codes(p.r, DType::I8, {6, 5})), other = random_codes(p.r, DType::I8, {6, 5});
+    if (where == 1)
+      open = p.weight_codes = with_default(random_codes(p.r, DType::I8, {6, 5})), other = random_codes(p.r, DType::I8, {6, 5});
     if (where == 2) open = p.in_zero = with_default(Tensor::scalar<uint8_t>(90)), other = Tensor::scalar<uint8_t>(3);
     p.build();
     Feeds feeds = p.feeds();
@@ -123,11 +130,13 @@ TEST(IntegerFusionMeaning, SumsBeyond32BitsStayRight) {
   EXPECT_NEAR(to_vector<double>(Session(net.graph()).run(Feeds{{in, x}})[0])[0], -228480.0, 10.0);
 
   Net biased;
-  const ValueId a = biased.input(DType::U8, {1, 2}), v = biased.add("DequantizeLinear", {biased.constant(Tensor::of<int8_t>({2, 1}, {127, 127})), biased.number(1)});
+  const ValueId a = biased.input(DType::U8, {1, 2}),
+                v = biased.add("DequantizeLinear", {biased.constant(Tensor::of<int8_t>({2, 1}, {127, 127})), biased.number(1)});
   const ValueId c = biased.add("DequantizeLinear", {biased.constant(Tensor::vector<int32_t>({2147483600})), biased.number(1)});
   biased.output(biased.add("Gemm", {biased.dequantize(a, {DType::U8, 1, 0}), v, c}));
   EXPECT_EQ(steps_of(biased.graph()), "Gemm");
-  EXPECT_NEAR(to_vector<double>(Session(biased.graph()).run(Feeds{{a, Tensor::of<uint8_t>({1, 2}, {255, 255})}})[0])[0], 2147548370.0, 300.0);
+  EXPECT_NEAR(to_vector<double>(Session(biased.graph()).run(Feeds{{a, Tensor::of<uint8_t>({1, 2}, {255, 255})}})[0])[0], 2147548370.0,
+              300.0);
 }
 
 /// Every value of the graph as an output besides, and tapped: each is what it is without fusions.
@@ -180,7 +189,8 @@ TEST(IntegerFusionMeaning, ShowsABodyWhatItCaptures) {
   };
   const ValueId choice = p.net.input(DType::Bool, {});
   const ValueId out = edit.add_value();
-  const NodeId node = edit.add_node({.op = "If", .attributes = {{"then_branch", branch("Neg"), {}}, {"else_branch", branch("Abs"), {}}}}, {choice}, {out});
+  const NodeId node =
+      edit.add_node({.op = "If", .attributes = {{"then_branch", branch("Neg"), {}}, {"else_branch", branch("Abs"), {}}}}, {choice}, {out});
   edit.set_captures(node, {p.product});
   edit.add_output(out);
   for (const bool value : {false, true}) {

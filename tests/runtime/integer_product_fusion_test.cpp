@@ -1,4 +1,4 @@
-// DequantizeLinear → MatMul or Gemm → … → QuantizeLinear as one integer product, against the same graph in float and the sums in double.
+// DequantizeLinear → MatMul or Gemm → … → QuantizeLinear as one integer product, against float and the sums in double.
 #include "tests/runtime/fusion_harness.h"
 
 namespace infopt::test {
@@ -35,7 +35,8 @@ struct ProductCase {
     const int64_t count = r.chance(2) ? n : 1;
     for (int64_t i = 0; i < count; ++i) scales.push_back(r.real(0.002f, 0.02f));
     if (type == DType::U8 ? !r.chance(5) : r.chance(3))
-      for (int64_t i = 0; i < count; ++i) zeros.push_back(type == DType::U8 ? static_cast<int32_t>(r.in(0, 255)) : static_cast<int32_t>(r.in(-20, 20)));
+      for (int64_t i = 0; i < count; ++i)
+        zeros.push_back(type == DType::U8 ? static_cast<int32_t>(r.in(0, 255)) : static_cast<int32_t>(r.in(-20, 20)));
     size = 5000.0 * std::sqrt(static_cast<double>(k)) * static_cast<double>(input.scale) * 0.01;
     if (gemm) offset(r);
     relu = r.chance(3);
@@ -58,13 +59,15 @@ struct ProductCase {
       default: break;
     }
     const bool each = scales.size() > 1;
-    std::vector<ValueId> in{net.constant(Tensor::vector(bias_codes)), net.constant(each ? Tensor::vector(bias_scales) : Tensor::scalar(bias_scales[0]))};
+    std::vector<ValueId> in{net.constant(Tensor::vector(bias_codes)),
+                            net.constant(each ? Tensor::vector(bias_scales) : Tensor::scalar(bias_scales[0]))};
     if (bias == Bias::StepsWithZero) in.push_back(net.constant(each ? Tensor::zeros(DType::I32, {n}) : Tensor::scalar<int32_t>(0)));
     return net.add("DequantizeLinear", in, {{"axis", int64_t{0}, {}}});
   }
 
   ValueId build(Net& net, Random& r, ValueId given) const {
-    std::vector<ValueId> w{net.constant(weights), net.constant(scales.size() == 1 && n != 1 ? Tensor::scalar(scales[0]) : Tensor::vector(scales))};
+    std::vector<ValueId> w{net.constant(weights),
+                           net.constant(scales.size() == 1 && n != 1 ? Tensor::scalar(scales[0]) : Tensor::vector(scales))};
     if (!zeros.empty()) {
       const Tensor t = cast(Tensor::vector(zeros), weights.dtype());
       w.push_back(net.constant(zeros.size() == 1 && n != 1 ? t.reshaped({}) : t));
@@ -166,14 +169,17 @@ TEST(IntegerProductFusion, SumsNothing) {
   for (const bool gemm : {false, true})
     for (const bool relu : {false, true}) {
       Net net;
-      const ValueId x = net.input(DType::U8, {2, 0}), w = net.add("DequantizeLinear", {net.constant(Tensor(DType::I8, {0, 3})), net.number(0.1f)});
+      const ValueId x = net.input(DType::U8, {2, 0}),
+                    w = net.add("DequantizeLinear", {net.constant(Tensor(DType::I8, {0, 3})), net.number(0.1f)});
       std::vector<ValueId> in{net.dequantize(x, {DType::U8, 0.1f, 3}), w};
       if (gemm) in.push_back(net.constant(Tensor::vector<float>({1, -2, 3})));
       ValueId y = net.add(gemm ? "Gemm" : "MatMul", in);
       if (relu) y = net.add("Relu", {y});
       net.output(net.quantize(y, {DType::U8, 0.5f, 10}));
       const auto got = Session(net.graph()).run(Feeds{{x, Tensor(DType::U8, {2, 0})}})[0];
-      const std::vector<int64_t> want = !gemm ? std::vector<int64_t>(6, 10) : relu ? std::vector<int64_t>{12, 10, 16, 12, 10, 16} : std::vector<int64_t>{12, 6, 16, 12, 6, 16};
+      const std::vector<int64_t> want = !gemm  ? std::vector<int64_t>(6, 10)
+                                        : relu ? std::vector<int64_t>{12, 10, 16, 12, 10, 16}
+                                               : std::vector<int64_t>{12, 6, 16, 12, 6, 16};
       EXPECT_EQ(to_vector<int64_t>(got), want);
     }
 }
