@@ -156,7 +156,7 @@ std::vector<PlanStep> Planner::make_steps() {
       } else {
         step.captures = node.captures;
         step.kernel = make_kernel_for(node);
-        for (const auto& body : node.bodies()) step.bodies.push_back(std::make_unique<Plan>(*body, SessionOptions{}, &plan_));
+        for (const auto& body : node.bodies()) step.bodies.push_back(std::make_unique<Plan>(*body, SessionOptions{.fuse = options_.fuse, .fold = options_.fold}, &plan_));
       }
     } catch (const Error& e) {
       throw e.within(graph_.label(id));

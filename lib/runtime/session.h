@@ -44,8 +44,8 @@ class Session {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  /// Inputs by value id: the graph's inputs (those with a default may be left out), or any other value, which then
-  /// isn't computed. Returns the fetches in their order.
+  /// Inputs by value id: the graph's inputs (those with a default may be left out), or values that the options name as taps, which then
+  /// aren't computed (others may have vanished into a fused step). Returns the fetches in their order.
   /// Throws Error(Malformed) where an input is missing, or where shapes or types don't fit, naming the node.
   std::vector<Tensor> run(const std::unordered_map<ValueId, Tensor>& inputs, const Tap& tap = {}) const;
   /// The same by input name. Throws Error(Malformed) for a name that the graph doesn't have.
