@@ -97,6 +97,15 @@ dnnl::primitive_attr attributes(const PostActivation& post, bool accumulate = fa
     ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_hardswish, 0, 0);
 #endif
   }
+  for (const auto& [kind, algorithm] : {std::pair(PostActivation::Gelu, dnnl::algorithm::eltwise_gelu_erf), {PostActivation::GeluTanh, dnnl::algorithm::eltwise_gelu_tanh},
+                                        {PostActivation::Silu, dnnl::algorithm::eltwise_swish}}) {
+    if (post.kind != kind) continue;
+#if INFOPT_DNNL3
+    ops.append_eltwise(algorithm, 1.0f, 0);
+#else
+    ops.append_eltwise(1.0f, algorithm, 1.0f, 0);
+#endif
+  }
   if (ops.len() > 0) attr.set_post_ops(ops);
   return attr;
 }
