@@ -1,4 +1,7 @@
 // LayerNormalization and RMSNormalization: each row, the dimensions from the axis on, normalized by itself.
+#include <algorithm>
+
+#include "lib/base/share.h"
 #include "lib/ops/broadcast.h"
 #include "lib/ops/elementwise.h"
 #include "lib/ops/row_norm.h"
@@ -53,12 +56,15 @@ template <class T> void run_rows(KernelContext& context, const Options& options,
   const RowOperand<T> gain = row_operand<T>(context, 1, shape, axis), bias = row_operand<T>(context, 2, shape, axis);
   std::vector<T> means(static_cast<size_t>(rows)), inverses(means.size());
   const T epsilon = static_cast<T>(options.epsilon);
-  for (int64_t r = 0; r < rows; ++r) {
-    const Moments<T> m = options.centered ? row_moments(x + r * n, n, epsilon) : Moments<T>{T(0), inverse_rms(x + r * n, n, epsilon)};
-    normalize_row(x + r * n, y + r * n, n, m.mean, m.inverse_deviation, gain.data + r * gain.stride, bias.data ? bias.data + r * bias.stride : nullptr);
-    means[static_cast<size_t>(r)] = m.mean;
-    inverses[static_cast<size_t>(r)] = m.inverse_deviation;
-  }
+  constexpr int64_t kLeastElements = 1 << 14;
+  share_work(rows, std::max<int64_t>(1, kLeastElements / std::max<int64_t>(n, 1)), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const Moments<T> m = options.centered ? row_moments(x + r * n, n, epsilon) : Moments<T>{T(0), inverse_rms(x + r * n, n, epsilon)};
+      normalize_row(x + r * n, y + r * n, n, m.mean, m.inverse_deviation, gain.data + r * gain.stride, bias.data ? bias.data + r * bias.stride : nullptr);
+      means[static_cast<size_t>(r)] = m.mean;
+      inverses[static_cast<size_t>(r)] = m.inverse_deviation;
+    }
+  });
   if (context.wanted(1)) context.set(1, cast(Tensor::vector(means), DType::F32).reshaped(outer));
   if (context.wanted(2)) context.set(2, cast(Tensor::vector(inverses), DType::F32).reshaped(outer));
 }

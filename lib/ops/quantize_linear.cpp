@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "lib/base/float_math.h"
+#include "lib/base/share.h"
 #include "lib/base/simd.h"
 #include "lib/base/vector_math.h"
 #include "lib/ops/elementwise.h"
@@ -14,6 +15,7 @@ namespace infopt {
 namespace {
 
 constexpr int64_t kChunk = 1024;
+constexpr int64_t kShared = 1 << 14;  // elements that are worth a thread
 
 struct Options {
   int64_t axis = 1, block = 0;
@@ -294,18 +296,29 @@ void run_dynamic(KernelContext& context) {
   const Tensor& x = context.in_any(0, layout);
   if (x.dtype() != DType::F32) refuse_type(x.dtype());
   const float* data = x.data<float>();
-  const float high = std::fmax(max_of(data, x.size()), 0.0f), low = std::fmin(min_of(data, x.size()), 0.0f);
+  const int64_t blocks = (x.size() + kShared - 1) / kShared;
+  std::vector<float> highs(static_cast<size_t>(blocks)), lows(highs.size());
+  share_work(blocks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t n = std::min(kShared, x.size() - b * kShared);
+      highs[static_cast<size_t>(b)] = max_of(data + b * kShared, n);
+      lows[static_cast<size_t>(b)] = min_of(data + b * kShared, n);
+    }
+  });
+  const float high = std::fmax(max_of(highs.data(), blocks), 0.0f), low = std::fmin(min_of(lows.data(), blocks), 0.0f);
   const float scale = high == low ? 1.0f : (high - low) / 255.0f;
   const float cut = std::fmin(std::fmax(0.0f - low / scale, 0.0f), 255.0f);
   const uint8_t zero = static_cast<uint8_t>(round_even_f(cut));
   const float zero_float = zero;
   uint8_t* y = context.out(0, DType::U8, x.shape(), layout).mutable_data<uint8_t>();
-  int32_t codes[kChunk];
-  for (int64_t i = 0; i < x.size(); i += kChunk) {
-    const int64_t n = std::min(kChunk, x.size() - i);
-    quantize(data + i, codes, n, &scale, &zero_float, 0, {0, 255});
-    narrow_bytes(codes, y + i, n);
-  }
+  share_work(x.size(), kShared, [&](int64_t begin, int64_t end) {
+    int32_t codes[kChunk];
+    for (int64_t i = begin; i < end; i += kChunk) {
+      const int64_t n = std::min(kChunk, end - i);
+      quantize(data + i, codes, n, &scale, &zero_float, 0, {0, 255});
+      narrow_bytes(codes, y + i, n);
+    }
+  });
   context.set(1, Tensor::scalar(scale));
   context.set(2, Tensor::scalar(zero));
 }

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "lib/base/float_math.h"
+#include "lib/base/share.h"
 #include "lib/base/simd.h"
 #include "lib/base/vector_math.h"
 #include "lib/ops/elementwise.h"
@@ -91,10 +92,15 @@ void other_columns(Kind kind, const float* x, float* y, const View& v) {
 void run_floats(Kind kind, const float* x, float* y, const View& v) {
   if (v.n == 0 || v.outer == 0 || v.inner == 0) return;
   if (v.inner > 1) return kind == Kind::Softmax ? softmax_columns(x, y, v) : other_columns(kind, x, y, v);
+  constexpr int64_t kLeastElements = 1 << 13;
+  const int64_t least = std::max<int64_t>(1, kLeastElements / v.n);
+  if (kind == Kind::Softmax)
+    return share_work(v.outer, least, [&](int64_t begin, int64_t end) {
+      for (int64_t o = begin; o < end; ++o) softmax_row(x + o * v.n, y + o * v.n, v.n);
+    });
   std::vector<float> buffer(kind == Kind::LogSoftmax ? static_cast<size_t>(v.n) : 0);
   for (int64_t o = 0; o < v.outer; ++o, x += v.n, y += v.n) {
-    if (kind == Kind::Softmax) softmax_row(x, y, v.n);
-    else if (kind == Kind::LogSoftmax) log_softmax_row(x, y, v.n, buffer.data());
+    if (kind == Kind::LogSoftmax) log_softmax_row(x, y, v.n, buffer.data());
     else hardmax_row(x, y, v.n);
   }
 }

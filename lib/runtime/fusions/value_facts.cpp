@@ -50,7 +50,7 @@ int64_t rank_of(PlanView& view, ValueId value, int depth) {
     const Tensor* shape = node->is("Reshape") ? view.constant(node->input(1)) : nullptr;
     return shape ? shape->size() : -1;
   }
-  for (const char* op : {"Add", "Sub", "Mul", "Div"})
+  for (const char* op : {"Add", "Sub", "Mul", "Div", "Pow"})
     if (is_binary(node, op)) {
       const int64_t a = back(0), b = back(1);
       return a < 0 || b < 0 ? -1 : std::max(a, b);
