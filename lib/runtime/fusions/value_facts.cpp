@@ -43,6 +43,8 @@ int64_t rank_of(PlanView& view, ValueId value, int depth) {
   if (const Type& type = view.graph().value(value).type; type.has_shape) return static_cast<int64_t>(type.shape.size());
   if (const Tensor* t = view.graph().constant(value)) return t->rank();
   const Node* node = view.producer(value);
+  if (node && node->is("Constant"))
+    if (const Tensor* t = view.constant(value)) return t->rank();
   if (!node || depth == 0 || !node->domain.empty()) return -1;
   const auto back = [&](size_t i) { return rank_of(view, node->input(i), depth - 1); };
   if (node->is("Transpose") && node->find("perm")) return static_cast<int64_t>(node->ints("perm").size());
@@ -59,6 +61,7 @@ int64_t rank_of(PlanView& view, ValueId value, int depth) {
     const int64_t a = back(0), b = back(1);
     return a < 2 || b < 2 ? -1 : std::max(a, b);
   }
+  if (node->is("ReduceMean") && node->i("keepdims", 1) == 1) return back(0);
   for (const char* op : {"Softmax", "LayerNormalization", "Concat", "Slice", "Split", "Identity", "Cast", "Neg", "Relu", "Gelu", "Sigmoid", "Tanh", "Erf", "Sqrt"})
     if (node->is(op)) return back(0);
   return -1;
