@@ -1,4 +1,4 @@
-// Pad: constant, reflect, edge and wrap, with negative pads, which crop first.
+// Pad: constant, reflect, edge and wrap, with negative pads, which crop first. CenterCropPad, which is such a Pad.
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -160,10 +160,29 @@ std::unique_ptr<Kernel> pad_inputs(const KernelSpec& spec) {
   });
 }
 
+/// Half of what is missing, rounded down, stands before the elements; half of what is too much is cut off before them.
+std::unique_ptr<Kernel> center_crop_pad(const KernelSpec& spec) {
+  const Node& node = spec.node;
+  return make_kernel([given = node.ints("axes"), whole = node.find("axes") == nullptr](KernelContext& c) {
+    const Tensor& x = c.in(0);
+    const std::vector<int64_t> axes = whole ? all_axes(x.rank()) : normal_axes(given, x.rank()), target = integers(c.in(1));
+    if (target.size() != axes.size())
+      malformed("CenterCropPad's shape has " + std::to_string(target.size()) + " dimensions for " + std::to_string(axes.size()) + " axes");
+    std::vector<int64_t> pads(2 * axes.size());
+    for (size_t i = 0; i < axes.size(); ++i) {
+      if (target[i] < 0) malformed("CenterCropPad's shape holds " + std::to_string(target[i]));
+      const int64_t more = target[i] - x.shape()[at(axes[i])];
+      pads[i] = more / 2;
+      pads[i + axes.size()] = more - more / 2;
+    }
+    pad(c, pads, axes, Tensor::zeros(x.dtype(), {}), PadMode::Constant);
+  });
+}
+
 }  // namespace
 
 std::vector<OpDef> op_pad() {
-  return {{.name = "Pad", .since = 2, .until = 10, .cpu = &pad_attributes}, {.name = "Pad", .since = 11, .cpu = &pad_inputs}};
+  return {{.name = "Pad", .since = 2, .until = 10, .cpu = &pad_attributes}, {.name = "Pad", .since = 11, .cpu = &pad_inputs}, {.name = "CenterCropPad", .cpu = &center_crop_pad}};
 }
 
 }  // namespace infopt

@@ -163,6 +163,20 @@ TEST(Pad, CropsByNegativePadsAndTakesAxes) {
   EXPECT_EQ(kind_of_error([] { run_op("Pad", 18, {counted({3}), longs({2}, {kBig, kBig})}); }), ErrorKind::Malformed);
 }
 
+// onnx 1.23's reference implementation (onnx.reference.ops.op_center_crop_pad) on np.arange(20).reshape(5, 4) and np.arange(4).
+TEST(CenterCropPad, CropsAndPadsAboutTheMiddleForBothIndexTypes) {
+  for (const DType index : {DType::I32, DType::I64}) {
+    const auto shape = [&](std::vector<int64_t> v) { return cast(Tensor::vector(v), index); };
+    expect_tensor(run_op("CenterCropPad", 18, {counted({5, 4}), shape({2, 7})})[0], {2, 7}, {0, 4, 5, 6, 7, 0, 0, 0, 8, 9, 10, 11, 0, 0});
+    expect_tensor(run_op("CenterCropPad", 18, {counted({5, 4}), shape({1})}, {ints("axes", {-1})})[0], {5, 1}, {1, 5, 9, 13, 17});
+    expect_tensor(run_op("CenterCropPad", 18, {counted({4}, DType::I16), shape({7})})[0], {7}, {0, 0, 1, 2, 3, 0, 0});
+  }
+  EXPECT_EQ(run_op("CenterCropPad", 18, {strings({"a", "b"}), longs({1}, {3})})[0].strings(), (std::vector<std::string>{"a", "b", ""}));
+  EXPECT_EQ(run_op("CenterCropPad", 18, {counted({5, 4}), longs({2}, {0, 4})})[0].shape(), Shape({0, 4}));
+  EXPECT_EQ(kind_of_error([] { run_op("CenterCropPad", 18, {counted({5, 4}), longs({1}, {2})}); }), ErrorKind::Malformed);
+  EXPECT_EQ(kind_of_error([] { run_op("CenterCropPad", 18, {counted({4}), longs({1}, {-2})}); }), ErrorKind::Malformed);
+}
+
 TEST(Gather, TakesEntriesAndNegativeIndices) {
   expect_tensor(run_op("Gather", 13, {counted({3, 2}), longs({2}, {-1, 0})})[0], {2, 2}, {4, 5, 0, 1});
   expect_tensor(run_op("Gather", 13, {counted({2, 3}), longs({1, 2}, {2, 1})}, {attribute("axis", int64_t{1})})[0], {2, 1, 2},

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 
+#include "lib/base/error.h"
 #include "lib/runtime/session.h"
 #include "tests/support/model_text.h"
 
@@ -75,6 +76,55 @@ TEST(FloatProduct, TakesItsBiasAndActivationInAnyForm) {
 TEST(FloatProduct, LeavesABiasThatChangesTheShapeAlone) {
   std::mt19937 r(6);
   check("g (float[a, b] x) => (float[c, d] y) <float[3, 1] w = {1, 2, 3}, float[4] bias = {1, 2, 3, 4}> { p = MatMul(x, w) y = Add(p, bias) }", {{"x", random_tensor(r, {5, 3})}}, 2, 1e-6);
+}
+
+/// One run, fused, of a graph whose inputs are those; the steps left are `steps`.
+Tensor run_fused(const std::string& graph, const Inputs& in, size_t steps) {
+  const Model model = test::model_of(graph);
+  SessionOptions options;
+  options.profile = true;
+  const Session session(*model.graph, options);
+  EXPECT_EQ(session.profile().size(), steps) << graph;
+  return session.run(in)[0];
+}
+
+TEST(FloatProduct, WithoutInnerElementsStillEndsWithItsBounds) {
+  using testing::ElementsAre;
+  const Inputs none{{"x", Tensor(DType::F32, {2, 0})}};
+  const Tensor matmul = run_fused("g (float[a, b] x) => (float[c, d] y) { w = Constant<value = float[0, 3] {}>() low = Constant<value_float = 0.5>() p = MatMul(x, w) y = Clip(p, low) }", none, 1);
+  EXPECT_THAT(to_vector<float>(matmul), ElementsAre(0.5f, 0.5f, 0.5f, 0.5f, 0.5f, 0.5f));
+  for (const char* alpha : {"1.0", "2.0"}) {
+    const Tensor gemm = run_fused(std::string("g (float[a, b] x) => (float[c, d] y) { w = Constant<value = float[0, 3] {}>() c = Constant<value = float[3] {-1.0, 0.5, 2.0}>() "
+                                              "high = Constant<value_float = 1.0>() p = Gemm<alpha = ") + alpha + ">(x, w, c) y = Clip(p, , high) }", none, 1);
+    EXPECT_THAT(to_vector<float>(gemm), ElementsAre(-1.0f, 0.5f, 1.0f, -1.0f, 0.5f, 1.0f));
+  }
+  const Tensor halves = run_fused("g (float16[a, b] x) => (float16[c, d] y) { w = Constant<value = float16[0, 2] {}>() p = MatMul(x, w) y = Relu(p) }", {{"x", Tensor(DType::F16, {1, 0})}}, 1);
+  EXPECT_THAT(to_vector<float>(halves), ElementsAre(0.0f, 0.0f));
+}
+
+TEST(FloatProduct, OfOtherElementTypesEndsWithItsBoundsToo) {
+  using testing::ElementsAre;
+  for (const DType type : {DType::I32, DType::I64, DType::F64, DType::F16, DType::BF16}) {
+    const std::string name = type == DType::F64 ? "double" : std::string(name_of(type));
+    SCOPED_TRACE(name);
+    const auto of = [&](Shape shape, std::vector<float> v) { return cast(Tensor::of<float>(std::move(shape), std::span<const float>(v)), type); };
+    const Inputs in{{"x", of({2, 2}, {1, 2, 3, -4})}, {"w", of({2, 2}, {5, -1, -2, 3})}};
+    const std::string head = "g (" + name + "[a, b] x, " + name + "[b, c] w) => (" + name + "[a, c] y) {";
+    EXPECT_THAT(to_vector<float>(run_fused(head + "p = MatMul(x, w) y = Relu(p) }", in, 1)), ElementsAre(1, 5, 23, 0));
+    EXPECT_THAT(to_vector<float>(run_fused(head + "p = Gemm<transB = 1>(x, w) y = Relu(p) }", in, 1)), ElementsAre(3, 4, 19, 0));
+  }
+}
+
+TEST(FloatProduct, OfTwoElementTypesIsAnError) {
+  const Model model = test::model_of("g (a, b) => (y) { y = MatMul(a, b) }");
+  EXPECT_THROW(Session(*model.graph).run(Inputs{{"a", Tensor(DType::F32, {4, 64})}, {"b", Tensor(DType::I8, {64, 4})}}), Error);
+}
+
+TEST(FloatProduct, OfLargeIntegersAndDoublesIsExact) {
+  const Inputs in{{"x", Tensor::of<int64_t>({1, 2}, {123456789, 2})}, {"w", Tensor::of<int64_t>({2, 1}, {987654321, -1})}};
+  EXPECT_THAT(to_vector<int64_t>(run_fused("g (int64[a, b] x, int64[b, c] w) => (int64[a, c] y) { y = Gemm(x, w) }", in, 1)), testing::ElementsAre(121932631112635267));
+  const Inputs doubles{{"x", Tensor::of<double>({1, 2}, {0.1, 0.2})}, {"w", Tensor::of<double>({2, 1}, {3, 1})}, {"c", Tensor::of<double>({1}, {0.25})}};
+  EXPECT_DOUBLE_EQ(run_fused("g (double[a, b] x, double[b, c] w, double[c] c) => (double[a, c] y) { y = Gemm<alpha = 0.5, beta = 2.0>(x, w, c) }", doubles, 1).data<double>()[0], 0.75);
 }
 
 TEST(RowNorm, RootMeanSquareInEveryFormThatExportsHave) {
