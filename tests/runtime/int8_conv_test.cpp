@@ -71,7 +71,9 @@ int64_t sum_at(const Case& c, const Operands& o, int64_t image, const std::vecto
   return sum;
 }
 
-void check(unsigned seed, const Case& c) {
+enum class WeightZeros { ByChance, Extreme };
+
+void check(unsigned seed, const Case& c, WeightZeros kind = WeightZeros::ByChance) {
   Random r(seed);
   Operands o;
   o.src_dtype = r.pick({DType::U8, DType::U8, DType::I8});
@@ -87,8 +89,9 @@ void check(unsigned seed, const Case& c) {
   }
   o.src = r.bytes(element_count(src_shape));
   o.weights = r.bytes(element_count(w_shape));
-  const bool symmetric = !r.chance(4);
-  for (int64_t m = 0; m < c.columns; ++m) o.w_zeros.push_back(symmetric ? (o.w_dtype == DType::U8 ? 128 : 0) : random_zero(r, o.w_dtype));
+  const bool extreme = kind == WeightZeros::Extreme, symmetric = !extreme && !r.chance(4);
+  for (int64_t m = 0; m < c.columns; ++m)
+    o.w_zeros.push_back(extreme ? least_of(o.w_dtype) + r.pick({0, 1, 127, 128, 129, 254, 255}) : symmetric ? (o.w_dtype == DType::U8 ? 128 : 0) : random_zero(r, o.w_dtype));
 
   const Tensor src = tensor_of(o.src_dtype, src_shape, o.src), weights = tensor_of(o.w_dtype, w_shape, o.weights);
   const Int8Convolution convolution(c.geometry, weights, o.src_dtype, o.zero, o.w_zeros.data());
@@ -179,6 +182,25 @@ TEST(Int8Convolution, EqualsTheSumsForDepthwiseWindowsOfEverySize) {
     c.channels = 1;
     c.columns = c.geometry.groups = r.pick<int64_t>({1, 3, 16, 17, 32, 40, 48, 63, 64, 96, 130});
     check(seed, c);
+  }
+}
+
+// A weight less its zero point is anything from −255 to 255: up to three parts of int8.
+TEST(Int8Convolution, WeightsMayHaveAnyZeroPoints) {
+  for (unsigned seed = 0; seed < 120; ++seed) {
+    Random r(seed + 8500);
+    Case c = random_case(r, 2, 3);
+    const bool depthwise = r.chance(2);
+    if (depthwise && r.chance(2)) {  // the windows that slide
+      c.kernel = {3, 3};
+      c.geometry.dilations = {1, 1};
+      c.geometry.strides = {1, r.in(1, 2)};
+      c.in = {r.in(3, 9), r.in(3, 20)};
+    }
+    c.geometry.groups = depthwise ? r.pick<int64_t>({5, 16, 32, 63, 100}) : r.in(1, 6);
+    c.channels = depthwise ? 1 : r.in(1, 40);
+    c.columns = c.geometry.groups * (depthwise ? 1 : r.in(1, 30));
+    check(seed, c, WeightZeros::Extreme);
   }
 }
 

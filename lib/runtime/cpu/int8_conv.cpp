@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "lib/base/error.h"
+#include "lib/runtime/cpu/int8_centred.h"
 #include "lib/runtime/cpu/int8_depthwise.h"
 #include "lib/runtime/cpu/int8_panels.h"
 #include "lib/runtime/cpu/int8_slab.h"
@@ -157,9 +158,9 @@ void Int8Convolution::Impl::run_panels(const Job& job, const Chunk& chunk, const
   const uint8_t** rows = static_cast<const uint8_t**>(int8_scratch(Int8Slot::Pointers, pixels * sizeof(uint8_t*) + runs * sizeof(int64_t)));
   int64_t* taps = reinterpret_cast<int64_t*>(rows + pixels);
   point_at_pixels(slab.data, lines, window.strides[1] * slab.line_stride, width, pixel, rows);
-  const int64_t runs_of_line = window.kernel[2] / taps_in_run;
-  for (int64_t r = 0; r < panels->runs(); ++r) {
-    const int64_t line = r / runs_of_line, z = line / window.kernel[1], y = line % window.kernel[1], x = r % runs_of_line;
+  const int64_t runs_of_line = window.kernel[2] / taps_in_run, lines_of_window = window.kernel[0] * window.kernel[1];
+  for (int64_t r = 0; r < panels->runs(); ++r) {  // several times through the window where the weights come in parts
+    const int64_t line = r / runs_of_line % lines_of_window, z = line / window.kernel[1], y = line % window.kernel[1], x = r % runs_of_line;
     taps[r] = z * window.dilations[0] * slab.plane_stride + y * window.dilations[1] * slab.line_stride +
               x * window.dilations[2] * window.channels;
   }
@@ -177,9 +178,9 @@ void Int8Convolution::Impl::run_panels(const Job& job, const Chunk& chunk, const
     const int64_t group = panels->panels()[p].group;
     tile.shift = group * panels->group_channels();
     if (panels->has_zero_points() && group != summed_group) {
-      tile.dst = int8_scratch(Int8Slot::Sums, pixels * sizeof(int32_t));
-      panels->sum_rows(tile);
-      tile.row_sums = static_cast<const int32_t*>(tile.dst);
+      int32_t* sums = static_cast<int32_t*>(int8_scratch(Int8Slot::Sums, pixels * sizeof(int32_t)));
+      panels->sum_rows(tile, sums);
+      tile.row_sums = sums;
       summed_group = group;
     }
     tile.dst = int8_place(job.dst, place + panel.first, job.finish);
@@ -189,7 +190,7 @@ void Int8Convolution::Impl::run_panels(const Job& job, const Chunk& chunk, const
 }
 
 void Int8Convolution::Impl::run_depthwise(const Job& job, const Chunk& chunk, const Int8Depthwise::Prepared& prepared) const {
-  const bool slides = Int8Depthwise::slides(window) && job.extent.in[0] == 1 && job.extent.out[0] == 1;
+  const bool slides = depthwise->slides(window) && job.extent.in[0] == 1 && job.extent.out[0] == 1;
   Int8Slab slab = slides ? Int8Slab{} : slab_of(job, chunk);
   int64_t place = pixel_of(job, chunk) * columns;
   for (int64_t y = chunk.first; y < chunk.last; ++y) {
@@ -214,10 +215,22 @@ void Int8Convolution::Impl::make_panels(const ConvGeometry& geometry, const Tens
   source.channels = weights.dim(1);
   source.column_stride = source.channels * taps;
   source.channel_stride = taps;
-  for (int64_t t = 0; t < taps; ++t) source.tap_offsets.push_back(t);
   source.groups = geometry.groups;
+  const int32_t* zero_points = zeros.empty() ? nullptr : zeros.data();
+  std::vector<int8_t> centred;
+  int64_t parts = 1;
+  if (geometry.groups > 1 && columns / geometry.groups < kInt8Lanes) {  // such groups are joined, which rows' sums can't be
+    for (const auto& part : centred_parts(source.data, source.is_unsigned, zero_points, columns, source.column_stride))
+      centred.insert(centred.end(), part.begin(), part.end());
+    parts = static_cast<int64_t>(centred.size()) / std::max<int64_t>(weights.size(), 1);
+    source.data = reinterpret_cast<const uint8_t*>(centred.data());
+    source.is_unsigned = false;
+    zero_points = nullptr;
+  }
+  for (int64_t p = 0; p < parts; ++p)
+    for (int64_t t = 0; t < taps; ++t) source.tap_offsets.push_back(p * weights.size() + t);
   if (lines_are_dense(geometry, window)) taps_in_run = window.kernel[2];
-  panels.emplace(source, taps_in_run, zeros.empty() ? nullptr : zeros.data());
+  panels.emplace(source, taps_in_run, zero_points);
   if (panels->run_bytes() % 4 != 0) window.slack = 4;
 }
 
@@ -231,10 +244,8 @@ Int8Convolution::Int8Convolution(const ConvGeometry& geometry, const Tensor& wei
   impl_->columns = weights.dim(0);
   std::vector<int32_t> zeros;
   if (weight_zeros) zeros.assign(weight_zeros, weight_zeros + impl_->columns);
-  const int32_t middle = weights.dtype() == DType::U8 ? 128 : 0;
-  const bool symmetric = zeros.empty() ? middle == 0 : std::all_of(zeros.begin(), zeros.end(), [&](int32_t z) { return z == middle; });
-  const bool depthwise = symmetric && weights.dim(1) == 1 && impl_->columns == geometry.groups && impl_->window.kernel[0] == 1;
-  if (depthwise) impl_->depthwise.emplace(reinterpret_cast<const uint8_t*>(weights.raw()), weights.dtype() == DType::U8, impl_->window);
+  const bool depthwise = weights.dim(1) == 1 && impl_->columns == geometry.groups && impl_->window.kernel[0] == 1;
+  if (depthwise) impl_->depthwise.emplace(reinterpret_cast<const uint8_t*>(weights.raw()), weights.dtype() == DType::U8, weight_zeros, impl_->window);
   else impl_->make_panels(geometry, weights, zeros);
 }
 

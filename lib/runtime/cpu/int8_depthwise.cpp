@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "lib/base/memory.h"
+#include "lib/runtime/cpu/int8_centred.h"
 
 namespace infopt::cpu {
 namespace {
@@ -12,14 +13,16 @@ constexpr int64_t kInterleavedBytes = 20 << 10;  // in the first-level cache, be
 
 }  // namespace
 
-Int8Depthwise::Int8Depthwise(const uint8_t* weights, bool is_unsigned, Int8Window& window) : channels_(window.channels) {
+Int8Depthwise::Int8Depthwise(const uint8_t* weights, bool is_unsigned, const int32_t* zeros, Int8Window& window)
+    : channels_(window.channels) {
   plan_taps(window);
   for (int64_t first = 0; first < channels_;) {
     const int64_t rest = channels_ - first, vectors = rest > 48 ? 4 : rest > 16 ? 2 : 1, taken = std::min(rest, vectors * kInt8Lanes);
-    blocks_.push_back({first, taken, vectors, 0});
+    blocks_.push_back({first, taken, vectors, 0, 1});
     first += taken;
   }
-  pack(weights, is_unsigned, window.kernel[1] * window.kernel[2]);
+  const int64_t kernel = window.kernel[1] * window.kernel[2];
+  pack(centred_parts(weights, is_unsigned, zeros, channels_, kernel), kernel);
 }
 
 /// Four rows of a column make a quad. A row left alone is taken four columns at a time.
@@ -45,25 +48,34 @@ void Int8Depthwise::plan_taps(Int8Window& window) {
   }
 }
 
-void Int8Depthwise::pack(const uint8_t* weights, bool is_unsigned, int64_t kernel) {
+void Int8Depthwise::pack(const std::vector<std::vector<int8_t>>& parts, int64_t kernel) {
   int64_t bytes = 0;
   for (Block& block : blocks_) {
     block.at = bytes;
-    bytes += static_cast<int64_t>(taps_.size()) * block.vectors * kInt8Lanes * 4;
+    for (size_t p = 1; p < parts.size(); ++p) {
+      const auto begin = parts[p].begin() + block.first * kernel;
+      if (std::any_of(begin, begin + block.channels * kernel, [](int8_t w) { return w != 0; })) block.parts = static_cast<int64_t>(p) + 1;
+    }
+    bytes += block.parts * static_cast<int64_t>(taps_.size()) * block.vectors * kInt8Lanes * 4;
   }
   packed_ = allocate(static_cast<size_t>(bytes));
   sums_.assign(static_cast<size_t>(channels_), 0);
-  const uint8_t flip = is_unsigned ? 0x80 : 0;
-  uint8_t* to = static_cast<uint8_t*>(packed_.get());
-  for (const Block& block : blocks_)
-    for (const Tap& tap : taps_)
-      for (int64_t p = 0; p < block.vectors * kInt8Lanes; ++p, to += 4) {
-        const int64_t channel = int8_lane_order(block.vectors, p), n = block.first + channel;
-        for (int64_t i = 0; i < 4; ++i) {
-          to[i] = channel < block.channels && tap.place[i] >= 0 ? weights[n * kernel + tap.place[i]] ^ flip : 0;
-          if (channel < block.channels) sums_[static_cast<size_t>(n)] += static_cast<int8_t>(to[i]);
-        }
+  for (const Block& block : blocks_) {
+    const int64_t part_bytes = static_cast<int64_t>(taps_.size()) * block.vectors * kInt8Lanes * 4;
+    for (int64_t p = 0; p < block.parts; ++p)
+      pack_part(parts[static_cast<size_t>(p)], kernel, block, static_cast<int8_t*>(packed_.get()) + block.at + p * part_bytes);
+  }
+}
+
+void Int8Depthwise::pack_part(const std::vector<int8_t>& part, int64_t kernel, const Block& block, int8_t* to) {
+  for (const Tap& tap : taps_)
+    for (int64_t p = 0; p < block.vectors * kInt8Lanes; ++p, to += 4) {
+      const int64_t channel = int8_lane_order(block.vectors, p), n = block.first + channel;
+      for (int64_t i = 0; i < 4; ++i) {
+        to[i] = channel < block.channels && tap.place[i] >= 0 ? part[static_cast<size_t>(n * kernel + tap.place[i])] : int8_t{0};
+        if (channel < block.channels) sums_[static_cast<size_t>(n)] += to[i];
       }
+    }
 }
 
 Int8Depthwise::Prepared Int8Depthwise::prepare(const Int8Epilogue& epilogue, int32_t zero) const {
@@ -99,12 +111,13 @@ void Int8Depthwise::line(const Int8Window& window, const Int8Slab& slab, int64_t
                          void* dst, const void* residual) const {
   for (size_t b = 0; b < blocks_.size(); ++b) {
     const int64_t first = blocks_[b].first;
-    block_line(window, slab, pixels, panel_of(b, prepared), finish, int8_place(dst, first, finish), int8_place(residual, first, finish));
+    block_line(window, slab, pixels, panel_of(b, prepared), blocks_[b].parts, finish, int8_place(dst, first, finish), int8_place(residual, first, finish));
   }
 }
 
-bool Int8Depthwise::slides(const Int8Window& window) {
-  return int8_kernels().slide && window.kernel == Int8Axes{1, 3, 3} && window.dilations[2] == 1 && window.strides[2] <= 2;
+bool Int8Depthwise::slides(const Int8Window& window) const {
+  return int8_kernels().slide && window.kernel == Int8Axes{1, 3, 3} && window.dilations[2] == 1 && window.strides[2] <= 2 &&
+         std::all_of(blocks_.begin(), blocks_.end(), [](const Block& b) { return b.parts <= 2; });
 }
 
 void Int8Depthwise::sliding_line(const Int8Window& window, const Int8Extent& extent, const uint8_t* image, int64_t y,
@@ -121,6 +134,7 @@ void Int8Depthwise::sliding_line(const Int8Window& window, const Int8Extent& ext
   line.stride = channels_;
   for (size_t b = 0; b < blocks_.size(); ++b) {
     const int64_t first = blocks_[b].first;
+    line.parts = blocks_[b].parts;
     for (int64_t i = 0; i < 3; ++i) {
       const int64_t at = y * window.strides[1] - window.pads_begin[1] + i * window.dilations[1];
       const bool inside = at >= 0 && at < extent.in[1];
@@ -134,15 +148,17 @@ void Int8Depthwise::sliding_line(const Int8Window& window, const Int8Extent& ext
 }
 
 void Int8Depthwise::block_line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Int8Panel& panel,
-                               const Int8Finish& finish, void* dst, const void* residual) const {
+                               int64_t parts, const Int8Finish& finish, void* dst, const void* residual) const {
   const int64_t vector = panel.vectors * kInt8Lanes * 4, quads = static_cast<int64_t>(quads_.size());
   const int64_t halo = (window.kernel[2] - 1) * window.dilations[2] + 1, stride = window.strides[2];
   const int64_t room = (kInterleavedBytes / (quads * vector) - halo) / stride + 1,
                 strip = std::min(pixels, std::max<int64_t>(room / 24 * 24, 24));
   const int64_t quad_bytes = ((strip - 1) * stride + halo) * vector;
   uint8_t* interleaved = static_cast<uint8_t*>(int8_scratch(Int8Slot::Interleaved, static_cast<size_t>(quads * quad_bytes)));
-  int64_t* taps = static_cast<int64_t*>(int8_scratch(Int8Slot::Pointers, taps_.size() * sizeof(int64_t)));
+  const size_t all_taps = taps_.size() * static_cast<size_t>(parts);
+  int64_t* taps = static_cast<int64_t*>(int8_scratch(Int8Slot::Pointers, all_taps * sizeof(int64_t)));
   for (size_t t = 0; t < taps_.size(); ++t) taps[t] = static_cast<int64_t>(taps_[t].quad) * quad_bytes + taps_[t].column * vector;
+  for (size_t t = taps_.size(); t < all_taps; ++t) taps[t] = taps[t - taps_.size()];
   for (int64_t x = 0; x < pixels; x += strip) {
     const int64_t count = std::min(strip, pixels - x);
     for (int64_t q = 0; q < quads; ++q) {
@@ -162,7 +178,7 @@ void Int8Depthwise::block_line(const Int8Window& window, const Int8Slab& slab, i
                                  count,
                                  stride * vector,
                                  taps,
-                                 static_cast<int64_t>(taps_.size()),
+                                 static_cast<int64_t>(all_taps),
                                  int8_place(dst, x * channels_, finish),
                                  int8_place(residual, x * channels_, finish),
                                  channels_};

@@ -104,15 +104,15 @@ void finish_int8_row(const Int8Finish& finish, int64_t first, int64_t n, const i
 
 void finish_int8_lanes(const Int8Finish& finish, const Int8Panel& panel, int32_t row_sum, int32_t* sums, const void* residual, void* dst) {
   alignas(64) int32_t natural[kInt8Panel];
+  if (panel.weight_zero) {
+    for (int64_t i = 0; i < panel.vectors * kInt8Lanes; ++i)
+      sums[i] = static_cast<int32_t>(static_cast<uint32_t>(sums[i]) -
+                                     static_cast<uint32_t>(panel.weight_zero[i]) * static_cast<uint32_t>(row_sum));
+  }
   if (panel.shuffled) {
     for (int64_t p = 0; p < panel.vectors * kInt8Lanes; p += 4)
       std::memcpy(natural + int8_lane_order(panel.vectors, p), sums + p, 4 * sizeof(int32_t));
     sums = natural;
-  }
-  if (panel.weight_zero) {
-    for (int64_t i = 0; i < panel.columns; ++i)
-      sums[i] = static_cast<int32_t>(static_cast<uint32_t>(sums[i]) -
-                                     static_cast<uint32_t>(panel.weight_zero[i]) * static_cast<uint32_t>(row_sum));
   }
   finish_int8_row(finish, panel.first, panel.columns, sums, residual, dst);
 }

@@ -65,14 +65,16 @@ template <int V>
 void finish_rows(const Rows& rows, const Int8Panel& panel, const Int8Finish& finish) {
   const Int8Epilogue& e = *finish.e;
   const bool natural = !panel.shuffled || V == 1;
-  if (finish.bytes && !panel.weight_zero && !e.float_bias && !e.residual) {
+  if (finish.bytes && !e.float_bias && !e.residual) {
     finish_bytes<V>(rows, panel, finish);
     return look_up_rows(rows.dst, rows.count, rows.stride, panel.columns, finish);
   }
-  if (e.output == DType::F32 && !panel.weight_zero && natural) return finish_floats<V>(rows, panel, finish);
+  if (e.output == DType::F32 && natural) return finish_floats<V>(rows, panel, finish);
+  Int8Panel done = panel;
+  done.weight_zero = nullptr;
   for (int64_t r = 0; r < rows.count; ++r) {
     const int64_t place = r * rows.stride;
-    finish_int8_lanes(finish, panel, rows.row_sums ? rows.row_sums[r] : 0, rows.sums + r * V * kInt8Lanes,
+    finish_int8_lanes(finish, done, 0, rows.sums + r * V * kInt8Lanes,
                       int8_place(rows.residual, place, finish), int8_place(rows.dst, place, finish));
   }
 }

@@ -89,7 +89,6 @@ INFOPT_AVX512_INLINE End end_of(const Int8Panel& panel, const Int8Finish& finish
   const Int8Epilogue& e = *finish.e;
   End end{};
   const bool natural = !panel.shuffled || panel.vectors == 1;
-  if (panel.weight_zero) return end;
   end.low = _mm512_set1_ps(finish.low);
   end.high = _mm512_set1_ps(finish.high);
   end.scale = panel.scale;
@@ -195,11 +194,10 @@ INFOPT_AVX512_INLINE void end_rows(const __m512i (&sums)[R][V], const End& end, 
   }
 }
 
-/// Rows of sums, V·16 lanes each, 64-byte aligned; overwritten.
+/// Rows of sums, V·16 lanes each, 64-byte aligned; overwritten. The weights' zero points are in them already.
 struct Rows {
   int32_t* sums;
   int64_t count;
-  const int32_t* row_sums;
   void* dst;
   const void* residual;
   int64_t stride;  ///< of dst and residual, in elements

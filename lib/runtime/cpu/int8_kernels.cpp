@@ -69,6 +69,19 @@ void lookup(const uint8_t* x, uint8_t* y, int64_t n, const uint8_t* table) {
   for (int64_t i = 0; i < n; ++i) y[i] = table[x[i]];
 }
 
+INFOPT_SIMD int32_t sum_bytes(const uint8_t* x, int64_t n) {
+  uint32_t sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += x[i];
+  return static_cast<int32_t>(sum);
+}
+
+void sum_rows(const Int8Tile& tile, int64_t run_bytes, int32_t* sums) {
+  for (int64_t r = 0; r < tile.count; ++r) {
+    sums[r] = 0;
+    for (int64_t t = 0; t < tile.tap_count; ++t) sums[r] += sum_bytes(tile.rows[r] + tile.shift + tile.taps[t], run_bytes);
+  }
+}
+
 const Int8Kernels* kernels_of(Int8Isa isa) {
   switch (isa) {
 #if defined(__x86_64__)
@@ -97,7 +110,7 @@ INFOPT_SIMD void flip_bytes(const uint8_t* x, uint8_t* y, int64_t n, uint8_t fli
 }
 
 const Int8Kernels& int8_portable_kernels() {
-  static constexpr Int8Kernels kernels{product, depthwise, interleave, nullptr, nullptr, lookup};
+  static constexpr Int8Kernels kernels{product, depthwise, interleave, nullptr, nullptr, lookup, sum_rows};
   return kernels;
 }
 

@@ -28,7 +28,7 @@ struct Int8Panel {
   int64_t first = 0;                     ///< its first column in the epilogue's arrays
   const int32_t* start = nullptr;        ///< bias and everything that the activations' zero contributes; lane order
   const float* scale = nullptr;          ///< lane order
-  const int32_t* weight_zero = nullptr;  ///< one a column, or null
+  const int32_t* weight_zero = nullptr;  ///< lane order; null: all are 0
   bool shuffled = false;                 ///< the lanes hold columns in int8_lane_order rather than their natural one
 };
 
@@ -66,12 +66,13 @@ struct Int8Interleave {
 };
 
 /// A line of a depthwise convolution with a dense 3×3 window, straight from the image. Weights are as Int8DepthwiseLine's with one tap for
-/// each column of the window: its three lines and a 0.
+/// each column of the window, its three lines and a 0, and that `parts` times: what a column is multiplied with is their sum.
 struct Int8SlidingLine {
   const uint8_t* sources[3] = {};  ///< column 0 of each line, the panel's first channel
   int64_t strides[3] = {};         ///< from column to column; 0 where a line is outside of the image
   int64_t width = 0, first = 0;    ///< columns of the image; the column, maybe negative, where the first window begins
   int64_t count = 0, step = 1;     ///< pixels, and columns from one to the next: 1 or 2
+  int64_t parts = 1;               ///< 1 or 2
   uint8_t flip = 0, outside = 0;   ///< what bytes are flipped with; what stands, after that, outside of the image
   void* dst = nullptr;
   const void* residual = nullptr;
@@ -104,6 +105,8 @@ struct Int8Kernels {
   void (*pair)(const Int8Pair&, bool multiply, const uint8_t* a, const uint8_t* b, int64_t n,
                uint8_t* y);                                                       ///< null: loops; y may be a or b; ratios are below 1e4
   void (*lookup)(const uint8_t* x, uint8_t* y, int64_t n, const uint8_t* table);  ///< y may be x
+  /// sums[r] = Σ over taps, k < run_bytes ≤ 4·steps of (rows[r] + shift)[taps[t] + k].
+  void (*sum_rows)(const Int8Tile&, int64_t run_bytes, int32_t* sums);
 };
 
 /// The best that this processor has, unless use_int8_isa chose another.

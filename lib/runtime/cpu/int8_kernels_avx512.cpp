@@ -30,6 +30,16 @@ INFOPT_AVX512 inline __m512i broadcast_four(const uint8_t* p) {
   return _mm512_set1_epi32(four);
 }
 
+template <int R, int V>
+INFOPT_AVX512_INLINE void subtract_zeros(__m512i (&s)[R][V], const int32_t* zeros, const int32_t* row_sums) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    const __m512i sum = _mm512_set1_epi32(row_sums[r]);
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) s[r][v] = _mm512_sub_epi32(s[r][v], _mm512_mullo_epi32(load(zeros + v * kInt8Lanes), sum));
+  }
+}
+
 /// R rows and V vectors of columns.
 template <int R, int V>
 INFOPT_AVX512 void multiply(const Int8Tile& tile, const Int8Panel& panel, const End& end, int64_t row, const void* residual, void* dst,
@@ -59,6 +69,7 @@ INFOPT_AVX512 void multiply(const Int8Tile& tile, const Int8Panel& panel, const 
       }
     }
   }
+  if (panel.weight_zero) subtract_zeros<R, V>(s, panel.weight_zero, tile.row_sums + row);
   end_rows<R, V>(s, end, residual, dst, tile.stride, sums);
 }
 
@@ -83,7 +94,7 @@ INFOPT_AVX512 void product_rows(const Int8Tile& tile, const Int8Panel& panel, co
     if (rows == R) multiply<R, V>(tile, panel, end, row, residual, dst, sums);
     else multiply_rest<V, R - 1>(rows, tile, panel, end, row, residual, dst, sums);
     if (end.kind == End::kSpill)
-      finish_rows<V>({sums, rows, tile.row_sums ? tile.row_sums + row : nullptr, dst, residual, tile.stride}, panel, finish);
+      finish_rows<V>({sums, rows, dst, residual, tile.stride}, panel, finish);
     else look_up_rows(dst, rows, tile.stride, panel.columns, finish);
   }
 }
@@ -137,7 +148,7 @@ INFOPT_AVX512 void depthwise_pixels(const Int8DepthwiseLine& line, const Int8Pan
       for (int64_t r = 0; r < rows; ++r)
         multiply_line<1, V>(line, panel, end, x + r, int8_place(residual, r * line.stride, finish),
                             int8_place(dst, r * line.stride, finish), sums + r * V * kInt8Lanes);
-    if (end.kind == End::kSpill) finish_rows<V>({sums, rows, nullptr, dst, residual, line.stride}, panel, finish);
+    if (end.kind == End::kSpill) finish_rows<V>({sums, rows, dst, residual, line.stride}, panel, finish);
     else look_up_rows(dst, rows, line.stride, panel.columns, finish);
   }
 }
@@ -187,12 +198,27 @@ void interleave(const Int8Interleave& job) {
   }
 }
 
+INFOPT_AVX512 void sum_rows(const Int8Tile& tile, int64_t run_bytes, int32_t* sums) {
+  const __m512i ones = _mm512_set1_epi8(1);
+  const int64_t whole = run_bytes / 64 * 64;
+  const __mmask64 rest = (1ull << (run_bytes - whole)) - 1;
+  for (int64_t r = 0; r < tile.count; ++r) {
+    __m512i sum = _mm512_setzero_si512();
+    for (int64_t t = 0; t < tile.tap_count; ++t) {
+      const uint8_t* x = tile.rows[r] + tile.shift + tile.taps[t];
+      for (int64_t k = 0; k < whole; k += 64) sum = _mm512_dpbusd_epi32(sum, _mm512_loadu_si512(x + k), ones);
+      sum = _mm512_dpbusd_epi32(sum, _mm512_maskz_loadu_epi8(rest, x + whole), ones);
+    }
+    sums[r] = _mm512_reduce_add_epi32(sum);
+  }
+}
+
 }  // namespace
 
 const Int8Kernels& int8_avx512_kernels() {
   static const Int8Kernels kernels{
       product,       depthwise,    interleave,
-      avx512::slide, avx512::pair, __builtin_cpu_supports("avx512vbmi") ? avx512::lookup_vbmi : int8_portable_kernels().lookup};
+      avx512::slide, avx512::pair, __builtin_cpu_supports("avx512vbmi") ? avx512::lookup_vbmi : int8_portable_kernels().lookup, sum_rows};
   return kernels;
 }
 

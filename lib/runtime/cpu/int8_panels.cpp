@@ -49,17 +49,17 @@ int32_t wrapped(uint32_t v) { return static_cast<int32_t>(v); }
 
 Int8Panels::Int8Panels(const Int8WeightSource& source, int64_t taps_in_run, const int32_t* zero_points) : columns_(source.columns) {
   const int32_t shift = source.is_unsigned ? 128 : 0;
-  for (int64_t n = 0; n < columns_ && (zero_points || shift); ++n) zeros_.push_back((zero_points ? zero_points[n] : 0) - shift);
-  if (std::all_of(zeros_.begin(), zeros_.end(), [](int32_t z) { return z == 0; })) zeros_.clear();
-  const int64_t joined = joined_groups(source, !zeros_.empty()), taps = static_cast<int64_t>(source.tap_offsets.size());
+  std::vector<int32_t> zeros;
+  for (int64_t n = 0; n < columns_ && (zero_points || shift); ++n) zeros.push_back((zero_points ? zero_points[n] : 0) - shift);
+  if (std::all_of(zeros.begin(), zeros.end(), [](int32_t z) { return z == 0; })) zeros.clear();
+  const int64_t joined = joined_groups(source, !zeros.empty()), taps = static_cast<int64_t>(source.tap_offsets.size());
   groups_ = source.groups / joined;
   group_channels_ = source.channels * joined;
   runs_ = taps / taps_in_run;
   run_bytes_ = taps_in_run * group_channels_;
   steps_ = round_up(run_bytes_, 4) / 4;
-  depth_ = taps * source.channels;
   pack(source, taps_in_run, joined);
-  if (!zeros_.empty()) pack_ones(taps_in_run, group_channels_);
+  if (!zeros.empty()) place_zeros(zeros);
 }
 
 void Int8Panels::pack(const Int8WeightSource& source, int64_t taps_in_run, int64_t joined) {
@@ -109,13 +109,18 @@ void Int8Panels::pack_panel(const Int8WeightSource& source, int64_t taps_in_run,
   std::copy_n(sums, panel.columns, sums_.begin() + panel.first);
 }
 
-void Int8Panels::pack_ones(int64_t taps_in_run, int64_t channels) {
-  const int64_t bytes = runs_ * steps_ * 4 * kInt8Lanes;
-  ones_ = allocate(static_cast<size_t>(bytes));
-  uint8_t* to = static_cast<uint8_t*>(ones_.get());
-  std::memset(to, 0, static_cast<size_t>(bytes));
-  for (int64_t run = 0; run < runs_; ++run)
-    for (int64_t k = 0; k < taps_in_run * channels; ++k) to[(run * steps_ + k / 4) * 4 * kInt8Lanes + k % 4] = 1;
+/// Into the panels' lanes, and what the activations' zero point will be multiplied with: Σ (w − zero).
+void Int8Panels::place_zeros(const std::vector<int32_t>& zeros) {
+  const size_t bytes = panels_.size() * static_cast<size_t>(kInt8Panel) * sizeof(int32_t);
+  const uint32_t depth = static_cast<uint32_t>(runs_ * run_bytes_);
+  zeros_ = allocate(bytes);
+  int32_t* to = static_cast<int32_t*>(zeros_.get());
+  std::memset(to, 0, bytes);
+  for (const Panel& panel : panels_) {
+    std::copy_n(zeros.begin() + panel.first, panel.columns, to);
+    to += kInt8Panel;
+  }
+  for (size_t n = 0; n < zeros.size(); ++n) sums_[n] = wrapped(static_cast<uint32_t>(sums_[n]) - depth * static_cast<uint32_t>(zeros[n]));
 }
 
 Int8Panels::Prepared Int8Panels::prepare(const Int8Epilogue& epilogue, int32_t zero, size_t first_panel, size_t last_panel) const {
@@ -128,9 +133,7 @@ Int8Panels::Prepared Int8Panels::prepare(const Int8Epilogue& epilogue, int32_t z
     int32_t* start = starts + p * static_cast<size_t>(kInt8Panel);
     for (int64_t i = 0; i < panel.columns; ++i) {
       const size_t n = static_cast<size_t>(panel.first + i);
-      uint32_t sum = static_cast<uint32_t>(sums_[n]);
-      if (!zeros_.empty()) sum -= static_cast<uint32_t>(depth_) * static_cast<uint32_t>(zeros_[n]);
-      start[i] = wrapped((epilogue.bias ? static_cast<uint32_t>(epilogue.bias[n]) : 0u) - static_cast<uint32_t>(zero) * sum);
+      start[i] = wrapped((epilogue.bias ? static_cast<uint32_t>(epilogue.bias[n]) : 0u) - static_cast<uint32_t>(zero) * static_cast<uint32_t>(sums_[n]));
       scale[i] = epilogue.scale ? epilogue.scale[n] : 0.0f;
     }
     for (int64_t i = panel.columns; i < panel.vectors * kInt8Lanes; ++i) start[i] = 0, scale[i] = 0;
@@ -142,19 +145,7 @@ Int8Panel Int8Panels::Prepared::panel(size_t i) const {
   const Panel& p = owner->panels_[i];
   const size_t at = i * static_cast<size_t>(kInt8Panel);
   return {static_cast<const int8_t*>(owner->weights_.get()) + p.at,         p.vectors, p.columns, p.first, start + at, scale + at,
-          owner->zeros_.empty() ? nullptr : owner->zeros_.data() + p.first, false};
-}
-
-void Int8Panels::sum_rows(Int8Tile tile) const {
-  alignas(64) static constexpr int32_t none[kInt8Lanes] = {};
-  alignas(64) static constexpr float no_scale[kInt8Lanes] = {};
-  Int8Epilogue as_is;
-  as_is.output = DType::I32;
-  const Int8Panel panel{static_cast<const int8_t*>(ones_.get()), 1, 1, 0, none, no_scale, nullptr, false};
-  tile.stride = 1;
-  tile.residual = nullptr;
-  tile.row_sums = nullptr;
-  int8_kernels().product(tile, panel, Int8Finish(as_is));
+          owner->zeros_ ? static_cast<const int32_t*>(owner->zeros_.get()) + at : nullptr, false};
 }
 
 }  // namespace infopt::cpu

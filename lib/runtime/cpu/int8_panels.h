@@ -36,7 +36,7 @@ class Int8Panels {
   int64_t runs() const { return runs_; }
   int64_t steps() const { return steps_; }          ///< of one run
   int64_t run_bytes() const { return run_bytes_; }  ///< ≤ 4·steps
-  bool has_zero_points() const { return !zeros_.empty(); }
+  bool has_zero_points() const { return zeros_ != nullptr; }
 
   /// The columns' scales and everything that a sum starts from: bias, and what the activations' zero point (as uint8) contributes.
   /// Only for panels [first_panel, last_panel). The panels it gives point into this thread's memory (Int8Slot::Columns) and into this
@@ -48,18 +48,18 @@ class Int8Panels {
     Int8Panel panel(size_t i) const;
   };
   Prepared prepare(const Int8Epilogue& epilogue, int32_t zero, size_t first_panel, size_t last_panel) const;
-  /// Σ of each row's activations, where there are zero points: tile.dst must be int32, one a row.
-  void sum_rows(Int8Tile tile) const;
+  /// Σ of each row's activations, where there are zero points.
+  void sum_rows(const Int8Tile& tile, int32_t* sums) const { int8_kernels().sum_rows(tile, run_bytes_, sums); }
 
  private:
   void pack(const Int8WeightSource& source, int64_t taps_in_run, int64_t joined);
   void pack_panel(const Int8WeightSource& source, int64_t taps_in_run, int64_t joined, const Panel& panel);
-  void pack_ones(int64_t taps_in_run, int64_t channels);
+  void place_zeros(const std::vector<int32_t>& zeros);
 
   std::vector<Panel> panels_;
-  std::shared_ptr<void> weights_, ones_;
-  std::vector<int32_t> sums_, zeros_;
-  int64_t groups_ = 1, group_channels_ = 0, columns_ = 0, runs_ = 0, steps_ = 0, run_bytes_ = 0, depth_ = 0;
+  std::shared_ptr<void> weights_, zeros_;  ///< zeros_: 64 a panel, null where all are 0
+  std::vector<int32_t> sums_;
+  int64_t groups_ = 1, group_channels_ = 0, columns_ = 0, runs_ = 0, steps_ = 0, run_bytes_ = 0;
 };
 
 }  // namespace infopt::cpu

@@ -66,8 +66,7 @@ void int8_product(const Int8Rows& a, const PackedInt8& w, const Int8Epilogue& ep
     tile.stride = ldc;
     if (panels.has_zero_points()) {
       int32_t* sums = static_cast<int32_t*>(int8_scratch(Int8Slot::Sums, static_cast<size_t>(tile.count) * sizeof(int32_t)));
-      tile.dst = sums;
-      panels.sum_rows(tile);
+      panels.sum_rows(tile, sums);
       tile.row_sums = sums;
     }
     for (size_t p = first_panel; p < last_panel; ++p) {

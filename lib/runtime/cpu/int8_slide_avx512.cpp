@@ -53,7 +53,7 @@ INFOPT_AVX512_INLINE void multiply_column(__m512i (&sums)[V], const __m512i (&qu
 }
 
 /// `R` pixels; `left` is the first column of the first, and becomes that of the next pixel's.
-template <int R, int V, int S>
+template <int R, int V, int S, int P>
 INFOPT_AVX512_INLINE void slide_pixels(const Columns<V>& columns, const Int8Panel& panel, const End& end, int64_t x, __m512i (&left)[V],
                                        __m512i (&middle)[V], const void* residual, void* dst, int32_t* spilled) {
   __m512i sums[R][V];
@@ -65,9 +65,12 @@ INFOPT_AVX512_INLINE void slide_pixels(const Columns<V>& columns, const Int8Pane
     __m512i right[V];
     if constexpr (S == 2) load_column<V>(columns, first + r * S + 1, middle);
     load_column<V>(columns, first + r * S + 2, right);
-    multiply_column<V>(sums[r], left, panel.weights);
-    multiply_column<V>(sums[r], middle, panel.weights + 64 * V);
-    multiply_column<V>(sums[r], right, panel.weights + 128 * V);
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
+      multiply_column<V>(sums[r], left, panel.weights + p * 192 * V);
+      multiply_column<V>(sums[r], middle, panel.weights + (p * 192 + 64) * V);
+      multiply_column<V>(sums[r], right, panel.weights + (p * 192 + 128) * V);
+    }
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
       left[v] = S == 1 ? middle[v] : right[v];
@@ -77,7 +80,7 @@ INFOPT_AVX512_INLINE void slide_pixels(const Columns<V>& columns, const Int8Pane
   end_rows<R, V>(sums, end, residual, dst, columns.line.stride, spilled);
 }
 
-template <int V, int S>
+template <int V, int S, int P>
 INFOPT_AVX512 void slide_line(const Int8SlidingLine& line, const Int8Panel& panel, const Int8Finish& finish) {
   constexpr int R = 4 / V;
   alignas(64) int32_t spilled[64];
@@ -105,22 +108,27 @@ INFOPT_AVX512 void slide_line(const Int8SlidingLine& line, const Int8Panel& pane
     void* dst = int8_place(line.dst, x * line.stride, finish);
     const void* residual = int8_place(line.residual, x * line.stride, finish);
     const int64_t rows = line.count - x >= R ? R : 1;
-    if (rows == R) slide_pixels<R, V, S>(columns, panel, end, x, left, middle, residual, dst, spilled);
-    else slide_pixels<1, V, S>(columns, panel, end, x, left, middle, residual, dst, spilled);
-    if (end.kind == End::kSpill) finish_rows<V>({spilled, rows, nullptr, dst, residual, line.stride}, panel, finish);
+    if (rows == R) slide_pixels<R, V, S, P>(columns, panel, end, x, left, middle, residual, dst, spilled);
+    else slide_pixels<1, V, S, P>(columns, panel, end, x, left, middle, residual, dst, spilled);
+    if (end.kind == End::kSpill) finish_rows<V>({spilled, rows, dst, residual, line.stride}, panel, finish);
     else look_up_rows(dst, rows, line.stride, panel.columns, finish);
     x += rows;
   }
 }
 
+template <int V>
+void slide_vectors(const Int8SlidingLine& line, const Int8Panel& panel, const Int8Finish& finish) {
+  if (line.parts == 1) return line.step == 1 ? slide_line<V, 1, 1>(line, panel, finish) : slide_line<V, 2, 1>(line, panel, finish);
+  return line.step == 1 ? slide_line<V, 1, 2>(line, panel, finish) : slide_line<V, 2, 2>(line, panel, finish);
+}
+
 }  // namespace
 
 void slide(const Int8SlidingLine& line, const Int8Panel& panel, const Int8Finish& finish) {
-  const bool dense = line.step == 1;
   switch (panel.vectors) {
-    case 1: return dense ? slide_line<1, 1>(line, panel, finish) : slide_line<1, 2>(line, panel, finish);
-    case 2: return dense ? slide_line<2, 1>(line, panel, finish) : slide_line<2, 2>(line, panel, finish);
-    default: return dense ? slide_line<4, 1>(line, panel, finish) : slide_line<4, 2>(line, panel, finish);
+    case 1: return slide_vectors<1>(line, panel, finish);
+    case 2: return slide_vectors<2>(line, panel, finish);
+    default: return slide_vectors<4>(line, panel, finish);
   }
 }
 
