@@ -91,7 +91,9 @@ void check(unsigned seed, const Case& c, WeightZeros kind = WeightZeros::ByChanc
   o.weights = r.bytes(element_count(w_shape));
   const bool extreme = kind == WeightZeros::Extreme, symmetric = !extreme && !r.chance(4);
   for (int64_t m = 0; m < c.columns; ++m)
-    o.w_zeros.push_back(extreme ? least_of(o.w_dtype) + r.pick({0, 1, 127, 128, 129, 254, 255}) : symmetric ? (o.w_dtype == DType::U8 ? 128 : 0) : random_zero(r, o.w_dtype));
+    o.w_zeros.push_back(extreme     ? least_of(o.w_dtype) + r.pick({0, 1, 127, 128, 129, 254, 255})
+                        : symmetric ? (o.w_dtype == DType::U8 ? 128 : 0)
+                                    : random_zero(r, o.w_dtype));
 
   const Tensor src = tensor_of(o.src_dtype, src_shape, o.src), weights = tensor_of(o.w_dtype, w_shape, o.weights);
   const Int8Convolution convolution(c.geometry, weights, o.src_dtype, o.zero, o.w_zeros.data());

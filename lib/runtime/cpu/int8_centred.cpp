@@ -5,7 +5,8 @@
 
 namespace infopt::cpu {
 
-std::vector<std::vector<int8_t>> centred_parts(const uint8_t* weights, bool is_unsigned, const int32_t* zeros, int64_t columns, int64_t depth) {
+std::vector<std::vector<int8_t>> centred_parts(const uint8_t* weights, bool is_unsigned, const int32_t* zeros, int64_t columns,
+                                               int64_t depth) {
   std::vector<int16_t> rest(static_cast<size_t>(columns * depth));
   for (size_t i = 0; i < rest.size(); ++i) {
     const int32_t value = is_unsigned ? weights[i] : static_cast<int8_t>(weights[i]);

@@ -245,7 +245,8 @@ Int8Convolution::Int8Convolution(const ConvGeometry& geometry, const Tensor& wei
   std::vector<int32_t> zeros;
   if (weight_zeros) zeros.assign(weight_zeros, weight_zeros + impl_->columns);
   const bool depthwise = weights.dim(1) == 1 && impl_->columns == geometry.groups && impl_->window.kernel[0] == 1;
-  if (depthwise) impl_->depthwise.emplace(reinterpret_cast<const uint8_t*>(weights.raw()), weights.dtype() == DType::U8, weight_zeros, impl_->window);
+  if (depthwise)
+    impl_->depthwise.emplace(reinterpret_cast<const uint8_t*>(weights.raw()), weights.dtype() == DType::U8, weight_zeros, impl_->window);
   else impl_->make_panels(geometry, weights, zeros);
 }
 

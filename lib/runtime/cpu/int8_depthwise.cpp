@@ -111,7 +111,8 @@ void Int8Depthwise::line(const Int8Window& window, const Int8Slab& slab, int64_t
                          void* dst, const void* residual) const {
   for (size_t b = 0; b < blocks_.size(); ++b) {
     const int64_t first = blocks_[b].first;
-    block_line(window, slab, pixels, panel_of(b, prepared), blocks_[b].parts, finish, int8_place(dst, first, finish), int8_place(residual, first, finish));
+    block_line(window, slab, pixels, panel_of(b, prepared), blocks_[b].parts, finish, int8_place(dst, first, finish),
+               int8_place(residual, first, finish));
   }
 }
 
@@ -147,8 +148,8 @@ void Int8Depthwise::sliding_line(const Int8Window& window, const Int8Extent& ext
   }
 }
 
-void Int8Depthwise::block_line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Int8Panel& panel,
-                               int64_t parts, const Int8Finish& finish, void* dst, const void* residual) const {
+void Int8Depthwise::block_line(const Int8Window& window, const Int8Slab& slab, int64_t pixels, const Int8Panel& panel, int64_t parts,
+                               const Int8Finish& finish, void* dst, const void* residual) const {
   const int64_t vector = panel.vectors * kInt8Lanes * 4, quads = static_cast<int64_t>(quads_.size());
   const int64_t halo = (window.kernel[2] - 1) * window.dilations[2] + 1, stride = window.strides[2];
   const int64_t room = (kInterleavedBytes / (quads * vector) - halo) / stride + 1,

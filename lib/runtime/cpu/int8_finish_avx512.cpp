@@ -74,8 +74,8 @@ void finish_rows(const Rows& rows, const Int8Panel& panel, const Int8Finish& fin
   done.weight_zero = nullptr;
   for (int64_t r = 0; r < rows.count; ++r) {
     const int64_t place = r * rows.stride;
-    finish_int8_lanes(finish, done, 0, rows.sums + r * V * kInt8Lanes,
-                      int8_place(rows.residual, place, finish), int8_place(rows.dst, place, finish));
+    finish_int8_lanes(finish, done, 0, rows.sums + r * V * kInt8Lanes, int8_place(rows.residual, place, finish),
+                      int8_place(rows.dst, place, finish));
   }
 }
 

@@ -92,8 +92,13 @@ INFOPT_AVX2 void depthwise(const Int8DepthwiseLine& line, const Int8Panel& panel
 }  // namespace
 
 const Int8Kernels& int8_avx2_kernels() {
-  static const Int8Kernels kernels{product, depthwise, int8_portable_kernels().interleave,
-                                   nullptr, nullptr,   int8_portable_kernels().lookup, int8_portable_kernels().sum_rows};
+  static const Int8Kernels kernels{product,
+                                   depthwise,
+                                   int8_portable_kernels().interleave,
+                                   nullptr,
+                                   nullptr,
+                                   int8_portable_kernels().lookup,
+                                   int8_portable_kernels().sum_rows};
   return kernels;
 }
 

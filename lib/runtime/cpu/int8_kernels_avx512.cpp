@@ -93,8 +93,7 @@ INFOPT_AVX512 void product_rows(const Int8Tile& tile, const Int8Panel& panel, co
     const void* residual = int8_place(tile.residual, place, finish);
     if (rows == R) multiply<R, V>(tile, panel, end, row, residual, dst, sums);
     else multiply_rest<V, R - 1>(rows, tile, panel, end, row, residual, dst, sums);
-    if (end.kind == End::kSpill)
-      finish_rows<V>({sums, rows, dst, residual, tile.stride}, panel, finish);
+    if (end.kind == End::kSpill) finish_rows<V>({sums, rows, dst, residual, tile.stride}, panel, finish);
     else look_up_rows(dst, rows, tile.stride, panel.columns, finish);
   }
 }
@@ -218,7 +217,8 @@ INFOPT_AVX512 void sum_rows(const Int8Tile& tile, int64_t run_bytes, int32_t* su
 const Int8Kernels& int8_avx512_kernels() {
   static const Int8Kernels kernels{
       product,       depthwise,    interleave,
-      avx512::slide, avx512::pair, __builtin_cpu_supports("avx512vbmi") ? avx512::lookup_vbmi : int8_portable_kernels().lookup, sum_rows};
+      avx512::slide, avx512::pair, __builtin_cpu_supports("avx512vbmi") ? avx512::lookup_vbmi : int8_portable_kernels().lookup,
+      sum_rows};
   return kernels;
 }
 

@@ -133,7 +133,8 @@ Int8Panels::Prepared Int8Panels::prepare(const Int8Epilogue& epilogue, int32_t z
     int32_t* start = starts + p * static_cast<size_t>(kInt8Panel);
     for (int64_t i = 0; i < panel.columns; ++i) {
       const size_t n = static_cast<size_t>(panel.first + i);
-      start[i] = wrapped((epilogue.bias ? static_cast<uint32_t>(epilogue.bias[n]) : 0u) - static_cast<uint32_t>(zero) * static_cast<uint32_t>(sums_[n]));
+      start[i] = wrapped((epilogue.bias ? static_cast<uint32_t>(epilogue.bias[n]) : 0u) -
+                         static_cast<uint32_t>(zero) * static_cast<uint32_t>(sums_[n]));
       scale[i] = epilogue.scale ? epilogue.scale[n] : 0.0f;
     }
     for (int64_t i = panel.columns; i < panel.vectors * kInt8Lanes; ++i) start[i] = 0, scale[i] = 0;
@@ -144,8 +145,14 @@ Int8Panels::Prepared Int8Panels::prepare(const Int8Epilogue& epilogue, int32_t z
 Int8Panel Int8Panels::Prepared::panel(size_t i) const {
   const Panel& p = owner->panels_[i];
   const size_t at = i * static_cast<size_t>(kInt8Panel);
-  return {static_cast<const int8_t*>(owner->weights_.get()) + p.at,         p.vectors, p.columns, p.first, start + at, scale + at,
-          owner->zeros_ ? static_cast<const int32_t*>(owner->zeros_.get()) + at : nullptr, false};
+  return {static_cast<const int8_t*>(owner->weights_.get()) + p.at,
+          p.vectors,
+          p.columns,
+          p.first,
+          start + at,
+          scale + at,
+          owner->zeros_ ? static_cast<const int32_t*>(owner->zeros_.get()) + at : nullptr,
+          false};
 }
 
 }  // namespace infopt::cpu

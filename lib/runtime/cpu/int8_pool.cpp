@@ -141,7 +141,8 @@ class Windows {
 /// The pixels of a window that lie within the image and its pads: ceil_mode lets the last ones reach beyond.
 int64_t padded_pixels(const Int8Window& w, const Int8Axes& in, const Int8Axes& first) {
   int64_t all = 1;
-  for (size_t i = 0; i < 3; ++i) all *= std::clamp<int64_t>((in[i] + w.pads_end[i] - first[i] + w.dilations[i] - 1) / w.dilations[i], 0, w.kernel[i]);
+  for (size_t i = 0; i < 3; ++i)
+    all *= std::clamp<int64_t>((in[i] + w.pads_end[i] - first[i] + w.dilations[i] - 1) / w.dilations[i], 0, w.kernel[i]);
   return std::max<int64_t>(all, 1);
 }
 
