@@ -139,4 +139,22 @@ INFOPT_SIMD void normalize_row(const float* x, float* y, int64_t n, float shift,
   }
 }
 
+INFOPT_SIMD void rotate_halves(const float* x, float* y, int64_t half, const float* cos, const float* sin, const float* cos_high, const float* sin_high) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = x[i], b = x[half + i];
+    y[i] = a * cos[i] - b * sin[i];
+    y[half + i] = b * cos_high[i] + a * sin_high[i];
+  }
+}
+
+INFOPT_SIMD void rotate_pairs(const float* x, float* y, int64_t pairs, const float* cos, const float* sin) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < pairs; ++i) {
+    const float a = x[2 * i], b = x[2 * i + 1];
+    y[2 * i] = a * cos[i] - b * sin[i];
+    y[2 * i + 1] = b * cos[i] + a * sin[i];
+  }
+}
+
 }  // namespace infopt

@@ -27,5 +27,10 @@ float exp_and_sum(const float* x, float* y, int64_t n, float shift);
 void scale_offset(const float* x, float* y, int64_t n, float scale, float offset);
 /// y = (x − shift)·scale·gain[i] + bias[i]; bias may be null.
 void normalize_row(const float* x, float* y, int64_t n, float shift, float scale, const float* gain, const float* bias);
+/// The pairs (x[i], x[half + i]) turned by angles of which cosines and sines are given, for the two results apart:
+/// y[i] = x[i]·cos[i] − x[half + i]·sin[i], y[half + i] = x[half + i]·cos_high[i] + x[i]·sin_high[i].
+void rotate_halves(const float* x, float* y, int64_t half, const float* cos, const float* sin, const float* cos_high, const float* sin_high);
+/// Likewise the pairs (x[2i], x[2i + 1]), with one cosine and sine each.
+void rotate_pairs(const float* x, float* y, int64_t pairs, const float* cos, const float* sin);
 
 }  // namespace infopt

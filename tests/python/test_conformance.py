@@ -19,7 +19,7 @@ LIST = ROOT / "tests" / "conformance" / "unsupported.txt"
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 CODES = {"unsupported": UNSUPPORTED, "differs": GATE}
 # What the issue of the runtime promises; the list may only shrink.
-AT_LEAST = 1995
+AT_LEAST = 1996
 
 Result = collections.namedtuple("Result", "code error operators")
 Listed = collections.namedtuple("Listed", "outcome pattern reason line")

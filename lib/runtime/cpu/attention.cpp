@@ -19,6 +19,7 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr int64_t kChunk = 192;     // queries of one item of work: a multiple of every tile's rows
 constexpr int64_t kMostRows = 8;    // no tile has more
+constexpr int64_t kFewQueries = 4;  // with so few, packing the keys takes longer than dot products with them as they lie
 constexpr int64_t kKeyFloats = 1 << 15;  // of a block of keys: 128 kB, and as much of values
 constexpr float kVanished = 105.0f;  // exp(−104) rounds to 0
 
@@ -100,6 +101,35 @@ INFOPT_SIMD float scale_and_mask(float* s, int64_t n, float scale, const float* 
   }
   return highest(high, top);
 }
+/// s[i] = a · row i.
+INFOPT_SIMD void dot_rows(const float* a, const float* rows, int64_t stride, int64_t n, int64_t depth, float* s) {
+  const int64_t whole = depth / kLanes * kLanes;
+  for (int64_t i = 0; i < n; ++i, rows += stride) {
+    Lanes sums = {}, x, y;
+    for (int64_t c = 0; c < whole; c += kLanes) {
+      load(x, a + c);
+      load(y, rows + c);
+      sums += x * y;
+    }
+    typedef float Half __attribute__((vector_size(32)));
+    typedef float Quarter __attribute__((vector_size(16)));
+    Half half[2];
+    std::memcpy(half, &sums, sizeof sums);
+    half[0] += half[1];
+    Quarter quarter[2];
+    std::memcpy(quarter, half, sizeof quarter);
+    quarter[0] += quarter[1];
+    float sum = (quarter[0][0] + quarter[0][2]) + (quarter[0][1] + quarter[0][3]);
+    for (int64_t c = whole; c < depth; ++c) sum += a[c] * rows[c];
+    s[i] = sum;
+  }
+}
+/// s = cap·tanh(s·scale / cap).
+INFOPT_SIMD void cap_softly(float* s, int64_t n, float scale, float cap) {
+  const float inner = scale / cap;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) s[i] = cap * tanh_f(s[i] * inner);
+}
 INFOPT_SIMD void replace_masked(float* s, int64_t n, const bool* keep, bool keep_if, float instead) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) s[i] = keep[i] == keep_if ? s[i] : instead;
@@ -149,6 +179,7 @@ constexpr int64_t kStep = 16;  // keys are left out by so many
 /// The steps of keys, from `begin` to `end`, outside of which no element of the row is above the bound.
 struct Range {
   int64_t begin, end;
+  bool empty() const { return begin >= end; }
 };
 INFOPT_SIMD Range range_above(const float* row, int64_t n, float bound) {
   Range range{0, n};
@@ -161,10 +192,22 @@ INFOPT_SIMD Range range_above(const float* row, int64_t n, float bound) {
   while (range.begin + kStep < range.end && low(range.begin, range.begin + kStep)) range.begin += kStep;
   return range;
 }
+
+/// The keys that the query may see.
+Range bounds_of(const Attention& a, const AttentionHead& h, int64_t row) {
+  Range range{0, a.keys};
+  if (!a.bounded) return range;
+  const int64_t at = h.position + (a.one_position ? 0 : row);
+  if (a.left >= 0) range.begin = std::clamp<int64_t>(at - a.left, 0, a.keys);
+  if (a.right >= 0) range.end = std::clamp<int64_t>(at < a.keys - a.right ? at + a.right + 1 : a.keys, 0, a.keys);
+  range.end = std::clamp<int64_t>(h.known_keys, 0, range.end);
+  return range;
+}
+
 /// What one item of work needs, in floats.
 struct Sizes {
   int64_t panel, width, block;  ///< keys of a panel; the values' columns, filled up to whole vectors; keys that are packed at a time
-  bool pack_queries, pack_values;
+  bool pack_queries, pack_keys, pack_values;
   int64_t keys, values, queries, scores, sums, weights;
 
   Sizes(const Attention& a, const AttentionHead& head, const FloatTiles& tiles) {
@@ -173,8 +216,9 @@ struct Sizes {
     const int64_t fit = kKeyFloats / std::max<int64_t>({1, a.depth, a.value_depth});
     block = std::min(round_up(std::max(fit, panel), panel), round_up(a.keys, panel));
     pack_queries = head.q.column != 1;
+    pack_keys = a.queries > kFewQueries || head.k.column != 1;
     pack_values = width != a.value_depth || head.v.column != 1;
-    keys = block * round_up(a.depth, 16);
+    keys = pack_keys ? block * round_up(a.depth, 16) : 0;
     values = pack_values ? block * round_up(width, 16) : 0;
     queries = pack_queries ? kChunk * a.depth : 0;
     scores = kMostRows * round_up(block, 16);
@@ -203,42 +247,59 @@ class Worker {
     std::fill_n(top_, count, -kInfinity);
     std::fill_n(total_, count, 0.0f);
     std::fill_n(sums_, count * z_.width, 0.0f);
-    for (int64_t row = 0; row < count; ++row) ranges_[row] = {0, a_.keys};
-    if (a_.has_mask != a_.has_keep) find_ranges(h, head, q, first, count);
+    for (int64_t row = 0; row < count; ++row) ranges_[row] = bounds_[row] = bounds_of(a_, h, first + row);
+    if (a_.has_mask != a_.has_keep) find_ranges(h, q, first, count);
     for (int64_t key = 0; key < a_.keys; key += z_.block) {
       keys_now_ = std::min(z_.block, a_.keys - key);
       packed_ = false;
       for (int64_t row = 0; row < count; row += tiles_.rows) {
-        attend(head, q, first, row, std::min(tiles_.rows, count - row), key);
+        attend(h, q, first, row, std::min(tiles_.rows, count - row), key);
         if (key == 0 && next) fetch(*next, row, count);
       }
     }
-    for (int64_t row = 0; row < count; ++row)
-      scale_offset(sums_ + row * z_.width, h.out + (first + row) * a_.out_row, a_.value_depth, 1.0f / total_[row], 0.0f);
+    for (int64_t row = 0; row < count; ++row) {
+      float* out = h.out + (first + row) * a_.out_row;
+      if (a_.masked_is_zero && total_[row] == 0) std::fill_n(out, a_.value_depth, 0.0f);
+      else scale_offset(sums_ + row * z_.width, out, a_.value_depth, 1.0f / total_[row], 0.0f);
+    }
   }
 
  private:
   /// No score without its mask is further from 0 than |scale|·max |q|·max |k|: what lies lower than a row's highest mask by twice that has no
   /// weight.
-  void find_ranges(const AttentionHead& h, int64_t head, const FloatView& q, int64_t first, int64_t count) {
-    const bool same = (a_.has_mask ? a_.mask_row : a_.keep_row) == 0;
+  void find_ranges(const AttentionHead& h, const FloatView& q, int64_t first, int64_t count) {
+    const bool same = !a_.bounded && (a_.has_mask ? a_.mask_row : a_.keep_row) == 0;
     const void* mask = a_.has_mask ? static_cast<const void*>(h.mask) : h.keep;
-    const bool known = mask == known_mask_ && first == known_first_;
+    const bool known = !a_.bounded && mask == known_mask_ && first == known_first_;
     if (!known) {
       spread_ = 0;
       for (int64_t row = 0; row < (same ? 1 : count); ++row) {
+        const Range bounds = bounds_[row];
+        if (bounds.empty()) continue;
         float low;
-        extremes_of(row_weights(h, first + row), a_.keys, high_[row], low);
+        extremes_of(row_weights(h, first + row) + bounds.begin, bounds.end - bounds.begin, high_[row], low);
         spread_ = std::max(spread_, high_[row] - low);
       }
       known_mask_ = mask, known_first_ = first;
     }
     if (!(spread_ > kVanished)) return;
-    if (normed_head_ != head) longest_ = reach(h.k, a_.keys), normed_head_ = head;
-    const float both = 2.002f * std::fabs(a_.scale) * longest_ * reach(q, count) + kVanished;
+    float most = kInfinity;  // unless looking at every key pays
+    if (z_.pack_keys) {
+      if (normed_keys_ != h.k.data) longest_ = reach(h.k, a_.keys), normed_keys_ = h.k.data;
+      most = std::fabs(a_.scale) * longest_ * reach(q, count);
+    }
+    if (a_.softcap != 0 && std::fabs(a_.softcap) < most) most = std::fabs(a_.softcap);
+    const float both = 2.002f * most + kVanished;
     for (int64_t row = 0; row < count; ++row) {
+      const Range bounds = bounds_[row];
+      if (bounds.empty()) continue;
       const float high = high_[same ? 0 : row];
-      ranges_[row] = row > 0 && same ? ranges_[0] : range_above(row_weights(h, first + row), a_.keys, high - both - 1e-6f * std::fabs(high));
+      if (row > 0 && same) {
+        ranges_[row] = ranges_[0];
+        continue;
+      }
+      const Range above = range_above(row_weights(h, first + row) + bounds.begin, bounds.end - bounds.begin, high - both - 1e-6f * std::fabs(high));
+      ranges_[row] = {bounds.begin + above.begin, bounds.begin + above.end};
     }
   }
 
@@ -278,18 +339,17 @@ class Worker {
     fetch_rows(next.v, std::min(z_.block, a_.keys), a_.value_depth);
   }
 
-  void pack(int64_t head, int64_t key) {
-    const AttentionHead& h = heads_[static_cast<size_t>(head)];
+  void pack(const AttentionHead& h, int64_t key) {
     FloatView v = h.v;
     v.data += key * v.row;
-    if (head != packed_head_ || key != packed_key_) {
-      for (int64_t at = 0; at < keys_now_; at += z_.panel) {
+    if (h.k.data != packed_keys_ || h.v.data != packed_values_ || key != packed_key_) {
+      for (int64_t at = 0; z_.pack_keys && at < keys_now_; at += z_.panel) {
         FloatView k = h.k;
         k.data += (key + at) * k.row;
         pack_panel(k, std::min(z_.panel, keys_now_ - at), a_.depth, z_.panel, keys_ + at * a_.depth);
       }
       if (z_.pack_values) copy_rows(v, keys_now_, a_.value_depth, z_.width, values_);
-      packed_head_ = head;
+      packed_keys_ = h.k.data, packed_values_ = h.v.data;
       packed_key_ = key;
     }
     v_now_ = z_.pack_values ? FloatView{values_, z_.width, 1} : v;
@@ -297,22 +357,21 @@ class Worker {
   }
 
   /// Rows [row, row + rows) of the item against a block of keys.
-  void attend(int64_t head, const FloatView& q, int64_t first, int64_t row, int64_t rows, int64_t key) {
+  void attend(const AttentionHead& h, const FloatView& q, int64_t first, int64_t row, int64_t rows, int64_t key) {
     int64_t begin = a_.keys, end = 0;
-    for (int64_t r = row; r < row + rows; ++r) begin = std::min(begin, ranges_[r].begin), end = std::max(end, ranges_[r].end);
+    for (int64_t r = row; r < row + rows; ++r)
+      if (!ranges_[r].empty()) begin = std::min(begin, ranges_[r].begin), end = std::max(end, ranges_[r].end);
     begin = std::max<int64_t>(begin - key, 0) / kStep * kStep;
     end = std::min(end - key, keys_now_);
     if (begin >= end) return;
-    if (!packed_) pack(head, key);
-    for (int64_t at = begin; at < end;) {
-      const int64_t in_panel = at % z_.panel, vectors = std::min(tiles_.vectors - in_panel / tiles_.lanes, (end - at + tiles_.lanes - 1) / tiles_.lanes);
-      tiles_.multiply({q.data + row * q.row, q.row, rows, a_.depth, keys_ + (at - in_panel) * a_.depth + in_panel, z_.panel, vectors, scores_ + at, z_.block, nullptr});
-      at += vectors * tiles_.lanes;
-    }
+    if (!packed_) pack(h, key);
+    if (z_.pack_keys) multiply_keys(q, row, rows, begin, end);
+    else
+      for (int64_t r = 0; r < rows; ++r) dot_rows(q.data + (row + r) * q.row, h.k.data + (key + begin) * h.k.row, h.k.row, end - begin, a_.depth, scores_ + r * z_.block + begin);
     float decay[kMostRows];
     for (int64_t r = 0; r < rows; ++r) {
       float* s = scores_ + r * z_.block + begin;
-      const float block_top = finish_scores(heads_[static_cast<size_t>(head)], s, first + row + r, key + begin, end - begin);
+      const float block_top = finish_scores(h, s, first + row + r, bounds_[row + r], key + begin, end - begin);
       const float top = std::max(top_[row + r], block_top), shift = top == -kInfinity ? 0.0f : top;
       decay[r] = exp_f(top_[row + r] - shift);
       total_[row + r] = total_[row + r] * decay[r] + exp_and_sum(s, s, end - begin, shift);
@@ -323,16 +382,34 @@ class Worker {
                        std::min(tiles_.vectors, (z_.width - c) / tiles_.lanes), sums_ + row * z_.width + c, z_.width, key == 0 ? nullptr : decay});
   }
 
-  /// Scale and masks for scores from the given key on; returns the largest.
-  float finish_scores(const AttentionHead& h, float* s, int64_t row, int64_t key, int64_t n) const {
+  /// Scores of the rows with the packed keys [begin, end) of the block.
+  void multiply_keys(const FloatView& q, int64_t row, int64_t rows, int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end;) {
+      const int64_t in_panel = at % z_.panel, vectors = std::min(tiles_.vectors - in_panel / tiles_.lanes, (end - at + tiles_.lanes - 1) / tiles_.lanes);
+      tiles_.multiply({q.data + row * q.row, q.row, rows, a_.depth, keys_ + (at - in_panel) * a_.depth + in_panel, z_.panel, vectors, scores_ + at, z_.block, nullptr});
+      at += vectors * tiles_.lanes;
+    }
+  }
+
+  /// Scale, cap, masks and bounds for scores from the given key on; returns the largest.
+  float finish_scores(const AttentionHead& h, float* s, int64_t row, const Range& bounds, int64_t key, int64_t n) const {
+    const int64_t begin = std::clamp<int64_t>(bounds.begin - key, 0, n), end = std::clamp<int64_t>(bounds.end - key, begin, n);
+    std::fill(s, s + begin, -kInfinity);
+    std::fill(s + end, s + n, -kInfinity);
+    s += begin, key += begin, n = end - begin;
+    float scale = a_.scale;
+    if (a_.softcap != 0) {
+      cap_softly(s, n, scale, a_.softcap);
+      scale = 1.0f;
+    }
     const bool* keep = a_.has_keep ? h.keep + row * a_.keep_row + key : nullptr;
     const float* mask = a_.has_mask ? h.mask + row * a_.mask_row + key : nullptr;
-    if (!keep) return scale_and_mask(s, n, a_.scale, mask);
+    if (!keep) return scale_and_mask(s, n, scale, mask);
     if (a_.keep_last) {
-      scale_and_mask(s, n, a_.scale, mask);
+      scale_and_mask(s, n, scale, mask);
       mask = nullptr;
     } else {
-      scale_and_mask(s, n, a_.scale, nullptr);
+      scale_and_mask(s, n, scale, nullptr);
     }
     replace_masked(s, n, keep, a_.keep_if, a_.instead);
     return scale_and_mask(s, n, 1.0f, mask);
@@ -343,12 +420,13 @@ class Worker {
   const FloatTiles& tiles_;
   const Sizes& z_;
   float *keys_, *values_, *queries_, *scores_, *sums_, *weights_;
-  int64_t keys_now_ = 0, packed_head_ = -1, packed_key_ = -1, normed_head_ = -1;
+  int64_t keys_now_ = 0, packed_key_ = -1;
+  const float *packed_keys_ = nullptr, *packed_values_ = nullptr, *normed_keys_ = nullptr;
   bool packed_ = false;
   const void* known_mask_ = nullptr;
   int64_t known_first_ = -1;
   float longest_ = 0, spread_ = 0, high_[kChunk], top_[kChunk], total_[kChunk];
-  Range ranges_[kChunk];
+  Range ranges_[kChunk], bounds_[kChunk];
   FloatView v_now_;
 };
 

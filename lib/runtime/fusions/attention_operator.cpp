@@ -1,0 +1,213 @@
+// ONNX's Attention (opset 23 and later) by the kernel that never holds the scores: grouped heads share their keys, causality, windows and lengths
+// become bounds of each query's keys, and a past is put before the keys once. 16-bit floats are computed in float32.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <optional>
+
+#include "lib/base/share.h"
+#include "lib/runtime/cpu/attention.h"
+#include "lib/runtime/fusions/axes.h"
+#include "lib/runtime/fusions/rules.h"
+
+namespace infopt {
+namespace {
+
+constexpr int64_t kFar = int64_t{1} << 40;  // beyond any position
+
+struct Options {
+  bool causal = false, pads_mask = false;  ///< pads_mask: keys behind a short mask's end are masked
+  int64_t q_heads = 0, kv_heads = 0;       ///< of three-axis inputs
+  int64_t left = -1, right = -1;
+  float softcap = 0;
+  std::optional<float> scale = {};
+};
+
+[[noreturn]] void malformed(const std::string& message) { throw Error(ErrorKind::Malformed, message); }
+
+/// A tensor of batch × heads × rows × depth, whatever the order of its axes.
+struct Heads {
+  Tensor tensor;  ///< elements of a row follow each other
+  int64_t batch = 0, heads = 0, rows = 0, depth = 0;
+  int64_t batch_stride = 0, head_stride = 0, row_stride = 0;
+
+  /// (batch, heads, rows, depth), or (batch, rows, heads·depth) with the heads given.
+  Heads(const Tensor& t, int64_t head_count, const char* name) : tensor(t) {
+    if (t.rank() == 4) {
+      batch = t.dim(0), heads = t.dim(1), rows = t.dim(2), depth = t.dim(3);
+      row_stride = depth, head_stride = rows * depth;
+    } else if (t.rank() == 3) {
+      if (head_count < 1 || t.dim(2) % head_count != 0) malformed(std::string("Attention's ") + name + " of shape " + to_string(t.shape()) + " has " + std::to_string(head_count) + " heads");
+      batch = t.dim(0), rows = t.dim(1), heads = head_count, depth = t.dim(2) / head_count;
+      head_stride = depth, row_stride = heads * depth;
+    } else {
+      malformed(std::string("Attention's ") + name + " has shape " + to_string(t.shape()));
+    }
+    batch_stride = rows * heads * depth;
+  }
+  int64_t offset(int64_t b, int64_t head) const { return b * batch_stride + head * head_stride; }
+  cpu::FloatView view(int64_t b, int64_t head) const { return {tensor.data<float>() + offset(b, head), row_stride, 1}; }
+  /// Of a four-axis tensor with these rows.
+  Shape shape_with(int64_t row_count) const { return {batch, heads, row_count, depth}; }
+};
+
+void to_float32(Tensor& t) {
+  if (t.dtype() == DType::F32) return;
+  if (t.dtype() != DType::F16 && t.dtype() != DType::BF16) throw Error(ErrorKind::Unsupported, "attention of " + std::string(name_of(t.dtype())));
+  t = cast(t, DType::F32);
+}
+
+class AttentionOperatorKernel : public Kernel {
+ public:
+  explicit AttentionOperatorKernel(Options options) : o_(options) {}
+
+  void run(KernelContext& context) const override {
+    Heads q(context.in(0), o_.q_heads, "Q"), k(context.in(1), o_.kv_heads, "K"), v(context.in(2), o_.kv_heads, "V");
+    if (k.batch != q.batch || v.batch != q.batch || k.heads != v.heads || k.rows != v.rows || k.depth != q.depth || k.heads == 0 || q.heads % k.heads != 0)
+      malformed("Attention of Q " + to_string(q.tensor.shape()) + ", K " + to_string(k.tensor.shape()) + " and V " + to_string(v.tensor.shape()));
+    if (context.has(4) != context.has(5)) malformed("Attention has one of past_key and past_value");
+    const DType dtype = q.tensor.dtype();
+    const bool wide = q.tensor.rank() == 4;
+    const int64_t past = context.has(4) ? Heads(context.in(4), 0, "past_key").rows : 0;
+    k = with_past(context, k, 4, 1);
+    v = with_past(context, v, 5, 2);
+    if (v.rows != k.rows) malformed("Attention's past_key and past_value differ in length");
+    for (Heads* h : {&q, &k, &v}) to_float32(h->tensor);
+    cpu::Attention a{.queries = q.rows, .keys = k.rows, .depth = q.depth, .value_depth = v.depth};
+    a.scale = o_.scale ? *o_.scale : 1.0f / std::sqrt(static_cast<float>(q.depth));
+    a.softcap = o_.softcap;
+    a.left = o_.left;
+    a.right = o_.causal ? 0 : o_.right;
+    a.masked_is_zero = true;
+    const Mask mask = mask_of(context, q, a);
+    const std::vector<int64_t> lengths = lengths_of(context, q.batch);
+    a.bounded = a.left >= 0 || a.right >= 0 || mask.keys < a.keys || !lengths.empty();
+    Heads y(Tensor(DType::F32, wide ? Shape{q.batch, q.heads, q.rows, v.depth} : Shape{q.batch, q.rows, q.heads * v.depth}), q.heads, "Y");
+    const int64_t group = q.heads / k.heads, joined = q.rows == 1 ? group : 1;  // a group's single queries are rows of one product
+    a.queries *= joined;
+    a.one_position = joined > 1;
+    a.out_row = joined > 1 ? y.head_stride : y.row_stride;
+    a.mask_row = a.keep_row = joined > 1 ? mask.head : mask.row;
+    std::vector<cpu::AttentionHead> heads;
+    for (int64_t b = 0; b < q.batch; ++b)
+      for (int64_t h = 0; h < q.heads; h += joined) {
+        cpu::AttentionHead head{.q = q.view(b, h), .k = k.view(b, h / group), .v = v.view(b, h / group)};
+        if (joined > 1) head.q.row = q.head_stride;
+        const int64_t at = b * mask.batch + h * mask.head;
+        if (a.has_mask) head.mask = mask.tensor.data<float>() + at;
+        if (a.has_keep) head.keep = mask.tensor.data<bool>() + at;
+        head.out = y.tensor.mutable_data<float>() + y.offset(b, h);
+        head.position = context.has(4) || lengths.empty() ? past : lengths[static_cast<size_t>(b)] - q.rows;
+        head.known_keys = lengths.empty() ? mask.keys : std::min(mask.keys, lengths[static_cast<size_t>(b)]);
+        heads.push_back(head);
+      }
+    cpu::run_attention(a, heads);
+    context.set(0, cast(y.tensor, dtype));
+  }
+
+  std::string describe() const override { return "attention in float32 without a matrix of scores"; }
+
+ private:
+  struct Mask {
+    Tensor tensor = {};
+    int64_t batch = 0, head = 0, row = 0;  ///< strides
+    int64_t keys = 0;                      ///< that it has
+  };
+
+  /// K or V behind its past, which is output `to` too.
+  static Heads with_past(KernelContext& context, const Heads& now, size_t from, size_t to) {
+    const bool wanted = context.wanted(to);
+    if (!context.has(from) && !wanted) return now;
+    if (!context.has(from) && now.tensor.rank() == 4) {
+      context.set(to, now.tensor);
+      return now;
+    }
+    const Tensor past = context.has(from) ? context.in(from) : Tensor(now.tensor.dtype(), now.shape_with(0));
+    const int64_t before = past.rank() == 4 ? past.dim(2) : 0;
+    if (past.shape() != now.shape_with(before) || past.dtype() != now.tensor.dtype())
+      malformed("Attention's past has shape " + to_string(past.shape()) + " for " + to_string(now.shape_with(now.rows)));
+    const Shape shape = now.shape_with(before + now.rows);
+    Tensor all = wanted ? context.out(to, past.dtype(), shape) : Tensor(past.dtype(), shape);
+    const size_t size = element_bytes(past.dtype()), row = size * static_cast<size_t>(now.depth);
+    std::byte* out = all.mutable_raw();
+    constexpr int64_t kLeastElements = 1 << 14;
+    share_work(now.batch * now.heads, std::max<int64_t>(1, kLeastElements / std::max<int64_t>(1, (before + now.rows) * now.depth)), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        std::byte* to_row = out + row * static_cast<size_t>(i * (before + now.rows));
+        if (before > 0) std::memcpy(to_row, past.raw() + row * static_cast<size_t>(i * before), row * static_cast<size_t>(before));
+        to_row += row * static_cast<size_t>(before);
+        const std::byte* source = now.tensor.raw() + size * static_cast<size_t>(now.offset(i / now.heads, i % now.heads));
+        for (int64_t r = 0; r < now.rows; ++r, to_row += row, source += size * static_cast<size_t>(now.row_stride)) std::memcpy(to_row, source, row);
+      }
+    });
+    return Heads(all, 0, "K");
+  }
+
+  /// The mask in the form that the kernel reads; `a` is told which.
+  Mask mask_of(KernelContext& context, const Heads& q, cpu::Attention& a) const {
+    Mask mask;
+    mask.keys = a.keys;
+    if (!context.has(3)) return mask;
+    Tensor& t = mask.tensor = context.in(3);
+    a.has_keep = t.dtype() == DType::Bool;
+    a.has_mask = !a.has_keep;
+    if (a.has_keep) a.instead = -std::numeric_limits<float>::infinity();
+    else t = cast(t, DType::F32);
+    const Shape given = t.shape();
+    const auto refuse = [&] { malformed("Attention's mask of shape " + to_string(given) + " doesn't fit " + to_string({q.batch, q.heads, q.rows, a.keys})); };
+    if (t.rank() < 1 || t.rank() > 4) refuse();
+    Axes axes(t, {});
+    axes.widen(4);
+    const Shape limits{q.batch, q.heads, q.rows};
+    for (size_t i = 0; i < 3; ++i)
+      if (axes.sizes[i] != 1 && axes.sizes[i] != limits[i]) refuse();
+    if (o_.pads_mask) {
+      mask.keys = std::min(a.keys, axes.sizes[3]);
+    } else if (axes.sizes[3] == 1 && a.keys != 1) {
+      Shape full = axes.sizes;
+      full[3] = a.keys;
+      t = gather_strided(t, full, 0, axes.strides);
+      axes = Axes(t, {});
+    } else if (axes.sizes[3] != a.keys) {
+      refuse();
+    }
+    mask.batch = axes.strides[0], mask.head = axes.strides[1], mask.row = axes.strides[2];
+    return mask;
+  }
+
+  /// How many keys of each entry of the batch are known; empty where all are.
+  static std::vector<int64_t> lengths_of(KernelContext& context, int64_t batch) {
+    if (!context.has(6)) return {};
+    const Tensor& t = context.in(6);
+    if (t.dtype() != DType::I64 || t.size() != batch) malformed("Attention's nonpad_kv_seqlen has shape " + to_string(t.shape()) + " for a batch of " + std::to_string(batch));
+    std::vector<int64_t> lengths = to_vector<int64_t>(t);
+    for (int64_t& n : lengths) n = std::clamp(n, -kFar, kFar);
+    return lengths;
+  }
+
+  Options o_;
+};
+
+}  // namespace
+
+std::optional<FusedStep> fuse_attention_operator(PlanView& view, const Node& node) {
+  if (!node.is("Attention")) return std::nullopt;
+  const auto refuse = [&](const char* reason) -> std::optional<FusedStep> {
+    view.refuse(node, reason);
+    return std::nullopt;
+  };
+  if (node.outputs.size() > 3 && node.outputs[3] != kNone) return refuse("the scores are an output");
+  if (const int64_t precision = node.i("softmax_precision", 0); precision != 0 && precision != static_cast<int64_t>(DType::F32)) return refuse("Softmax is asked for in another precision than float32");
+  if (view.graph().value(node.input(0)).type.dtype == DType::F64) return refuse("it is one of doubles");
+  Options o;
+  o.causal = node.i("is_causal", 0) == 1;
+  o.pads_mask = view.opset("") >= 24;
+  o.q_heads = node.i("q_num_heads", 0), o.kv_heads = node.i("kv_num_heads", 0);
+  o.left = std::min(node.i("left_window_size", -1), kFar), o.right = std::min(node.i("right_window_size", -1), kFar);
+  o.softcap = node.f("softcap", 0);
+  if (const float* scale = node.get<float>("scale")) o.scale = *scale;
+  if (o.left < -1 || o.right < -1 || (o.scale && !(*o.scale >= 0))) return refuse("its attributes have no meaning");
+  return FusedStep{.inputs = node.inputs, .kernel = std::make_unique<AttentionOperatorKernel>(o)};
+}
+
+}  // namespace infopt
