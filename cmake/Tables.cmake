@@ -1,10 +1,16 @@
-# infopt_table(NAME DIRS PREFIX RETURN_TYPE [EXCLUDE stems…]): a header <NAME>_table.h that declares PREFIX_<stem>() for every DIR/*.cpp of the list
+# infopt_table(NAME DIRS PREFIX RETURN_TYPE [EXCLUDE stems…] [EXTENSION cu]): a header <NAME>_table.h that declares PREFIX_<stem>() for every DIR/*.cpp (or .cu) of the list
 # in sorted order and lists them in <NAME>_families(). Adding a file is all it takes; a missing function is a link error.
 function(infopt_table name directories prefix return_type)
-  cmake_parse_arguments(arg "" "HEADER;NAMESPACE" "EXCLUDE" ${ARGN})
+  cmake_parse_arguments(arg "" "HEADER;NAMESPACE;EXTENSION" "EXCLUDE" ${ARGN})
+  if(NOT arg_EXTENSION)
+    set(arg_EXTENSION cpp)
+  endif()
+  if(NOT arg_NAMESPACE)
+    set(arg_NAMESPACE infopt)
+  endif()
   set(files)
   foreach(directory ${directories})
-    file(GLOB found CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${directory}/*.cpp)
+    file(GLOB found CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/${directory}/*.${arg_EXTENSION})
     list(APPEND files ${found})
   endforeach()
   set(stems)
@@ -26,13 +32,13 @@ function(infopt_table name directories prefix return_type)
 #include <vector>
 #include \"${arg_HEADER}\"
 
-namespace infopt {
+namespace ${arg_NAMESPACE} {
 ${declarations}
 inline const std::vector<${return_type} (*)()>& ${name}_families() {
   static const std::vector<${return_type} (*)()> all{
 ${entries}  };
   return all;
 }
-}  // namespace infopt
+}  // namespace ${arg_NAMESPACE}
 ")
 endfunction()

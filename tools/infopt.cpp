@@ -9,6 +9,7 @@
 #include "lib/base/nearest.h"
 #include "recipes/version.h"
 #include "tools/command.h"
+#include "lib/runtime/cuda/backend.h"
 
 namespace infopt {
 namespace {
@@ -66,6 +67,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   infopt::install_signal_handlers();
   mallopt(M_ARENA_MAX, 2);
+  infopt::install_cuda();
   try {
     return infopt::run(argc, argv);
   } catch (const infopt::Error& e) {

@@ -44,6 +44,13 @@ class KernelContext {
   virtual void set(size_t i, Tensor tensor, Layout layout = Layout::Plain) = 0;
   /// Output i is this, tensor or not.
   virtual void set_datum(size_t i, Datum datum) { set(i, datum.tensor()); }
+  /// Where the session has a device: its part in this run, else null. A kernel that is on_device() gets and makes tensors in the device's
+  /// memory through the functions above; these two are for small tensors of the host: shapes, axes, sizes.
+  virtual class DeviceRun* device() { return nullptr; }
+  /// The input in the host's memory, plain (copied from the device if need be, which waits for it).
+  virtual const Tensor& host(size_t i) { return in(i); }
+  /// Output i is this tensor of the host's memory.
+  virtual void set_host(size_t i, Tensor tensor) { set(i, std::move(tensor)); }
   /// Runs one of the node's bodies (numbered as Node::bodies() gives them) on its inputs, and returns its outputs.
   virtual std::vector<Datum> run_body(size_t body, std::vector<Datum> inputs) = 0;
 };
@@ -78,6 +85,8 @@ class Kernel {
  public:
   virtual ~Kernel() = default;
   virtual void run(KernelContext& context) const = 0;
+  /// True where its tensors are in the memory of the session's device.
+  virtual bool on_device() const { return false; }
   /// The algorithm, element types and layout, in a few words, for `inspect --plan`.
   virtual std::string describe() const { return {}; }
   /// The float32 function of one element that it applies to input 0 (lib/ops/elementwise.h), or null.

@@ -39,8 +39,11 @@ bool is_elementwise(const Node& node) {
 }
 
 std::optional<FusedStep> fuse(PlanView& view, const Node& node) {
-  for (const FusionRule rule : kFusionRules)
-    if (auto step = rule(view, node)) return step;
+  for (const Rule& rule : kFusionRules) {
+    if (view.device() && !rule.any_device) continue;
+    auto step = rule.fuse(view, node);
+    if (step && step->kernel) return step;
+  }
   return std::nullopt;
 }
 

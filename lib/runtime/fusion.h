@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lib/ops/op.h"
+#include "lib/runtime/device.h"
 
 namespace infopt {
 
@@ -21,6 +22,10 @@ class PlanView : public KnownValues {
   virtual int64_t position(NodeId node) const = 0;
   /// True where a rule joins the node with those before it: a chain had better leave it alone.
   virtual bool taken(const Node& node) = 0;
+  /// What the plan runs on besides the CPU; null where it is the CPU alone.
+  virtual const Device* device() const = 0;
+  /// The node's own kernel, on the device where there is one. Throws Error(Unsupported).
+  virtual std::unique_ptr<Kernel> make_kernel(const Node& node) = 0;
   /// Says why a faster kernel can't take the node, for `inspect --plan`.
   virtual void refuse(const Node& node, std::string reason) = 0;
 

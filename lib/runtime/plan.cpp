@@ -1,5 +1,7 @@
 #include "lib/runtime/plan.h"
 
+#include <algorithm>
+
 #include "lib/runtime/planner.h"
 
 namespace infopt {
@@ -27,6 +29,20 @@ Plan::~Plan() = default;
 int64_t Plan::opset(const std::string& domain) const {
   if (const int64_t own = graph_.opset(domain)) return own;
   return parent_ ? parent_->opset(domain) : 0;
+}
+
+const Tensor* Plan::device_constant(ValueId value, DeviceRun& run) const {
+  if (fed(value)) return nullptr;  // a default that a run may replace
+  const auto at = std::lower_bound(constants_.begin(), constants_.end(), value, [](const auto& c, ValueId v) { return c.first < v; });
+  if (at == constants_.end() || at->first != value) return nullptr;
+  std::lock_guard lock(mutex_);
+  auto [it, fresh] = device_constants_.try_emplace(value);
+  if (fresh) {
+    it->second = run.to_device(at->second);
+    run.wait();  // other runs will read it in streams of their own
+    at->second.release_pages();
+  }
+  return &it->second;
 }
 
 void Plan::plan_lifetimes() {

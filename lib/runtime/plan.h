@@ -6,9 +6,11 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "lib/ops/op.h"
+#include "lib/runtime/device.h"
 #include "lib/runtime/session.h"
 
 namespace infopt {
@@ -17,7 +19,9 @@ struct PlanStep {
   NodeId node = kNone;            ///< what errors and profiles name
   std::vector<ValueId> inputs, outputs, captures;
   std::vector<NodeId> covers;     ///< what a fused kernel computes besides the node
-  std::string refusal;            ///< why a faster kernel couldn't take it; may be empty
+  std::string refusal;            ///< why a faster kernel, or the device, couldn't take it; may be empty
+  bool of_shapes = false;         ///< arithmetic on shapes, which the host does for a device
+  bool shape_only = false;        ///< reads shapes, not elements
   std::unique_ptr<Kernel> kernel;
   std::vector<std::unique_ptr<class Plan>> bodies;
   std::vector<ValueId> free_after;
@@ -39,6 +43,9 @@ class Plan {
   bool fed(ValueId id) const { return id != kNone && graph_.value(id).graph_input; }
   bool profiling() const { return options_.profile || options_.trace; }
   int threads() const { return options_.threads; }
+  const Device* device() const { return options_.device.get(); }
+  /// The constant `value` in the device's memory, copied there once. Null where it is none.
+  const Tensor* device_constant(ValueId value, DeviceRun& run) const;
   using Clock = std::chrono::steady_clock;
   /// Notes a step's run for profile() and events(). Any thread.
   void add_time(size_t step, Clock::time_point start, Clock::time_point end, const Tensor& output) const;
@@ -57,6 +64,7 @@ class Plan {
   std::vector<bool> tapped_;
   std::vector<PlanStep> steps_;
   std::vector<std::pair<ValueId, Tensor>> constants_;
+  mutable std::unordered_map<ValueId, Tensor> device_constants_;
   mutable std::mutex mutex_;
   mutable std::vector<std::pair<double, int64_t>> times_;
   mutable std::vector<Session::NodeEvent> events_;

@@ -1,6 +1,7 @@
 #include "lib/runtime/planner.h"
 
 #include <algorithm>
+#include <set>
 
 #include "lib/base/error.h"
 #include "lib/onnx/function_body.h"
@@ -11,7 +12,7 @@ namespace infopt {
 
 Planner::Planner(const Plan& plan, const Graph& graph, const SessionOptions& options, const std::vector<ValueId>& fetches)
     : plan_(plan), graph_(graph), options_(options), fetches_(fetches), seen_(graph.value_capacity()), foldable_(graph.value_capacity()),
-      demanded_(graph.value_capacity()), matched_(graph.node_capacity()), position_(graph.node_capacity()) {
+      demanded_(graph.value_capacity()), matched_(graph.node_capacity()), shape_values_(graph.value_capacity()), position_(graph.node_capacity()) {
   for (ValueId v : graph.outputs()) see(v);
   for (ValueId v : fetches) see(v);
   for (ValueId v : options.taps) see(v);
@@ -111,7 +112,7 @@ void Planner::choose_steps() {
     if (!needed) continue;
     if (options_.fuse && !foldable(node.outputs[0])) {
       if (!taken(node))
-        if (auto chain = fuse_chain(*this, node)) fused_.emplace(node.id, std::move(*chain));
+        if (auto chain = options_.device ? std::nullopt : fuse_chain(*this, node)) fused_.emplace(node.id, std::move(*chain));
       if (const auto step = fused_.find(node.id); step != fused_.end()) {
         for (ValueId v : step->second.inputs) demand(v);
         continue;
@@ -122,8 +123,58 @@ void Planner::choose_steps() {
   }
 }
 
-std::unique_ptr<Kernel> Planner::make_kernel_for(const Node& node) {
+bool Planner::of_shapes(const Node& node) const {
+  static const std::set<std::string> kOps{"Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Add", "Sub", "Mul", "Div", "Mod", "Neg", "Floor", "Ceil", "Sqrt", "Equal", "Greater", "Less",
+                                          "Where", "Min", "Max", "Identity", "Reshape", "Split", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceSum", "Not", "And", "Or", "Abs", "Range", "Flatten"};
+  if (!node.domain.empty()) return false;
+  if (node.op == "Shape" || node.op == "Size") return true;
+  bool any = false;
+  for (ValueId v : node.inputs) {
+    if (v == kNone || graph_.value(v).is_constant() || foldable(v)) continue;
+    if (!shape_values_[static_cast<size_t>(v)]) return false;
+    any = true;
+  }
+  return any && kOps.count(node.op) > 0;
+}
+
+std::unique_ptr<Kernel> Planner::make_kernel(const Node& node) {
   const int64_t version = plan_.opset(node.domain);
+  const KernelSpec spec{graph_, node, version, {}, this};
+  if (options_.device) return options_.device->kernel(spec);
+  if (const OpDef* op = find_op(node.domain, node.op, version)) return op->cpu(spec);
+  throw Error(ErrorKind::Unsupported, "the operator " + node.op + " can't be run by infopt");
+}
+
+/// Null where the node is to run on the CPU; step.refusal then says why.
+std::unique_ptr<Kernel> Planner::make_device_kernel(const Node& node, PlanStep& step) {
+  if (of_shapes(node)) {
+    step.of_shapes = true;
+    step.shape_only = node.op == "Shape" || node.op == "Size";
+    for (ValueId v : node.outputs)
+      if (v != kNone) shape_values_[static_cast<size_t>(v)] = true;
+    return nullptr;
+  }
+  std::string reason;
+  try {
+    return make_kernel(node);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::Unsupported) throw;
+    reason = e.message();
+  }
+  try {
+    if (auto body = expand_function(graph_, node.id)) return make_expanded(std::move(body), &plan_, {.device = options_.device, .fallback = false});
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::Unsupported) throw;
+  }
+  if (!options_.fallback) throw Error(ErrorKind::Unsupported, "it can't run on the device: " + reason);
+  step.refusal = "on the CPU: " + reason;
+  return nullptr;
+}
+
+std::unique_ptr<Kernel> Planner::make_kernel_for(const Node& node, PlanStep& step) {
+  const int64_t version = plan_.opset(node.domain);
+  if (options_.device)
+    if (auto kernel = make_device_kernel(node, step)) return kernel;
   if (const OpDef* op = find_op(node.domain, node.op, version)) return op->cpu({graph_, node, version, {}, this});
   if (auto body = expand_function(graph_, node.id)) return make_expanded(std::move(body), &plan_);
   const std::string full = (node.domain.empty() ? "" : node.domain + ".") + node.op;
@@ -155,13 +206,13 @@ std::vector<PlanStep> Planner::make_steps() {
         step.covers.erase(std::remove(step.covers.begin(), step.covers.end(), step.node), step.covers.end());
       } else {
         step.captures = node.captures;
-        step.kernel = make_kernel_for(node);
+        step.kernel = make_kernel_for(node, step);
         for (const auto& body : node.bodies()) step.bodies.push_back(std::make_unique<Plan>(*body, SessionOptions{.fuse = options_.fuse, .fold = options_.fold}, &plan_));
       }
     } catch (const Error& e) {
       throw e.within(graph_.label(id));
     }
-    if (const auto it = refusals_.find(step.node); it != refusals_.end()) step.refusal = it->second;
+    if (const auto it = refusals_.find(step.node); it != refusals_.end() && step.refusal.empty()) step.refusal = it->second;
     steps.push_back(std::move(step));
   }
   return steps;

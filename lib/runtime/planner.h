@@ -19,6 +19,8 @@ class Planner : public PlanView {
   int64_t opset(const std::string& domain) const override { return plan_.opset(domain); }
   int64_t position(NodeId node) const override { return position_[static_cast<size_t>(node)]; }
   bool taken(const Node& node) override;
+  const Device* device() const override { return options_.device.get(); }
+  std::unique_ptr<Kernel> make_kernel(const Node& node) override;
   void refuse(const Node& node, std::string reason) override { refusals_[node.id] = std::move(reason); }
 
   /// In the order to run them. Throws Error(Unsupported) naming the operator that infopt can't run.
@@ -32,13 +34,16 @@ class Planner : public PlanView {
   bool foldable(ValueId value) const { return value != kNone && foldable_[static_cast<size_t>(value)]; }
   void fold(const Node& node);
   void choose_steps();
-  std::unique_ptr<Kernel> make_kernel_for(const Node& node);
+  /// Arithmetic on shapes is the host's, whatever the device.
+  bool of_shapes(const Node& node) const;
+  std::unique_ptr<Kernel> make_kernel_for(const Node& node, PlanStep& step);
+  std::unique_ptr<Kernel> make_device_kernel(const Node& node, PlanStep& step);
 
   const Plan& plan_;
   const Graph& graph_;
   const SessionOptions& options_;
   const std::vector<ValueId>& fetches_;
-  std::vector<bool> seen_, foldable_, demanded_, matched_;
+  std::vector<bool> seen_, foldable_, demanded_, matched_, shape_values_;
   std::vector<int64_t> position_;
   std::unordered_map<ValueId, Tensor> known_;
   std::unordered_map<NodeId, FusedStep> fused_;

@@ -17,23 +17,42 @@ class StepContext : public KernelContext {
   size_t outputs() const override { return step_.outputs.size(); }
   bool has(size_t i) const override { return i < step_.inputs.size() && step_.inputs[i] != kNone; }
 
-  const Tensor& in(size_t i) override { return run_.plain(input_id(i)); }
+  const Tensor& in(size_t i) override {
+    if (on_device()) return run_.device_plain(input_id(i));
+    return on_device_alone(i) ? run_.slot(input_id(i)).device : run_.plain(input_id(i));
+  }
 
   const Tensor& in_any(size_t i, Layout& layout) override {
-    const Run::Slot& slot = run_.slot(input_id(i));
+    if (on_device()) {
+      const Run::Slot& slot = run_.on_device(input_id(i));
+      layout = slot.device_layout;
+      return slot.device;
+    }
+    if (on_device_alone(i)) return layout = run_.slot(input_id(i)).device_layout, run_.slot(input_id(i)).device;
+    const Run::Slot& slot = run_.on_host(input_id(i));
     if (!slot.tensor.defined()) return slot.other.tensor();
     layout = slot.layout;
     return slot.tensor;
   }
 
-  bool is_tensor(size_t i) const override { return has(i) && run_.slot(step_.inputs[i]).tensor.defined(); }
+  bool is_tensor(size_t i) const override {
+    if (!has(i)) return false;
+    const Run::Slot& slot = run_.slot(step_.inputs[i]);
+    return slot.tensor.defined() || slot.device.defined();
+  }
+  DeviceRun* device() override { return run_.device_; }
+  const Tensor& host(size_t i) override { return run_.plain(input_id(i)); }
+  void set_host(size_t i, Tensor tensor) override { put_host(i, std::move(tensor), Layout::Plain); }
   Datum datum(size_t i) override { return run_.datum(input_id(i)); }
 
   bool wanted(size_t i) const override { return i < step_.outputs.size() && step_.outputs[i] != kNone; }
 
-  Tensor& out(size_t i, DType dtype, Shape shape, Layout layout) override { return put(i, Tensor(dtype, std::move(shape)), layout); }
+  Tensor& out(size_t i, DType dtype, Shape shape, Layout layout) override {
+    return put(i, on_device() ? run_.device_->make(dtype, std::move(shape)) : Tensor(dtype, std::move(shape)), layout);
+  }
 
   Tensor& out_reusing(size_t i, size_t j, DType dtype, Shape shape, Layout layout) override {
+    if (on_device()) return out(i, dtype, std::move(shape), layout);
     const ValueId id = input_id(j);
     const Tensor& input = run_.slot(id).tensor;
     const bool last = std::find(step_.free_after.begin(), step_.free_after.end(), id) != step_.free_after.end();
@@ -54,7 +73,7 @@ class StepContext : public KernelContext {
 
   std::vector<Datum> run_body(size_t body, std::vector<Datum> inputs) override {
     const Plan& plan = *step_.bodies.at(body);
-    Run run(plan, &run_, nullptr);
+    Run run(plan, &run_, nullptr, nullptr);
     const auto& names = plan.graph().inputs();
     if (inputs.size() != names.size())
       throw Error(ErrorKind::Malformed, "a body takes " + std::to_string(names.size()) + " inputs and was given " + std::to_string(inputs.size()));
@@ -63,12 +82,32 @@ class StepContext : public KernelContext {
   }
 
  private:
+  /// Only the shape of what is on the device is asked for.
+  bool on_device_alone(size_t i) const {
+    if (!step_.shape_only) return false;
+    const Run::Slot& slot = run_.slot(input_id(i));
+    return slot.device.defined() && !slot.tensor.defined();
+  }
+  bool on_device() const { return step_.kernel->on_device(); }
+
   ValueId input_id(size_t i) const {
     if (!has(i)) throw Error(ErrorKind::Malformed, "its input " + std::to_string(i) + " is missing");
     return step_.inputs[i];
   }
 
   Tensor& put(size_t i, Tensor tensor, Layout layout) {
+    if (!on_device()) return put_host(i, std::move(tensor), layout);
+    if (!wanted(i)) {
+      unwanted_ = std::move(tensor);
+      return unwanted_;
+    }
+    Run::Slot& slot = run_.slot(step_.outputs[i]);
+    slot.device = std::move(tensor);
+    slot.device_layout = slot.device.rank() < 3 ? Layout::Plain : layout;
+    return slot.device;
+  }
+
+  Tensor& put_host(size_t i, Tensor tensor, Layout layout) {
     if (!wanted(i)) {
       unwanted_ = std::move(tensor);
       return unwanted_;
@@ -84,7 +123,9 @@ class StepContext : public KernelContext {
   Tensor unwanted_;
 };
 
-Run::Run(const Plan& plan, const Run* parent, const Tap* tap) : plan_(plan), parent_(parent), tap_(tap), slots_(plan.graph().value_capacity()) {
+Run::Run(const Plan& plan, const Run* parent, const Tap* tap, DeviceRun* device)
+    : plan_(plan), parent_(parent), tap_(tap), slots_(plan.graph().value_capacity()), own_device_(plan.device() && !device ? plan.device()->begin() : nullptr),
+      device_(device ? device : own_device_.get()) {
   for (const auto& [id, tensor] : plan.constants()) slot(id).tensor = tensor;
   if (!parent) return;
   for (ValueId id : plan.outer_values()) slot(id) = parent->slot(plan.graph().value(id).outer);
@@ -96,8 +137,40 @@ void Run::feed(ValueId value, Datum datum) {
   else s = {{}, Layout::Plain, std::move(datum)};
 }
 
-const Tensor& Run::plain(ValueId id) {
+void Run::feed_device(ValueId value, Tensor tensor) {
+  slot(value) = {};
+  slot(value).device = std::move(tensor);
+}
+
+Run::Slot& Run::on_host(ValueId id) {
   Slot& s = slot(id);
+  if (s.tensor.defined() || !s.device.defined()) return s;
+  s.tensor = device_->to_host(s.device);
+  s.layout = s.device_layout;
+  return s;
+}
+
+Run::Slot& Run::on_device(ValueId id) {
+  Slot& s = slot(id);
+  if (s.device.defined()) return s;
+  if (!s.tensor.defined()) s.other.tensor();  // says what it is
+  const Tensor* constant = plan_.device_constant(id, *device_);
+  s.device = constant ? *constant : device_->to_device(s.tensor);
+  s.device_layout = s.layout;
+  return s;
+}
+
+const Tensor& Run::device_plain(ValueId id) {
+  Slot& s = on_device(id);
+  if (s.device_layout != Layout::Plain) {
+    s.device = device_->convert_layout(s.device, s.device_layout, Layout::Plain);
+    s.device_layout = Layout::Plain;
+  }
+  return s.device;
+}
+
+const Tensor& Run::plain(ValueId id) {
+  Slot& s = on_host(id);
   if (!s.tensor.defined()) return s.other.tensor();
   if (s.layout != Layout::Plain) s = {convert_layout(s.tensor, s.layout, Layout::Plain), Layout::Plain};
   return s.tensor;
@@ -115,22 +188,24 @@ void Run::run_step(size_t index) {
     for (ValueId v : step.inputs)
       if (v != kNone && !slot(v).defined())
         throw Error(ErrorKind::Malformed, "the value '" + plan_.graph().value(v).name + "' that it reads has no elements: an input was not given");
+    for (ValueId v : step.captures) on_host(v);
     StepContext context(*this, step);
     const auto start = plan_.profiling() ? Plan::Clock::now() : Plan::Clock::time_point{};
     step.kernel->run(context);
     if (plan_.profiling()) {
       static const Tensor none;
       const ValueId first = step.outputs.empty() ? kNone : step.outputs[0];
-      plan_.add_time(index, start, Plan::Clock::now(), first == kNone ? none : slot(first).tensor);
+      if (step.kernel->on_device()) device_->wait();
+      plan_.add_time(index, start, Plan::Clock::now(), first == kNone ? none : slot(first).device.defined() ? slot(first).device : slot(first).tensor);
     }
   }
   if (tap_)
     for (ValueId o : step.tapped)
-      if (slot(o).tensor.defined()) (*tap_)(o, slot(o).tensor, slot(o).layout);
+      if (on_host(o).tensor.defined()) (*tap_)(o, slot(o).tensor, slot(o).layout);
   for (ValueId v : step.free_after) slot(v) = {};
 }
 
-std::vector<Datum> Run::execute() {
+void Run::execute_steps() {
   if (tap_)
     for (ValueId id : plan_.graph().inputs())
       if (plan_.tapped(id) && slot(id).tensor.defined()) (*tap_)(id, slot(id).tensor, slot(id).layout);
@@ -145,11 +220,24 @@ std::vector<Datum> Run::execute() {
       throw Error(ErrorKind::Limit, "more elements than memory can hold", plan_.graph().label(plan_.steps()[s].node));
     }
   }
+}
+
+Datum Run::fetch(size_t i) {
+  const ValueId id = plan_.fetches().at(i);
+  Datum d = datum(id);
+  if (!d.defined()) throw Error(ErrorKind::Malformed, "the output '" + plan_.graph().value(id).name + "' was not computed");
+  return d;
+}
+
+Tensor Run::device_fetch(size_t i) {
+  const ValueId id = plan_.fetches().at(i);
+  return slot(id).device.defined() ? device_plain(id) : Tensor();
+}
+
+std::vector<Datum> Run::execute() {
+  execute_steps();
   std::vector<Datum> out;
-  for (ValueId id : plan_.fetches()) {
-    out.push_back(datum(id));
-    if (!out.back().defined()) throw Error(ErrorKind::Malformed, "the output '" + plan_.graph().value(id).name + "' was not computed");
-  }
+  for (size_t i = 0; i < plan_.fetches().size(); ++i) out.push_back(fetch(i));
   return out;
 }
 

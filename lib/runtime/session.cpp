@@ -81,7 +81,7 @@ std::vector<Datum> Session::run_data(const std::map<std::string, Datum>& inputs)
 
 std::vector<Session::PlanLine> Session::plan() const {
   std::vector<PlanLine> lines;
-  for (const PlanStep& step : impl_->plan.steps()) lines.push_back({step.node, step.covers, step.kernel->describe(), step.refusal});
+  for (const PlanStep& step : impl_->plan.steps()) lines.push_back({step.node, step.covers, step.kernel->describe(), step.refusal, step.kernel->on_device() ? PlanLine::OnDevice : step.of_shapes ? PlanLine::Shapes : PlanLine::Cpu});
   return lines;
 }
 

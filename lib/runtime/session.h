@@ -1,4 +1,4 @@
-// Runs a graph on the CPU.
+// Runs a graph on the CPU, or on a device.
 #pragma once
 #include <functional>
 #include <map>
@@ -28,6 +28,10 @@ struct SessionOptions {
   bool fold = true;
   /// Threads that one run may use. The results don't depend on it.
   int threads = 1;
+  /// Null: the CPU. What the device has no kernel for runs on the CPU, unless `fallback` is off.
+  std::shared_ptr<const class Device> device = nullptr;
+  /// Off: Error(Unsupported), naming the node and the reason, where the device has no kernel for it.
+  bool fallback = true;
   /// Milliseconds by node, summed over runs, are kept for profile().
   bool profile = false;
   /// Every run of a node is kept for events().
@@ -66,7 +70,12 @@ class Session {
 
   /// One step of the plan, in the order of running. `covers`: the other nodes that its kernel computes. `refusal`: why a faster kernel
   /// couldn't take it; may be empty. What is the same in every run is no step: it was computed when the plan was made.
-  struct PlanLine { NodeId node; std::vector<NodeId> covers; std::string kernel, refusal; };
+  struct PlanLine {
+    NodeId node;
+    std::vector<NodeId> covers;
+    std::string kernel, refusal;
+    enum Place { Cpu, OnDevice, Shapes } place = Cpu;  ///< Shapes: arithmetic on shapes, which the host does for a device
+  };
   std::vector<PlanLine> plan() const;
   /// One run of a node of the main graph. Times are milliseconds since the session was made; threads count from 0 in the order in
   /// which they came; `shape` is the first output's.

@@ -264,6 +264,10 @@ std::optional<FusedStep> fuse_attention(PlanView& view, const Node& node) {
   if (f->keep != kNone) step.inputs.push_back(f->keep);
   for (const Node* covered : f->covers) step.covers.push_back(covered->id);
   step.named = f->softmax->id;
+  if (const Device* device = view.device()) {
+    step.kernel = device->attention({f->q.perm, f->k.perm, f->v.perm, f->out_perm, f->scale, f->instead, f->mask != kNone, f->keep != kNone, f->keep_if, f->keep_last});
+    return step;
+  }
   step.kernel = std::make_unique<AttentionKernel>(*f);
   return step;
 }

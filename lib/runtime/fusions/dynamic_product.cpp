@@ -131,7 +131,11 @@ std::optional<FusedStep> fuse_dynamic_product(PlanView& view, const Node& node) 
     for (int64_t z : to_vector<int64_t>(*zeros)) zero_points.push_back(static_cast<int32_t>(z));
     zero_points.resize(static_cast<size_t>(n), zero_points[0]);
   }
-  const auto packed = std::make_shared<const cpu::PackedInt8>(weights->raw(), weights->dtype(), k, n, n, 1, zero_points.empty() ? nullptr : zero_points.data());
+  if (const Device* device = view.device()) {
+    step.kernel = device->dynamic_product({*weights, zero_points, scales, bias, bounds, zero != kNone, rank});
+    if (!step.kernel) return std::nullopt;
+  }
+  const auto packed = step.kernel ? nullptr : std::make_shared<const cpu::PackedInt8>(weights->raw(), weights->dtype(), k, n, n, 1, zero_points.empty() ? nullptr : zero_points.data());
   weights->release_pages();
   step.inputs = {product.input(0), run_scale};
   if (zero != kNone) step.inputs.push_back(zero);
@@ -139,7 +143,7 @@ std::optional<FusedStep> fuse_dynamic_product(PlanView& view, const Node& node) 
     if (covered->id != node.id) step.covers.push_back(covered->id);
   step.covers.erase(std::remove(step.covers.begin(), step.covers.end(), node.id), step.covers.end());
   step.named = product.id;
-  step.kernel = std::make_unique<DynamicProductKernel>(packed, std::move(scales), std::move(bias), bounds, zero != kNone, rank);
+  if (!step.kernel) step.kernel = std::make_unique<DynamicProductKernel>(packed, std::move(scales), std::move(bias), bounds, zero != kNone, rank);
   return step;
 }
 

@@ -253,6 +253,10 @@ std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node) {
   for (const Node* covered : {f.pad, f.norm, f.add, f.bounds})
     if (covered) step.covers.push_back(covered->id);
   step.named = f.conv->id;
+  if (const Device* device = view.device()) {
+    step.kernel = device->conv({WindowAttributes::of(*f.conv), f.extra, f.conv->i("group", 1), f.post, weights, bias, f.residual != kNone});
+    return step;
+  }
   step.kernel = std::make_unique<FusedConvKernel>(f, std::move(weights), std::move(bias));
   return step;
 }

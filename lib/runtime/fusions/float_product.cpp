@@ -171,6 +171,10 @@ std::optional<FusedStep> fuse_float_product(PlanView& view, const Node& node) {
   if (bias.defined()) bias = bias.reshaped({1, n});
   step.inputs = {at->input(0)};
   step.named = at->id;
+  if (const Device* device = view.device()) {
+    step.kernel = device->product({*weights, transposed, bias, activation ? activation->post : PostActivation{}, gemm});
+    return step;
+  }
   step.kernel = std::make_unique<FusedProductKernel>(*weights, transposed, bias, activation ? activation->post : PostActivation{}, gemm);
   return step;
 }

@@ -49,7 +49,8 @@ std::optional<FusedStep> fuse_integer_binary(PlanView& view, const Node& node) {
   step.covers.push_back(last->id);
   step.inputs = {a->value, b->value};
   step.named = last->id;
-  step.kernel = std::make_unique<CodeBinaryKernel>(how, product);
+  if (const Device* device = view.device()) step.kernel = device->integer_binary({how, product});
+  else step.kernel = std::make_unique<CodeBinaryKernel>(how, product);
   return step;
 }
 

@@ -122,6 +122,10 @@ std::optional<FusedStep> fuse_integer_conv(PlanView& view, const Node& node) {
   if (tail->residual) out.inputs.push_back(tail->residual->value);
   out.covers = tail->covers;
   out.named = conv.id;
+  if (const Device* device = view.device()) {
+    out.kernel = device->integer_conv({WindowAttributes::of(conv), conv.i("group", 1), input->step(), weights->codes, weights->zeros, TailEpilogue(*tail, *step, bias).share()});
+    return out;
+  }
   out.kernel = std::make_unique<IntegerConvKernel>(conv, *input, std::move(*weights), *tail, *step, bias);
   return out;
 }

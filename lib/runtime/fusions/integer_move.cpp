@@ -37,12 +37,10 @@ std::optional<FusedStep> fuse_integer_move(PlanView& view, const Node& node) {
     }
     step.inputs[i] = codes->value;
   }
-  const int64_t version = view.opset("");
-  const OpDef* op = find_op("", before->op, version);
-  if (!op) return std::nullopt;
+  if (!find_op("", before->op, view.opset(""))) return std::nullopt;
   step.covers = {before->id};
   step.named = before->id;
-  step.kernel = op->cpu({view.graph(), *before, version, {}, &view});
+  step.kernel = view.make_kernel(*before);
   return step;
 }
 

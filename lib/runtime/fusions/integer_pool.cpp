@@ -97,6 +97,10 @@ std::optional<FusedStep> fuse_integer_pool(PlanView& view, const Node& node) {
   step.inputs = {input->value};
   step.covers = {before->id};
   step.named = before->id;
+  if (const Device* device = view.device()) {
+    step.kernel = device->integer_pool({static_cast<IntegerPool::Kind>(kind), WindowAttributes::of(*before), before->i("count_include_pad", 0) != 0, input->step(), output->step()});
+    return step;
+  }
   step.kernel = std::make_unique<IntegerPoolKernel>(*before, kind, *input, *output);
   return step;
 }

@@ -61,13 +61,17 @@ std::optional<FusedStep> fuse_integer_product(PlanView& view, const Node& node) 
   if (sum > kMostSum) return refuse("its sums may not fit 32 bits");
   CodedBias bias;
   if (product.is("Gemm") && !read_bias(view, product.input(2), *step, sum, bias)) return refuse("its bias isn't constant, finite and one for each column");
-  const int64_t k = weights->codes.dim(transposed ? 1 : 0), n = weights->codes.dim(transposed ? 0 : 1);
-  const auto packed = std::make_shared<const cpu::PackedInt8>(weights->codes.raw(), weights->codes.dtype(), k, n, transposed ? 1 : n, transposed ? k : 1, weights->zeros.empty() ? nullptr : weights->zeros.data());
-  weights->codes.release_pages();
   FusedStep out;
   out.inputs = {input->value};
   out.covers = tail->covers;
   out.named = product.id;
+  if (const Device* device = view.device()) {
+    out.kernel = device->integer_product({input->step(), weights->codes, transposed, weights->zeros, TailEpilogue(*tail, *step, bias).share(), product.is("Gemm")});
+    return out;
+  }
+  const int64_t k = weights->codes.dim(transposed ? 1 : 0), n = weights->codes.dim(transposed ? 0 : 1);
+  const auto packed = std::make_shared<const cpu::PackedInt8>(weights->codes.raw(), weights->codes.dtype(), k, n, transposed ? 1 : n, transposed ? k : 1, weights->zeros.empty() ? nullptr : weights->zeros.data());
+  weights->codes.release_pages();
   out.kernel = std::make_unique<IntegerProductKernel>(*input, packed, *tail, *step, bias, product.is("Gemm"));
   return out;
 }

@@ -44,7 +44,8 @@ std::optional<FusedStep> fuse_integer_table(PlanView& view, const Node& node) {
   FusedStep step;
   step.inputs = {table->from.value};
   step.covers = table->covers;
-  step.kernel = std::make_unique<TableKernel>(std::move(*table));
+  if (const Device* device = view.device()) step.kernel = device->integer_table({table->from.step(), table->to.step(), table->entries, table->rank});
+  else step.kernel = std::make_unique<TableKernel>(std::move(*table));
   return step;
 }
 

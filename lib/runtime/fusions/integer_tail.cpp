@@ -165,15 +165,18 @@ std::optional<IntegerTail> integer_tail(PlanView& view, const Node& node, bool (
   return std::nullopt;
 }
 
-TailEpilogue::TailEpilogue(const IntegerTail& tail, const std::vector<float>& step, const CodedBias& bias) : scale_(step), real_(bias.real), whole_(bias.whole) {
+TailEpilogue::TailEpilogue(const IntegerTail& tail, const std::vector<float>& step, const CodedBias& bias) : all_(std::make_shared<IntegerEpilogue>()) {
+  IntegerEpilogue& all = *all_;
+  all.scale = step, all.float_bias = bias.real, all.bias = bias.whole;
+  all.output = tail.table ? tail.table->to.dtype : tail.output ? tail.output->dtype : DType::F32;
   const float unit = tail.output ? tail.output->scale : 1.0f;
-  for (float& s : scale_) s = s / unit;
-  for (float& b : real_) b = b / unit;
-  cpu::Int8Epilogue& e = epilogue_;
+  for (float& s : all.scale) s = s / unit;
+  for (float& b : all.float_bias) b = b / unit;
+  cpu::Int8Epilogue& e = all.epilogue;
   e.output = tail.output ? tail.output->dtype : DType::F32;
-  e.scale = scale_.data();
-  e.bias = whole_.empty() ? nullptr : whole_.data();
-  e.float_bias = real_.empty() ? nullptr : real_.data();
+  e.scale = all.scale.data();
+  e.bias = all.bias.empty() ? nullptr : all.bias.data();
+  e.float_bias = all.float_bias.empty() ? nullptr : all.float_bias.data();
   if (tail.bounds.kind == PostActivation::Clip) e.low = tail.bounds.low / unit, e.high = tail.bounds.high / unit;
   if (tail.output) e.zero = tail.output->zero;
   if (tail.residual) {
@@ -186,8 +189,8 @@ TailEpilogue::TailEpilogue(const IntegerTail& tail, const std::vector<float>& st
     if (tail.sum_bounds.kind == PostActivation::Clip) e.low2 = tail.sum_bounds.low / tail.sum->scale, e.high2 = tail.sum_bounds.high / tail.sum->scale;
   }
   if (tail.table) {
-    table_ = tail.table->entries;
-    e.table = table_.data();
+    all.table = tail.table->entries;
+    e.table = all.table.data();
   }
 }
 

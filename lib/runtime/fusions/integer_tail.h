@@ -36,15 +36,12 @@ class TailEpilogue {
  public:
   /// `step`: the scale of the int32 sums for each column.
   TailEpilogue(const IntegerTail& tail, const std::vector<float>& step, const CodedBias& bias);
-  const cpu::Int8Epilogue& get() const { return epilogue_; }
-  TailEpilogue(const TailEpilogue&) = delete;
-  TailEpilogue& operator=(const TailEpilogue&) = delete;
+  const cpu::Int8Epilogue& get() const { return all_->epilogue; }
+  /// The same for another device's kernel to keep.
+  std::shared_ptr<const IntegerEpilogue> share() const { return all_; }
 
  private:
-  std::vector<float> scale_, real_;
-  std::vector<int32_t> whole_;
-  std::array<uint8_t, 256> table_{};
-  cpu::Int8Epilogue epilogue_;
+  std::shared_ptr<IntegerEpilogue> all_;
 };
 
 }  // namespace infopt

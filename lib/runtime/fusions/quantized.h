@@ -13,6 +13,7 @@ struct Codes {
   DType dtype = DType::U8;
   float scale = 1;
   int32_t zero = 0;
+  CodeStep step() const { return {dtype, scale, zero}; }
   bool same_step(const Codes& other) const { return dtype == other.dtype && scale == other.scale && zero == other.zero; }
 };
 /// The codes behind a value that DequantizeLinear makes with one constant scale.

@@ -194,7 +194,9 @@ std::optional<FusedStep> fuse_row_norm(PlanView& view, const Node& node) {
   FusedStep step;
   step.inputs = {norm->x};
   for (const Node* covered : norm->covers) step.covers.push_back(covered->id);
-  step.kernel = std::make_unique<RowNormKernel>(*view.constant(norm->gain), norm->bias == kNone ? Tensor() : *view.constant(norm->bias), norm->epsilon, norm->centered);
+  FusedRowNorm how{*view.constant(norm->gain), norm->bias == kNone ? Tensor() : *view.constant(norm->bias), norm->epsilon, norm->centered};
+  if (const Device* device = view.device()) step.kernel = device->row_norm(std::move(how));
+  else step.kernel = std::make_unique<RowNormKernel>(how.gain, how.bias, how.epsilon, how.centered);
   return step;
 }
 

@@ -18,7 +18,24 @@ std::optional<FusedStep> fuse_float_product(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_row_norm(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_activation(PlanView& view, const Node& node);
 
-inline constexpr FusionRule kFusionRules[] = {fuse_attention, fuse_attention_operator, fuse_integer_conv,  fuse_integer_product, fuse_dynamic_product, fuse_integer_table,
-                                              fuse_integer_binary, fuse_integer_pool,    fuse_integer_move,    fuse_float_conv, fuse_float_product, fuse_row_norm, fuse_activation};
+struct Rule {
+  FusionRule fuse;
+  bool any_device;  ///< it makes its kernel through view.device() where there is one
+};
+inline constexpr Rule kFusionRules[] = {
+    {fuse_attention, true},
+    {fuse_attention_operator, false},
+    {fuse_integer_conv, true},
+    {fuse_integer_product, true},
+    {fuse_dynamic_product, true},
+    {fuse_integer_table, true},
+    {fuse_integer_binary, true},
+    {fuse_integer_pool, true},
+    {fuse_integer_move, true},
+    {fuse_float_conv, true},
+    {fuse_float_product, true},
+    {fuse_row_norm, true},
+    {fuse_activation, false},
+};
 
 }  // namespace infopt

@@ -1,0 +1,154 @@
+#include "lib/runtime/cuda/backend.h"
+
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "cuda_op_table.h"  // generated
+#include "lib/base/error.h"
+#include "lib/runtime/cuda/context.h"
+#include "lib/runtime/cuda/libraries.h"
+#include "lib/runtime/cuda/pool.h"
+
+namespace infopt {
+namespace cuda {
+
+Workspace::Workspace(std::shared_ptr<Libraries> all) : pool(std::make_shared<Pool>()), libraries(std::move(all)) {}
+Workspace::~Workspace() = default;
+
+CudaRun::~CudaRun() {
+  try {
+    workspace_->stream.wait();
+  } catch (const Error&) {
+    return;  // what went wrong has been said; its stream isn't used again
+  }
+  give_back_(std::move(workspace_));
+}
+
+Tensor CudaRun::make(DType dtype, Shape shape) {
+  if (dtype == DType::String) throw Error(ErrorKind::Unsupported, "strings can't be on a CUDA device");
+  const size_t bytes = bytes_of(dtype, element_count(shape));
+  auto memory = workspace_->pool->take(bytes);
+  void* data = memory.get();
+  return Tensor(dtype, std::move(shape), std::move(memory), data);
+}
+
+Tensor CudaRun::to_device(const Tensor& host) {
+  Tensor device = make(host.dtype(), host.shape());
+  // Pageable memory: the copy is done with the source when it returns.
+  stream().copy_to_device(device.mutable_raw(), host.raw(), host.bytes());
+  return device;
+}
+
+Tensor CudaRun::to_host(const Tensor& device) {
+  Tensor host(device.dtype(), device.shape());
+  stream().copy_to_host(host.mutable_raw(), device.raw(), host.bytes());
+  stream().wait();
+  return host;
+}
+
+const Tensor& OnDevice::get(CudaRun& run) const {
+  std::lock_guard lock(mutex_);
+  if (!device_.defined()) {
+    device_ = run.to_device(host_);
+    run.wait();  // other streams will read it
+    host_.release_pages();
+  }
+  return device_;
+}
+
+namespace {
+
+class FunctionKernel : public CudaKernel {
+ public:
+  FunctionKernel(CudaFunction function, std::string description) : function_(std::move(function)), description_(std::move(description)) {}
+  void run_cuda(CudaContext& context) const override { function_(context); }
+  std::string describe() const override { return description_; }
+
+ private:
+  CudaFunction function_;
+  std::string description_;
+};
+
+const CudaOp* find_cuda_op(const std::string& domain, const std::string& name, int64_t opset) {
+  static const std::vector<CudaOp> ops = [] {
+    std::vector<CudaOp> all;
+    for (const auto& family : cuda_op_families())
+      for (auto& op : family()) all.push_back(std::move(op));
+    return all;
+  }();
+  for (const CudaOp& op : ops)
+    if (op.name == name && op.domain == domain && op.since <= opset && opset <= op.until) return &op;
+  return nullptr;
+}
+
+/// Shared by all streams; hands out workspaces.
+class CudaDevice : public Device {
+ public:
+  explicit CudaDevice(const DeviceOptions& options) : options_(options), facts_(open_device()) { keep(make_workspace()); }
+
+  std::string name() const override { return "cuda"; }
+  std::string description() const override {
+    return facts_.name + ", compute capability " + std::to_string(facts_.major) + "." + std::to_string(facts_.minor) + ", driver " + facts_.driver + ", " + libraries_;
+  }
+
+  std::unique_ptr<Kernel> kernel(const KernelSpec& spec) const override {
+    const CudaOp* op = find_cuda_op(spec.node.domain, spec.node.op, spec.opset);
+    const std::string full = (spec.node.domain.empty() ? "" : spec.node.domain + ".") + spec.node.op;
+    if (!op) throw Error(ErrorKind::Unsupported, "there is no CUDA kernel for " + full);
+    return op->make(spec);
+  }
+
+  std::unique_ptr<DeviceRun> begin() const override {
+    std::unique_ptr<Workspace> workspace;
+    if (std::lock_guard lock(mutex_); !unused_.empty()) {
+      workspace = std::move(unused_.back());
+      unused_.pop_back();
+    }
+    if (!workspace) workspace = make_workspace();
+    return std::make_unique<CudaRun>(std::move(workspace), [this](std::unique_ptr<Workspace> w) { keep(std::move(w)); });
+  }
+
+  std::unique_ptr<Kernel> conv(FusedConv how) const override { return make_fused_conv(std::move(how)); }
+  std::unique_ptr<Kernel> product(FusedProduct how) const override { return make_fused_product(std::move(how)); }
+  std::unique_ptr<Kernel> row_norm(FusedRowNorm how) const override { return make_row_norm(std::move(how)); }
+  std::unique_ptr<Kernel> attention(FusedAttention how) const override { return make_attention(std::move(how)); }
+  std::unique_ptr<Kernel> chain(const Graph& graph, FusedChain how) const override { return make_chain(graph, std::move(how)); }
+  std::unique_ptr<Kernel> integer_conv(IntegerConv how) const override { return make_integer_conv(std::move(how)); }
+  std::unique_ptr<Kernel> integer_product(IntegerProduct how) const override { return make_integer_product(std::move(how)); }
+  std::unique_ptr<Kernel> dynamic_product(DynamicProduct how) const override { return make_dynamic_product(std::move(how)); }
+  std::unique_ptr<Kernel> integer_table(IntegerTable how) const override { return make_integer_table(std::move(how)); }
+  std::unique_ptr<Kernel> integer_binary(IntegerBinary how) const override { return make_integer_binary(std::move(how)); }
+  std::unique_ptr<Kernel> integer_pool(IntegerPool how) const override { return make_integer_pool(std::move(how)); }
+
+ private:
+  std::unique_ptr<Workspace> make_workspace() const {
+    std::shared_ptr<Libraries> libraries = Libraries::open(facts_, options_.tf32);
+    if (std::lock_guard lock(mutex_); libraries_.empty()) libraries_ = libraries->versions();
+    return std::make_unique<Workspace>(std::move(libraries));
+  }
+  void keep(std::unique_ptr<Workspace> workspace) const {
+    std::lock_guard lock(mutex_);
+    unused_.push_back(std::move(workspace));
+  }
+
+  DeviceOptions options_;
+  DeviceFacts facts_;
+  mutable std::mutex mutex_;
+  mutable std::string libraries_;
+  mutable std::vector<std::unique_ptr<Workspace>> unused_;
+};
+
+}  // namespace
+
+std::unique_ptr<Kernel> make_cuda_kernel(CudaFunction function, std::string description) {
+  return std::make_unique<FunctionKernel>(std::move(function), std::move(description));
+}
+
+}  // namespace cuda
+
+void install_cuda() {
+  set_cuda([](const DeviceOptions& options) -> std::shared_ptr<const Device> { return std::make_shared<cuda::CudaDevice>(options); });
+}
+
+}  // namespace infopt

@@ -1,0 +1,28 @@
+// CUDA as a session's device.
+#pragma once
+#include <memory>
+
+#include "lib/runtime/device.h"
+
+namespace infopt {
+
+/// Makes `open_cuda` open this backend.
+void install_cuda();
+
+namespace cuda {
+
+/// The kernels for what the fusion rules find: one file each in lib/runtime/cuda/, which defines the function.
+std::unique_ptr<Kernel> make_fused_conv(FusedConv how);
+std::unique_ptr<Kernel> make_fused_product(FusedProduct how);
+std::unique_ptr<Kernel> make_row_norm(FusedRowNorm how);
+std::unique_ptr<Kernel> make_attention(FusedAttention how);
+std::unique_ptr<Kernel> make_chain(const Graph& graph, FusedChain how);
+std::unique_ptr<Kernel> make_integer_conv(IntegerConv how);
+std::unique_ptr<Kernel> make_integer_product(IntegerProduct how);
+std::unique_ptr<Kernel> make_dynamic_product(DynamicProduct how);
+std::unique_ptr<Kernel> make_integer_table(IntegerTable how);
+std::unique_ptr<Kernel> make_integer_binary(IntegerBinary how);
+std::unique_ptr<Kernel> make_integer_pool(IntegerPool how);
+
+}  // namespace cuda
+}  // namespace infopt

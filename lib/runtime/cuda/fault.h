@@ -1,0 +1,19 @@
+// Faults on demand, and what a test may ask of the emulated device.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace infopt::cuda {
+
+struct Faults {
+  int64_t fail_launch_after = -1;   ///< launches until one fails; negative: never
+  size_t memory_limit = SIZE_MAX;   ///< bytes of device memory that there are
+  bool no_device = false;
+};
+/// Read by the emulation. Set it before a session is made; the environment's INFOPT_EMULATE (no_device, memory=BYTES, launch=N) sets it at first.
+Faults& faults();
+size_t device_bytes_used();
+size_t device_bytes_peak();
+int64_t launches();
+
+}  // namespace infopt::cuda

@@ -1,0 +1,28 @@
+// Device memory that is used again.
+#pragma once
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "lib/runtime/cuda/runtime.h"
+
+namespace infopt::cuda {
+
+class Pool : public std::enable_shared_from_this<Pool> {
+ public:
+  ~Pool();
+  /// At least `bytes`, aligned to 256. Throws Error(Limit) where there is none even after what lies unused is given back.
+  std::shared_ptr<void> take(size_t bytes);
+
+ private:
+  void give(void* memory, size_t bytes);
+  void trim();
+
+  std::mutex mutex_;
+  std::multimap<size_t, void*> unused_;
+};
+
+/// Whether blocks are kept: the emulation gives each back at once, so that its fences catch whoever uses one too long.
+extern const bool kKeepBlocks;
+
+}  // namespace infopt::cuda

@@ -1,0 +1,47 @@
+// A device besides the CPU that a session runs on: it holds tensors in its own memory and makes kernels for nodes and for what the
+// fusion rules find.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "lib/ops/op.h"
+#include "lib/runtime/fused_ops.h"
+
+namespace infopt {
+
+/// One run's part of a device: a stream of work and its memory. One thread's at a time.
+class DeviceRun {
+ public:
+  virtual ~DeviceRun() = default;
+  /// Uninitialized memory of the device. The tensor's data() is an address there.
+  virtual Tensor make(DType dtype, Shape shape) = 0;
+  virtual Tensor to_device(const Tensor& host) = 0;
+  /// Waits until the tensor is made.
+  virtual Tensor to_host(const Tensor& device) = 0;
+  virtual Tensor convert_layout(const Tensor& device, Layout from, Layout to) = 0;
+  /// Waits for all work; throws what went wrong in it.
+  virtual void wait() = 0;
+};
+
+struct DeviceOptions {
+  bool tf32 = false;  ///< float32 products and convolutions may round their operands to 10 bits of mantissa
+};
+
+/// Shared by the sessions that run on it.
+class Device : public FusedKernels {
+ public:
+  virtual std::string name() const = 0;  ///< "cuda"
+  /// The hardware, its driver and libraries, in words.
+  virtual std::string description() const = 0;
+  /// The node's kernel. Throws Error(Unsupported) with the reason where there is none.
+  virtual std::unique_ptr<Kernel> kernel(const KernelSpec& spec) const = 0;
+  virtual std::unique_ptr<DeviceRun> begin() const = 0;
+};
+
+/// Throws Error(Unsupported) saying what is missing.
+using DeviceOpener = std::shared_ptr<const Device> (*)(const DeviceOptions& options);
+/// What "cuda" opens; null where this build has no CUDA. Set once, when a program begins.
+void set_cuda(DeviceOpener opener);
+std::shared_ptr<const Device> open_cuda(const DeviceOptions& options = {});
+
+}  // namespace infopt

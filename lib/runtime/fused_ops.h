@@ -1,0 +1,140 @@
+// What the fusion rules find, as values: each device makes its kernel of them, so that there is one rule book for all.
+#pragma once
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/ops/op.h"
+#include "lib/runtime/cpu/int8_elementwise.h"
+#include "lib/runtime/cpu/int8_epilogue.h"
+#include "lib/runtime/window.h"
+
+namespace infopt {
+
+/// A float convolution with constant weights. Inputs of its kernel: x, and the residual if there is one.
+struct FusedConv {
+  WindowAttributes window;
+  std::vector<int64_t> extra;  ///< pads of a Pad before it: those before each spatial axis, then those behind; empty without
+  int64_t groups = 1;
+  PostActivation post;         ///< None, Clip or HardSwish, after the residual
+  Tensor weights, bias;        ///< bias: one for each output channel, or undefined
+  bool residual = false;
+};
+
+/// x·W + bias, then the activation. `matrix`: x must have two axes.
+struct FusedProduct {
+  Tensor weights;  ///< [k,n], [n,k] where it is transposed
+  bool transposed = false;
+  Tensor bias;     ///< [1,n], or undefined
+  PostActivation post;
+  bool matrix = false;
+};
+
+/// Normalization over the last axis: layer normalization where it is centered, else by the root mean square.
+struct FusedRowNorm {
+  Tensor gain, bias;  ///< bias may be undefined
+  float epsilon = 0;
+  bool centered = false;
+};
+
+/// Inputs: q, k, v, the mask if there is one, what Where keeps if there is one. A perm says in which order an operand's axes are read (k as depth × keys).
+struct FusedAttention {
+  std::vector<int64_t> q_perm, k_perm, v_perm, out_perm;  ///< empty: as they are
+  float scale = 1, instead = 0;
+  bool has_mask = false, has_keep = false, keep_if = true, keep_last = true;
+};
+
+/// Elementwise nodes that feed one another. A member's operands count the chain's inputs first, then the members before it.
+struct FusedChain {
+  struct Member {
+    NodeId node = kNone;
+    std::vector<size_t> operands;
+    std::vector<Tensor> constants;  ///< the node's inputs behind its operands (Clip's bounds); undefined where left out
+  };
+  std::vector<Member> members;
+  size_t inputs = 0;
+};
+
+/// 8-bit codes: real = (code − zero)·scale.
+struct CodeStep {
+  DType dtype = DType::U8;
+  float scale = 1;
+  int32_t zero = 0;
+};
+
+/// What an integer convolution or product does with its sums; the arrays that `epilogue` points to are this object's.
+struct IntegerEpilogue {
+  cpu::Int8Epilogue epilogue;
+  std::vector<float> scale, float_bias;
+  std::vector<int32_t> bias;
+  std::array<uint8_t, 256> table{};
+  DType output = DType::U8;  ///< of what is stored: the table's where there is one
+};
+
+/// Inputs: the codes, and the residual's if there is one.
+struct IntegerConv {
+  WindowAttributes window;
+  int64_t groups = 1;
+  CodeStep input;
+  Tensor weights;              ///< codes [m, c/groups, spatial…]
+  std::vector<int32_t> zeros;  ///< of the weights, one for each m; empty where all are 0
+  std::shared_ptr<const IntegerEpilogue> end;
+};
+
+struct IntegerProduct {
+  CodeStep input;
+  Tensor weights;              ///< codes [k,n], [n,k] where it is transposed
+  bool transposed = false;
+  std::vector<int32_t> zeros;  ///< of the weights, one for each n; empty where all are 0
+  std::shared_ptr<const IntegerEpilogue> end;
+  bool matrix = false;
+};
+
+/// x in float32 or codes with a scale that the run knows: (Σ (a − za)·(w − zw[n]))·scale·scales[n] + bias[n], bounded; in float32.
+/// Inputs: codes, their scale, their zero point if there is one.
+struct DynamicProduct {
+  Tensor weights;              ///< codes [k,n]
+  std::vector<int32_t> zeros;
+  std::vector<float> scales, bias;  ///< one for each n; bias may be empty
+  PostActivation bounds;
+  bool has_zero = false;
+  size_t rank = 0;             ///< of the constants: a result of fewer axes gets axes of 1 in front
+};
+
+struct IntegerTable {
+  CodeStep from, to;
+  std::array<uint8_t, 256> entries{};
+  size_t rank = 0;  ///< a tensor of fewer axes gets axes of 1 in front
+};
+
+struct IntegerBinary {
+  cpu::Int8Binary how;
+  bool product = false;  ///< else the sum
+};
+
+struct IntegerPool {
+  enum Kind { Max, Average, Global } kind = Max;
+  WindowAttributes window;
+  bool include_pad = false;
+  CodeStep input, output;
+};
+
+/// A device's kernels for them. Each may answer null, or throw Error(Unsupported) with the reason: the nodes then run one by one.
+class FusedKernels {
+ public:
+  virtual ~FusedKernels() = default;
+  virtual std::unique_ptr<Kernel> conv(FusedConv) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> product(FusedProduct) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> row_norm(FusedRowNorm) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> attention(FusedAttention) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> chain(const Graph&, FusedChain) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> integer_conv(IntegerConv) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> integer_product(IntegerProduct) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> dynamic_product(DynamicProduct) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> integer_table(IntegerTable) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> integer_binary(IntegerBinary) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> integer_pool(IntegerPool) const { return nullptr; }
+};
+
+}  // namespace infopt

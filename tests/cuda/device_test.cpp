@@ -1,0 +1,97 @@
+// A session on a device: copies, layouts, fallback, faults.
+#include "lib/runtime/layout.h"
+#include "tests/cuda/harness.h"
+
+namespace infopt::test {
+namespace {
+
+TEST(CudaSession, ViewsKeepTheElements) {
+  Net net;
+  const ValueId x = net.input(DType::F32, {2, 6});
+  const ValueId y = net.add("Reshape", {x, net.integers({3, -1})});
+  net.output(net.add("Unsqueeze", {y, net.integers({0})}));
+  Random r(1);
+  expect_as_cpu(net.graph(), {{x, Tensor::of<float>({2, 6}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12})}});
+}
+
+TEST(CudaSession, ShapeArithmeticIsTheHosts) {
+  Net net;
+  const ValueId x = net.input(DType::F32, {2, 6});
+  const ValueId shape = net.add("Shape", {x});
+  const ValueId rows = net.add("Gather", {shape, net.constant(Tensor::vector<int64_t>({0}))});
+  const ValueId target = net.add("Concat", {rows, net.integers({2, -1})}, {{"axis", int64_t{0}}});
+  net.output(net.add("Reshape", {x, target}));
+  expect_as_cpu(net.graph(), {{x, Tensor::of<float>({2, 6}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12})}});
+}
+
+TEST(CudaSession, FallsBackToTheCpuWithAReason) {
+  Net net;
+  const ValueId x = net.input(DType::F32, {4});
+  net.output(net.add("Identity", {net.add("Multinomial", {net.add("Reshape", {x, net.integers({1, 4})})})}));
+  SessionOptions options;
+  options.device = cuda_device();
+  const auto plan = Session(net.graph(), options).plan();
+  ASSERT_EQ(plan.size(), 3u);
+  EXPECT_EQ(plan[0].place, Session::PlanLine::OnDevice);
+  EXPECT_EQ(plan[1].place, Session::PlanLine::Cpu);
+  EXPECT_NE(plan[1].refusal.find("no CUDA kernel for Multinomial"), std::string::npos);
+  options.fallback = false;
+  EXPECT_THROW(Session(net.graph(), options), Error);
+}
+
+TEST(CudaSession, OutOfMemoryIsALimit) {
+  Net net;
+  const ValueId x = net.input(DType::F32, {1 << 16});
+  net.output(net.add("Reshape", {x, net.integers({-1, 2})}));
+  const Feeds feeds{{x, Tensor::zeros(DType::F32, {1 << 16})}};
+  cuda_device();
+  cuda::faults().memory_limit = cuda::device_bytes_used() + 1000;
+  try {
+    run_cuda(net.graph(), feeds);
+    ADD_FAILURE() << "it ran";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::Limit);
+    EXPECT_NE(std::string(e.what()).find("memory"), std::string::npos);
+  }
+  cuda::faults().memory_limit = SIZE_MAX;
+  expect_as_cpu(net.graph(), feeds);
+}
+
+TEST(CudaSession, LeavesNoMemoryBehind) {
+  cuda_device();
+  const size_t before = cuda::device_bytes_used();
+  Net net;
+  const ValueId x = net.input(DType::F32, {5, 3, 7, 2});
+  net.output(net.add("Reshape", {x, net.integers({5, -1})}));
+  run_cuda(net.graph(), {{x, Tensor::zeros(DType::F32, {5, 3, 7, 2})}});
+  EXPECT_EQ(cuda::device_bytes_used(), before);
+}
+
+TEST(CudaSession, LayoutsConvertBothWays) {
+  Random r(7);
+  const auto run = cuda_device()->begin();
+  for (const Shape& shape : {Shape{2, 3, 5, 7}, Shape{1, 40, 33}, Shape{3, 65, 4, 4, 2}, Shape{0, 3, 2, 2}}) {
+    Tensor x(DType::U8, shape);
+    const auto bytes = r.bytes(x.size());
+    std::copy_n(reinterpret_cast<const std::byte*>(bytes.data()), bytes.size(), x.mutable_raw());
+    const Tensor there = run->convert_layout(run->to_device(x), Layout::Plain, Layout::ChannelsLast);
+    expect_same_bits(run->to_host(there), convert_layout(x, Layout::Plain, Layout::ChannelsLast));
+    expect_same_bits(run->to_host(run->convert_layout(there, Layout::ChannelsLast, Layout::Plain)), x);
+  }
+}
+
+TEST(CudaDevice, SaysWhatIsMissing) {
+  install_cuda();
+  cuda::faults().no_device = true;
+  try {
+    open_cuda();
+    ADD_FAILURE() << "it opened";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::Unsupported);
+    EXPECT_NE(std::string(e.what()).find("driver"), std::string::npos);
+  }
+  cuda::faults().no_device = false;
+}
+
+}  // namespace
+}  // namespace infopt::test
