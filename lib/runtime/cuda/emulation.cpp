@@ -12,11 +12,16 @@ namespace {
 
 enum class State : uint8_t { Ready, AtBlock, AtWarp, Done };
 
+/// What a lane shows the others.
+struct alignas(32) Slot { std::byte bytes[32]; };
+
 struct Warp {
-  uint64_t slots[2][32] = {};
+  Slot slots[2][32] = {};
   uint32_t running = 0;  ///< lanes that haven't ended
   uint32_t met = 0;      ///< lanes that came to the last barrier
 };
+
+struct AsyncCopy { void* to; const void* from; unsigned bytes, given; };
 
 struct Thread {
   Here here;
@@ -24,6 +29,8 @@ struct Thread {
   unsigned parity = 0;    ///< which of the warp's two sets of slots its next exchange uses
   bool waited = false;
   Fiber* fiber = nullptr;
+  std::vector<AsyncCopy> copies;       ///< that aren't done yet
+  std::vector<size_t> groups;          ///< where each committed group of them ends
 };
 
 /// One block while it runs. A fiber runs threads one after the other until one of them waits; the next thread then gets another fiber.
@@ -47,6 +54,7 @@ class Block {
     live_ = count;
     sums_[0] = sums_[1] = 0;
     round_ = 0;
+    fault_ = nullptr;
     while (next_ < count || live_ > 0) {
       if (next_ < count) {
         start_fiber();
@@ -54,6 +62,7 @@ class Block {
       }
       if (!resume_some()) throw Error(ErrorKind::Defect, std::string("the CUDA kernel ") + name + " has threads that wait for a barrier which others never reach");
     }
+    if (fault_) throw Error(ErrorKind::Defect, std::string("the CUDA kernel ") + name + " " + fault_);
   }
 
   void wait_block() {
@@ -73,31 +82,51 @@ class Block {
     yield();
   }
 
-  uint64_t exchange(uint64_t bits, unsigned from) {
+  const Slot* deposit(const void* data, size_t bytes) {
     Thread& thread = threads_[current_];
-    Warp& warp = warps_[thread.here.warp];
-    const unsigned parity = thread.parity;
-    warp.slots[parity][thread.here.lane] = bits;
+    Slot* slots = warps_[thread.here.warp].slots[thread.parity];
+    std::memcpy(slots[thread.here.lane].bytes, data, bytes);
     thread.parity ^= 1;
-    const unsigned me = current_;
     wait_warp();
-    return warps_[threads_[me].here.warp].slots[parity][from & 31u];
+    return slots;
+  }
+
+  uint64_t exchange(uint64_t bits, unsigned from) {
+    const Slot* slots = deposit(&bits, sizeof bits);
+    std::memcpy(&bits, slots[from & 31u].bytes, sizeof bits);
+    return bits;
   }
 
   uint32_t ballot(bool predicate) {
-    Thread& thread = threads_[current_];
-    Warp& warp = warps_[thread.here.warp];
-    const unsigned parity = thread.parity;
-    warp.slots[parity][thread.here.lane] = predicate;
-    thread.parity ^= 1;
-    const unsigned me = current_;
-    wait_warp();
-    const Warp& w = warps_[threads_[me].here.warp];
+    const Warp& w = warps_[threads_[current_].here.warp];
+    const auto one = static_cast<std::byte>(predicate);
+    const Slot* slots = deposit(&one, 1);
     uint32_t bits = 0;
     for (unsigned l = 0; l < 32; ++l)
-      if ((w.met >> l & 1u) && w.slots[parity][l] == 1) bits |= 1u << l;
+      if ((w.met >> l & 1u) && slots[l].bytes[0] == std::byte{1}) bits |= 1u << l;
     return bits;
   }
+
+  void copy(const AsyncCopy& copy) {
+    std::memset(copy.to, 0xFF, copy.bytes);
+    threads_[current_].copies.push_back(copy);
+  }
+  void commit() { threads_[current_].groups.push_back(threads_[current_].copies.size()); }
+  void wait_copies(size_t pending) {
+    Thread& t = threads_[current_];
+    if (t.groups.size() <= pending) return;
+    const size_t groups = t.groups.size() - pending, end = t.groups[groups - 1];
+    for (size_t i = 0; i < end; ++i) {
+      const AsyncCopy& c = t.copies[i];
+      if (c.given) std::memcpy(c.to, c.from, c.given);
+      std::memset(static_cast<std::byte*>(c.to) + c.given, 0, c.bytes - c.given);
+    }
+    t.copies.erase(t.copies.begin(), t.copies.begin() + static_cast<std::ptrdiff_t>(end));
+    t.groups.erase(t.groups.begin(), t.groups.begin() + static_cast<std::ptrdiff_t>(groups));
+    for (size_t& g : t.groups) g -= end;
+  }
+
+  void fault(const char* what) { fault_ = what; }
 
  private:
   void enter(unsigned thread) {
@@ -181,6 +210,7 @@ class Block {
   size_t next_ = 0, live_ = 0;
   unsigned current_ = 0, round_ = 0;
   int sums_[2] = {};
+  const char* fault_ = nullptr;
   Fiber* running_ = nullptr;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Fiber*> free_;
@@ -198,6 +228,14 @@ void block_barrier() { block().wait_block(); }
 int block_sum(int value) { return block().sum(value); }
 void warp_barrier() { block().wait_warp(); }
 uint64_t warp_exchange(uint64_t bits, unsigned from) { return block().exchange(bits, from); }
+const std::byte* warp_deposit(const void* data, size_t bytes) { return block().deposit(data, bytes)->bytes; }
+void async_copy(void* to, const void* from, size_t bytes, size_t given) {
+  if (reinterpret_cast<uintptr_t>(to) % bytes || reinterpret_cast<uintptr_t>(from) % bytes || given > bytes) return report_fault("copies to or from a place that isn't aligned");
+  block().copy({to, from, static_cast<unsigned>(bytes), static_cast<unsigned>(given)});
+}
+void async_commit() { block().commit(); }
+void async_wait(unsigned pending) { block().wait_copies(pending); }
+void report_fault(const char* what) { block().fault(what); }
 uint32_t warp_ballot(bool predicate) { return block().ballot(predicate); }
 void reverse_block_order(bool reverse) { reversed = reverse; }
 
