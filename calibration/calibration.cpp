@@ -119,6 +119,7 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
     statistics_.data_key = data_->content_key();
   }
   SessionOptions options;
+  options.device = options_.device;
   std::map<ValueId, int64_t> axes;
   for (const CollectRequest& r : requests) axes[r.value] = r.channel_axis;
   options.taps = FiniteWatch::values(graph);

@@ -26,6 +26,7 @@ using Progress = std::function<void(int64_t done, int64_t total)>;
 struct CalibrationOptions {
   int threads = 1;
   Progress progress;
+  std::shared_ptr<const Device> device = nullptr;  ///< what collect() runs on; null: the CPU
 };
 
 class Calibration {

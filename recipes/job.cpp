@@ -146,7 +146,7 @@ void Job::check_float_graph() {
 void Job::open_calibration() {
   if (spec_.calibration_data.empty()) return;
   const int64_t limit = spec_.samples > 0 ? spec_.samples : spec_.recipe.calibrate.samples.value_or(0);
-  CalibrationOptions options{spec_.threads, progress("calibrate")};
+  CalibrationOptions options{spec_.threads, progress("calibrate"), spec_.device};
   calibration_ = std::make_unique<Calibration>(open_data(spec_.calibration_data, model_, spec_.recipe, limit), options);
   note_unused(calibration_->data(), spec_.calibration_data);
   if (!spec_.statistics.empty()) calibration_->reuse(parse_statistics(read_file(spec_.statistics), spec_.statistics));
@@ -227,7 +227,7 @@ void Job::compare() {
   const bool evaluates = !spec_.evaluation_data.empty();
   const auto data = open_data(path, original, spec_.recipe, evaluates ? 0 : spec_.samples);
   if (path != spec_.calibration_data) note_unused(*data, path);
-  const Comparison c = compare_models(*original.graph, *written_.graph, *data, evaluates ? spec_.recipe.eval : EvalSpec{}, spec_.threads, progress("compare"), path);
+  const Comparison c = compare_models(*original.graph, *written_.graph, *data, evaluates ? spec_.recipe.eval : EvalSpec{}, spec_.threads, progress("compare"), path, spec_.device);
   report_.outputs = c.outputs;
   report_.metrics = c.metrics;
   report_.compared_samples = c.samples;
@@ -238,7 +238,7 @@ void Job::compare() {
     report_.warnings.push_back("latency, memory and metric were not measured: infopt can't run the whole model");
     return;
   }
-  const LatencyPair latency = measure_latency(*original.graph, *written_.graph, *data, kLatencyRuns);
+  const LatencyPair latency = measure_latency(*original.graph, *written_.graph, *data, kLatencyRuns, spec_.device);
   report_.measured.original_latency = latency.original;
   report_.measured.optimized_latency = latency.optimized;
   report_.measured.original_peak_memory = measure_peak_memory(spec_.model, *data);
@@ -288,7 +288,7 @@ Report Job::run() {
   report_.command = spec_.command;
   report_.command_line = spec_.command_line;
   report_.target = spec_.recipe.target;
-  report_.device = "cpu";
+  report_.device = spec_.device_name;
   report_.recipe = to_yaml(spec_.recipe);
   find_profile(spec_.recipe.target);
   find_observer(spec_.recipe.calibrate.method);

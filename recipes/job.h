@@ -21,6 +21,8 @@ struct JobSpec {
   std::string report_folder;              ///< empty: no report is written
   Recipe recipe;
   int threads = 1;
+  std::shared_ptr<const Device> device;   ///< calibrates and compares there; null: on the CPU
+  std::string device_name = "cpu";        ///< for the report
   int64_t samples = 0;                    ///< of calibration; 0: what the recipe says, else all
   bool check_contracts = false;
   bool keep_output_on_failure = true;     ///< write the model even where a gate isn't met

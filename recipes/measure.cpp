@@ -74,10 +74,11 @@ DataOptions data_options(const Model& model) {
   return options;
 }
 
-Comparison compare_models(const Graph& original, const Graph& optimized, DataSet& data, const EvalSpec& eval, int threads, const Progress& progress, const std::string& data_path) {
+Comparison compare_models(const Graph& original, const Graph& optimized, DataSet& data, const EvalSpec& eval, int threads, const Progress& progress, const std::string& data_path,
+                          const std::shared_ptr<const Device>& device) {
   if (original.outputs().size() != optimized.outputs().size())
     throw Error(ErrorKind::Malformed, "the models have " + std::to_string(original.outputs().size()) + " and " + std::to_string(optimized.outputs().size()) + " outputs");
-  const PartialSession first(original), second(optimized);
+  const PartialSession first(original, {.device = device}), second(optimized, {.device = device});
   const size_t count = original.outputs().size();
   // Sums are taken in the samples' order, whatever thread ran them.
   struct Pair { std::vector<Tensor> a, b; Tensor label; };
@@ -141,9 +142,9 @@ std::optional<int64_t> measure_peak_memory(const std::string& path, DataSet& dat
   return std::max<int64_t>(0, *peak - *before);
 }
 
-LatencyPair measure_latency(const Graph& original, const Graph& optimized, DataSet& data, int64_t runs) {
+LatencyPair measure_latency(const Graph& original, const Graph& optimized, DataSet& data, int64_t runs, const std::shared_ptr<const Device>& device) {
   const Sample sample = first_sample(data);
-  const Session sessions[2] = {Session(original), Session(optimized)};
+  const Session sessions[2] = {Session(original, {.device = device}), Session(optimized, {.device = device})};
   double first[2] = {0, 0};
   std::vector<double> times[2];
   for (int64_t r = -3; r < runs; ++r)

@@ -32,7 +32,8 @@ struct Comparison {
 /// Runs both models over the data, samples side by side on `threads` threads, and compares outputs by position; the
 /// recipe's metric is taken where `eval` asks for one. Outputs that infopt can't compute are left out, and with them the metric.
 /// Throws Error(Malformed) where the models' outputs differ in number or shape, or a metric's labels are missing.
-Comparison compare_models(const Graph& original, const Graph& optimized, DataSet& data, const EvalSpec& eval, int threads, const Progress& progress = {}, const std::string& data_path = {});
+Comparison compare_models(const Graph& original, const Graph& optimized, DataSet& data, const EvalSpec& eval, int threads, const Progress& progress = {}, const std::string& data_path = {},
+                          const std::shared_ptr<const Device>& device = nullptr);
 
 /// Bytes that reading the model's file and running its first sample on one thread adds to this process at its peak; empty
 /// where the system doesn't tell (Linux: VmHWM, which it must let us reset).
@@ -40,6 +41,6 @@ std::optional<int64_t> measure_peak_memory(const std::string& path, DataSet& dat
 
 /// Latency of one sample on one thread, both models in turns; the first runs are apart.
 struct LatencyPair { Latency original, optimized; };
-LatencyPair measure_latency(const Graph& original, const Graph& optimized, DataSet& data, int64_t runs);
+LatencyPair measure_latency(const Graph& original, const Graph& optimized, DataSet& data, int64_t runs, const std::shared_ptr<const Device>& device = nullptr);
 
 }  // namespace infopt

@@ -124,6 +124,8 @@ void bench(BenchOptions& o) {
   for (int64_t batch : o.batches) inputs.push_back(source.make(batch));
   SessionOptions options;
   options.threads = o.threads;
+  options.device = open_device(o.device);
+  report.device = device_text(options.device);
   {
     start = Clock::now();
     const Session session(*model.graph, options);
@@ -201,14 +203,13 @@ void add_bench(CLI::App& app, Context&) {
       ->check(positive())
       ->type_name("S")
       ->excludes(runs);
-  command->add_option("--device", o->device, "auto, cpu, cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}))->type_name("DEVICE");
+  add_device_options(*command, o->device);
   command->add_flag("--profile", o->profile, "time by operator and by node, of the smallest batch");
   command->add_option("--top", o->top, "most nodes that the profile lists; 15 without")->check(positive())->type_name("N");
   command->add_option("--trace", o->trace, "write a Chrome trace of three runs of the smallest batch")->type_name("OUT.json");
   command->add_flag("--json", o->json, "print JSON");
   add_load_options(*command, *o);
   command->callback([o] {
-    check_device(o->device);
     check_rates(*o);
     bench(*o);
   });

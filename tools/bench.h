@@ -10,6 +10,7 @@
 #include "lib/bench/profile.h"
 #include "lib/runtime/session.h"
 #include "tools/bench_inputs.h"
+#include "tools/device.h"
 
 namespace infopt {
 
@@ -17,7 +18,8 @@ namespace infopt {
 inline constexpr double kLeastGain = 0.10;
 
 struct BenchOptions {
-  std::string model, device = "auto", trace;
+  std::string model, trace;
+  DeviceChoice device;
   BenchInputSpec inputs;
   std::vector<int64_t> batches;
   int threads = 1;
@@ -45,6 +47,7 @@ struct LoadFigures {
 };
 
 struct BenchReport {
+  std::string device = "cpu";
   double read_ms = 0, prepare_ms = 0;  ///< reading the model, making the session
   std::vector<BatchFigures> batches;
   std::optional<int64_t> knee, within_target;

@@ -117,7 +117,7 @@ void print_rows(const char* title, const std::vector<ProfileRow>& rows, size_t m
 void print_bench_json(const BenchOptions& o, const BenchReport& r) {
   Json j{{"model", format::utf8(o.model)},
          {"input", o.inputs.file.empty() ? "made up" : format::utf8(o.inputs.file)},
-         {"device", "cpu"},
+         {"device", format::utf8(r.device)},
          {"threads", o.threads},
          {"streams", o.loop.streams},
          {"load_ms", rounded(r.read_ms + r.prepare_ms)},
@@ -144,6 +144,7 @@ void print_bench_text(const BenchOptions& o, const BenchReport& r) {
               format::milliseconds(r.batches.front().loop.first_ms).c_str());
   if (r.memory_peak) std::printf(", peak memory %s", format::bytes(*r.memory_peak).c_str());
   std::printf("; %d thread%s a run, %d stream%s\n\n", o.threads, o.threads == 1 ? "" : "s", o.loop.streams, o.loop.streams == 1 ? "" : "s");
+  if (r.device != "cpu") std::printf("on %s\n\n", format::utf8(r.device).c_str());
   print_batches(o, r);
   if (!r.loads.empty()) print_loads(o, r);
   if (!r.profile) return;

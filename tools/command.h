@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "recipes/job.h"
+#include "tools/device.h"
 
 namespace infopt {
 
@@ -27,7 +28,8 @@ void add_passes(CLI::App& app, Context& context);
 
 /// Options that the subcommands with a recipe share.
 struct JobOptions {
-  std::string model, output, calibration, evaluation, report, recipe, target, device = "auto", statistics;
+  std::string model, output, calibration, evaluation, report, recipe, target, statistics;
+  DeviceChoice device;
   std::vector<std::string> sets;
   int threads = 0;
   int64_t samples = 0, batch = 1;
@@ -36,8 +38,6 @@ struct JobOptions {
 void add_job_options(CLI::App& command, JobOptions& options, bool needs_output);
 /// The job that the options ask for, with the recipe read. `otherwise` is the recipe where none is named.
 JobSpec job_of(const JobOptions& options, const std::string& command, const Context& context, const std::string& otherwise);
-/// Throws where `cuda` is asked for: this build has no CUDA runtime. `auto` is the CPU.
-void check_device(const std::string& device);
 /// Prints the report (text, or JSON) and returns the exit code: 8 where a gate isn't met.
 int print_report(const Report& report, bool json);
 /// Progress on stderr: a line that renews itself on a terminal, plain lines otherwise; nothing where `quiet`.

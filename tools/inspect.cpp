@@ -111,18 +111,24 @@ std::string joined_ops(const Graph& g, const Session::PlanLine& line) {
   return text;
 }
 
-void print_plan(const Model& model, bool json) {
+/// Where a step runs, in a word for JSON.
+const char* place_of(const Session::PlanLine& line) {
+  return line.place == Session::PlanLine::OnDevice ? "device" : line.place == Session::PlanLine::Shapes ? "host" : "cpu";
+}
+
+void print_plan(const Model& model, bool json, const std::shared_ptr<const Device>& device) {
   const Graph& g = *model.graph;
-  const auto lines = Session(g).plan();
+  const auto lines = Session(g, {.device = device}).plan();
   if (json) {
     Json out = Json::array();
     for (const auto& line : lines) {
       Json covers = Json::array();
       for (NodeId id : line.covers) covers.push_back(format::utf8(g.label(id)));
       out.push_back({{"node", format::utf8(g.label(line.node))}, {"operators", joined_ops(g, line)}, {"covers", covers}, {"kernel", line.kernel}});
+      if (device) out.back()["place"] = place_of(line);
       if (!line.refusal.empty()) out.back()["refused"] = line.refusal;
     }
-    std::puts(Json{{"steps", out}}.dump(2).c_str());
+    std::puts(Json{{"device", format::utf8(device_text(device))}, {"steps", out}}.dump(2).c_str());
     return;
   }
   size_t covered = 0;
@@ -131,7 +137,8 @@ void print_plan(const Model& model, bool json) {
   for (size_t i = 0; i < lines.size(); ++i) {
     const auto& line = lines[i];
     std::printf("%4zu  %s\n      %s: %s\n", i, g.label(line.node).c_str(), joined_ops(g, line).c_str(), line.kernel.empty() ? "a kernel of one operator" : line.kernel.c_str());
-    if (!line.refusal.empty()) std::printf("      no faster kernel: %s\n", line.refusal.c_str());
+    if (device && line.place != Session::PlanLine::OnDevice) std::printf("      %s\n", line.place == Session::PlanLine::Shapes ? "by the host: arithmetic on shapes" : line.refusal.c_str());
+    else if (!line.refusal.empty()) std::printf("      no faster kernel: %s\n", line.refusal.c_str());
   }
 }
 
@@ -145,9 +152,12 @@ void add_inspect(CLI::App& app, Context&) {
   command->add_flag("--json", *json, "print it as JSON");
   const auto plan = std::make_shared<bool>(false);
   command->add_flag("--plan", *plan, "say which kernels infopt's runtime chooses, and why not faster ones");
-  command->callback([path, json, plan] {
+  const auto choice = std::make_shared<DeviceChoice>();
+  add_device_options(*command, *choice);
+  command->callback([path, json, plan, choice] {
+    const auto device = open_device(*choice);
     const Model model = read_model(*path);
-    if (*plan) return print_plan(model, *json);
+    if (*plan) return print_plan(model, *json, device);
     const Summary summary = summarize(*path, model);
     *json ? print_json(model, summary) : print_text(model, summary);
   });

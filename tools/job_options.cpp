@@ -24,17 +24,14 @@ void add_job_options(CLI::App& command, JobOptions& o, bool needs_output) {
   command.add_option("--samples", o.samples, "use at most so many calibration samples")->check(CLI::PositiveNumber)->type_name("N");
   command.add_option("--batch", o.batch, "samples taken from the data at once; the result doesn't depend on it")->check(CLI::PositiveNumber)->type_name("B");
   command.add_option("--threads", o.threads, "threads; the result doesn't depend on it (default: all)")->check(CLI::PositiveNumber)->type_name("N");
-  command.add_option("--device", o.device, "auto, cpu, cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}))->type_name("DEVICE");
+  add_device_options(command, o.device);
   command.add_flag("--json", o.json, "print the report as JSON");
 }
 
-void check_device(const std::string& device) {
-  if (device == "cuda") throw Error(ErrorKind::Unsupported, "this infopt has no CUDA runtime; use --device cpu or auto", "--device cuda");
-}
-
 JobSpec job_of(const JobOptions& o, const std::string& command, const Context& context, const std::string& otherwise) {
-  check_device(o.device);
   JobSpec job;
+  job.device = open_device(o.device);
+  job.device_name = device_text(job.device);
   job.command = command;
   job.command_line = context.command_line;
   job.model = o.model;

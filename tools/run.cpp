@@ -19,7 +19,8 @@ namespace {
 
 struct RunOptions {
   int threads = 1;
-  std::string model, input, output, test_data, device = "auto";
+  std::string model, input, output, test_data;
+  DeviceChoice device;
   int64_t samples = 0;
 };
 
@@ -63,7 +64,7 @@ std::string difference(const Datum& got, const Datum& wanted, Tolerance toleranc
 
 int run_test_data(const RunOptions& o) {
   const Model model = read_model(o.model);
-  const Session session(*model.graph, {.threads = o.threads});
+  const Session session(*model.graph, {.threads = o.threads, .device = open_device(o.device)});
   const auto sets = find_test_data(o.test_data);
   if (sets.empty()) throw Error(ErrorKind::Io, "has no test_data_set_* folders", o.test_data);
   const Tolerance tolerance = read_tolerance(o.test_data);
@@ -97,7 +98,7 @@ Tensor without_padding(const Tensor& t, const Sample& sample, int64_t rows) {
 int run_inputs(const RunOptions& o) {
   if (o.output.empty()) throw Error(ErrorKind::Usage, "give -o OUT.npz beside --input");
   const Model model = read_model(o.model);
-  const Session session(*model.graph, {.threads = o.threads});
+  const Session session(*model.graph, {.threads = o.threads, .device = open_device(o.device)});
   DataOptions options = data_options(model);
   options.limit = o.samples;
   const auto data = open_dataset(o.input, options);
@@ -132,10 +133,9 @@ void add_run(CLI::App& app, Context& context) {
   auto* test = command->add_option("--test-data", o->test_data, "a folder of test_data_set_*; tolerance.txt there may hold \"rtol atol\"")->type_name("DIR");
   command->add_option("--samples", o->samples, "at most so many samples")->check(CLI::PositiveNumber)->type_name("N");
   command->add_option("--threads", o->threads, "threads of one run; the outputs don't depend on it")->check(CLI::Range(1, 1024))->type_name("N");
-  command->add_option("--device", o->device, "auto, cpu, cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}))->type_name("DEVICE");
+  add_device_options(*command, o->device);
   input->excludes(test);
   command->callback([o, &context] {
-    check_device(o->device);
     if (o->input.empty() && o->test_data.empty()) throw Error(ErrorKind::Usage, "run needs --input IN.npz or --test-data DIR");
     context.exit_code = o->test_data.empty() ? run_inputs(*o) : run_test_data(*o);
   });

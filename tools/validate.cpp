@@ -13,7 +13,8 @@ namespace infopt {
 namespace {
 
 struct ValidateOptions {
-  std::string original, optimized, data, recipe = "int8", device = "auto";
+  std::string original, optimized, data, recipe = "int8";
+  DeviceChoice device;
   std::vector<std::string> sets;
   int threads = 0;
   int64_t samples = 0;
@@ -21,19 +22,19 @@ struct ValidateOptions {
 };
 
 int validate(const ValidateOptions& o, const Context& context) {
-  check_device(o.device);
+  const auto device = open_device(o.device);
   const Recipe recipe = load_recipe(o.recipe, vocabulary(), o.sets);
   const Model original = read_model(o.original), optimized = read_model(o.optimized);
   const auto data = open_data(o.data, original, recipe, o.samples);
   const int threads = o.threads > 0 ? o.threads : hardware_threads();
   const auto show = progress_printer(o.json);
-  const Comparison c = compare_models(*original.graph, *optimized.graph, *data, recipe.eval, threads, show ? Progress([&](int64_t done, int64_t total) { show("compare", done, total); }) : Progress{}, o.data);
+  const Comparison c = compare_models(*original.graph, *optimized.graph, *data, recipe.eval, threads, show ? Progress([&](int64_t done, int64_t total) { show("compare", done, total); }) : Progress{}, o.data, device);
   Report report;
   report.infopt_version = kVersion;
   report.command = "validate";
   report.command_line = context.command_line;
   report.target = recipe.target;
-  report.device = "cpu";
+  report.device = device_text(device);
   report.recipe = to_yaml(recipe);
   report.original = describe_file(o.original, original);
   report.optimized = describe_file(o.optimized, optimized);
@@ -49,7 +50,7 @@ int validate(const ValidateOptions& o, const Context& context) {
     report.measured.optimized_peak_memory = measure_peak_memory(o.optimized, *data);
   }
   if (whole && needs(recipe.gates, GateNeed::Latency)) {
-    const LatencyPair l = measure_latency(*original.graph, *optimized.graph, *data, 20);
+    const LatencyPair l = measure_latency(*original.graph, *optimized.graph, *data, 20, device);
     report.measured.original_latency = l.original;
     report.measured.optimized_latency = l.optimized;
   }
@@ -69,7 +70,7 @@ void add_validate(CLI::App& app, Context& context) {
   command->add_option("--set", o->sets, "change the recipe")->type_name("PATH=VALUE");
   command->add_option("--threads", o->threads, "threads")->check(CLI::PositiveNumber)->type_name("N");
   command->add_option("--samples", o->samples, "at most so many samples")->check(CLI::PositiveNumber)->type_name("N");
-  command->add_option("--device", o->device, "auto, cpu, cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}))->type_name("DEVICE");
+  add_device_options(*command, o->device);
   command->add_flag("--json", o->json, "print the report as JSON");
   command->callback([o, &context] { context.exit_code = validate(*o, context); });
 }
