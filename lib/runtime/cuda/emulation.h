@@ -118,6 +118,11 @@ inline float __int_as_float(int i) { float v; std::memcpy(&v, &i, 4); return v; 
 inline float __uint_as_float(uint32_t u) { float v; std::memcpy(&v, &u, 4); return v; }
 inline float rsqrtf(float v) { return 1.0f / std::sqrt(v); }
 template <class T> T __ldg(const T* p) { return *p; }
+/// The sum of four products of bytes, and c; it wraps.
+inline int __dp4a(int a, int b, int c) {
+  for (int i = 0; i < 32; i += 8) c = static_cast<int>(static_cast<uint32_t>(c) + static_cast<uint32_t>(static_cast<int8_t>(a >> i) * static_cast<int8_t>(b >> i)));
+  return c;
+}
 inline int __clz(int v) { return v ? __builtin_clz(static_cast<unsigned>(v)) : 32; }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
 
