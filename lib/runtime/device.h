@@ -9,6 +9,12 @@
 
 namespace infopt {
 
+/// Work that was recorded, and the memory that it uses.
+class DeviceGraph {
+ public:
+  virtual ~DeviceGraph() = default;
+};
+
 /// One run's part of a device: a stream of work and its memory. One thread's at a time.
 class DeviceRun {
  public:
@@ -21,6 +27,13 @@ class DeviceRun {
   virtual Tensor convert_layout(const Tensor& device, Layout from, Layout to) = 0;
   /// Waits for all work; throws what went wrong in it.
   virtual void wait() = 0;
+  /// Into a tensor of the device with the same shape and type.
+  virtual void copy_in(const Tensor& host, Tensor& device) = 0;
+  /// From here on work is recorded, in memory that the graph will keep. What would have to wait for it throws Error(Unsupported).
+  virtual void begin_capture() = 0;
+  virtual std::shared_ptr<DeviceGraph> end_capture() = 0;
+  virtual void abandon_capture() = 0;
+  virtual void replay(DeviceGraph& graph) = 0;
 };
 
 struct DeviceOptions {

@@ -11,6 +11,7 @@
 
 #include "lib/ops/op.h"
 #include "lib/runtime/device.h"
+#include "lib/runtime/device_graph.h"
 #include "lib/runtime/session.h"
 
 namespace infopt {
@@ -44,6 +45,7 @@ class Plan {
   bool profiling() const { return options_.profile || options_.trace; }
   int threads() const { return options_.threads; }
   const Device* device() const { return options_.device.get(); }
+  DeviceGraphs& graphs() const { return graphs_; }
   /// The constant `value` in the device's memory, copied there once. Null where it is none.
   const Tensor* device_constant(ValueId value, DeviceRun& run) const;
   using Clock = std::chrono::steady_clock;
@@ -65,6 +67,7 @@ class Plan {
   std::vector<PlanStep> steps_;
   std::vector<std::pair<ValueId, Tensor>> constants_;
   mutable std::unordered_map<ValueId, Tensor> device_constants_;
+  mutable DeviceGraphs graphs_;
   mutable std::mutex mutex_;
   mutable std::vector<std::pair<double, int64_t>> times_;
   mutable std::vector<Session::NodeEvent> events_;

@@ -35,8 +35,8 @@ void check_given(const Value& input, const Datum& datum) {
 }
 
 /// Takes inputs by name, tensors or data of any kind.
-template <class Given>
-void feed_by_name(Run& run, const Graph& graph, const std::map<std::string, Given>& inputs) {
+template <class Given, class Feed>
+void feed_by_name(const Graph& graph, const std::map<std::string, Given>& inputs, Feed feed) {
   for (ValueId id : graph.inputs()) {
     const Value& value = graph.value(id);
     const auto it = inputs.find(value.name);
@@ -45,7 +45,7 @@ void feed_by_name(Run& run, const Graph& graph, const std::map<std::string, Give
       continue;
     }
     check_given(value, it->second);
-    run.feed(id, it->second);
+    feed(id, it->second);
   }
   for (const auto& [name, given] : inputs) {
     const bool known = std::any_of(graph.inputs().begin(), graph.inputs().end(), [&](ValueId id) { return graph.value(id).name == name; });
@@ -58,24 +58,36 @@ void feed_by_name(Run& run, const Graph& graph, const std::map<std::string, Give
 Session::Session(const Graph& graph, SessionOptions options) : impl_(std::make_unique<Impl>(graph, std::move(options))) {}
 Session::~Session() = default;
 
+namespace {
+
+/// A recorded run where the device has one for these shapes, else an ordinary one.
+std::vector<Tensor> run_plan(const Plan& plan, DeviceGraphs::Feeds feeds, const Tap* tap) {
+  const RunThreads threads(plan.threads());
+  if (plan.device() && !tap && !plan.profiling()) {
+    std::sort(feeds.begin(), feeds.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    if (auto out = plan.graphs().run(plan, feeds)) return std::move(*out);
+  }
+  Run run(plan, nullptr, tap);
+  for (auto& [value, tensor] : feeds) run.feed(value, std::move(tensor));
+  return tensors_of(run.execute(), plan);
+}
+
+}  // namespace
+
 std::vector<Tensor> Session::run(const std::unordered_map<ValueId, Tensor>& inputs, const Tap& tap) const {
-  const RunThreads threads(impl_->plan.threads());
-  Run run(impl_->plan, nullptr, tap ? &tap : nullptr);
-  for (const auto& [value, tensor] : inputs) run.feed(value, tensor);
-  return tensors_of(run.execute(), impl_->plan);
+  return run_plan(impl_->plan, {inputs.begin(), inputs.end()}, tap ? &tap : nullptr);
 }
 
 std::vector<Tensor> Session::run(const std::map<std::string, Tensor>& inputs, const Tap& tap) const {
-  const RunThreads threads(impl_->plan.threads());
-  Run run(impl_->plan, nullptr, tap ? &tap : nullptr);
-  feed_by_name(run, impl_->plan.graph(), inputs);
-  return tensors_of(run.execute(), impl_->plan);
+  DeviceGraphs::Feeds feeds;
+  feed_by_name(impl_->plan.graph(), inputs, [&](ValueId id, const Tensor& tensor) { feeds.emplace_back(id, tensor); });
+  return run_plan(impl_->plan, std::move(feeds), tap ? &tap : nullptr);
 }
 
 std::vector<Datum> Session::run_data(const std::map<std::string, Datum>& inputs) const {
   const RunThreads threads(impl_->plan.threads());
   Run run(impl_->plan, nullptr, nullptr);
-  feed_by_name(run, impl_->plan.graph(), inputs);
+  feed_by_name(impl_->plan.graph(), inputs, [&](ValueId id, const Datum& datum) { run.feed(id, datum); });
   return run.execute();
 }
 
@@ -87,6 +99,7 @@ std::vector<Session::PlanLine> Session::plan() const {
 
 std::vector<Session::NodeTime> Session::profile() const { return impl_->plan.profile(); }
 std::vector<Session::NodeEvent> Session::events() const { return impl_->plan.events(); }
+int64_t Session::recorded_runs() const { return impl_->plan.graphs().recorded(); }
 
 void check_input(const Value& input, const Tensor& tensor) {
   const Type& type = input.type;

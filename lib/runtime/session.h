@@ -81,6 +81,8 @@ class Session {
   /// which they came; `shape` is the first output's.
   struct NodeEvent { NodeId node; double start_ms, end_ms; int thread; Shape shape; };
   std::vector<NodeEvent> events() const;
+  /// Recordings that runs on the device replay: the second run with the same shapes makes one.
+  int64_t recorded_runs() const;
 
   struct Impl;  ///< the plan; lib/runtime only
 

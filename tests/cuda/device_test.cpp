@@ -80,6 +80,39 @@ TEST(CudaSession, LayoutsConvertBothWays) {
   }
 }
 
+TEST(CudaSession, RecordsTheSecondRunAndReplaysLaterOnes) {
+  Net net;
+  const ValueId x = net.open_input(DType::F32);
+  net.output(net.add("Reshape", {net.add("Identity", {x}), net.integers({-1, 2})}));
+  SessionOptions options;
+  options.device = cuda_device();
+  options.fallback = false;
+  const Session session(net.graph(), options);
+  for (int64_t run = 0; run < 6; ++run) {
+    const int64_t n = run < 4 ? 2 : 3;
+    Tensor t(DType::F32, {n, 2});
+    for (int64_t i = 0; i < 2 * n; ++i) t.mutable_data<float>()[i] = static_cast<float>(10 * run + i);
+    expect_same_bits(session.run(Feeds{{x, t}}).at(0), t);
+    EXPECT_EQ(session.recorded_runs(), run == 0 ? 0 : run < 5 ? 1 : 2);
+  }
+}
+
+TEST(CudaSession, DoesNotRecordWhatTheHostReads) {
+  Net net;
+  const ValueId x = net.input(DType::F32, {4}), shape = net.input(DType::I64, {2});
+  net.output(net.add("Reshape", {x, shape}));
+  SessionOptions options;
+  options.device = cuda_device();
+  options.fallback = false;
+  const Session session(net.graph(), options);
+  const Tensor t = Tensor::of<float>({4}, {1, 2, 3, 4});
+  for (int64_t rows : {2, 2, 4, 1}) {
+    const auto out = session.run(Feeds{{x, t}, {shape, Tensor::vector<int64_t>({rows, 4 / rows})}});
+    EXPECT_EQ(out[0].shape(), (Shape{rows, 4 / rows}));
+  }
+  EXPECT_EQ(session.recorded_runs(), 0);
+}
+
 TEST(CudaDevice, SaysWhatIsMissing) {
   install_cuda();
   cuda::faults().no_device = true;

@@ -13,11 +13,12 @@
 namespace infopt {
 namespace cuda {
 
-Workspace::Workspace(std::shared_ptr<Libraries> all) : pool(std::make_shared<Pool>()), libraries(std::move(all)) {}
+Workspace::Workspace(std::shared_ptr<Libraries> all) : pool(std::make_shared<Pool>(kKeepBlocks)), libraries(std::move(all)) {}
 Workspace::~Workspace() = default;
 
 CudaRun::~CudaRun() {
   try {
+    if (stream().capturing()) abandon_capture();
     workspace_->stream.wait();
   } catch (const Error&) {
     return;  // what went wrong has been said; its stream isn't used again
@@ -28,7 +29,7 @@ CudaRun::~CudaRun() {
 Tensor CudaRun::make(DType dtype, Shape shape) {
   if (dtype == DType::String) throw Error(ErrorKind::Unsupported, "strings can't be on a CUDA device");
   const size_t bytes = bytes_of(dtype, element_count(shape));
-  auto memory = workspace_->pool->take(bytes);
+  auto memory = pool().take(bytes);
   void* data = memory.get();
   return Tensor(dtype, std::move(shape), std::move(memory), data);
 }
@@ -40,7 +41,51 @@ Tensor CudaRun::to_device(const Tensor& host) {
   return device;
 }
 
+void CudaRun::wait() {
+  if (stream().capturing()) throw Error(ErrorKind::Unsupported, "the host would have to wait for what is being recorded");
+  stream().wait();
+}
+
+void CudaRun::copy_in(const Tensor& host, Tensor& device) { stream().copy_to_device(device.mutable_raw(), host.raw(), host.bytes()); }
+
+namespace {
+/// The recording before its memory: destroyed in that order.
+class CudaGraph : public DeviceGraph {
+ public:
+  CudaGraph(std::shared_ptr<Pool> pool, Recording* recording) : pool_(std::move(pool)), recording_(recording) {}
+  ~CudaGraph() override { Stream::destroy(recording_); }
+  Recording* recording() const { return recording_; }
+
+ private:
+  std::shared_ptr<Pool> pool_;
+  Recording* recording_;
+};
+}  // namespace
+
+void CudaRun::begin_capture() {
+  wait();
+  capture_pool_ = std::make_shared<Pool>(true);
+  stream().begin_capture();
+}
+
+std::shared_ptr<DeviceGraph> CudaRun::end_capture() {
+  Recording* recording = stream().end_capture();
+  return std::make_shared<CudaGraph>(std::move(capture_pool_), recording);
+}
+
+void CudaRun::abandon_capture() {
+  try {
+    if (stream().capturing()) Stream::destroy(stream().end_capture());
+  } catch (const Error&) {
+    // A broken capture has no graph.
+  }
+  capture_pool_ = nullptr;
+}
+
+void CudaRun::replay(DeviceGraph& graph) { stream().replay(static_cast<CudaGraph&>(graph).recording()); }
+
 Tensor CudaRun::to_host(const Tensor& device) {
+  if (stream().capturing()) throw Error(ErrorKind::Unsupported, "the host would have to read what is being recorded");
   Tensor host(device.dtype(), device.shape());
   stream().copy_to_host(host.mutable_raw(), device.raw(), host.bytes());
   stream().wait();

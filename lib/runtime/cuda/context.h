@@ -36,12 +36,20 @@ class CudaRun : public DeviceRun {
   Tensor to_device(const Tensor& host) override;
   Tensor to_host(const Tensor& device) override;
   Tensor convert_layout(const Tensor& device, Layout from, Layout to) override;
-  void wait() override { workspace_->stream.wait(); }
+  void wait() override;
+  void copy_in(const Tensor& host, Tensor& device) override;
+  void begin_capture() override;
+  std::shared_ptr<DeviceGraph> end_capture() override;
+  void abandon_capture() override;
+  void replay(DeviceGraph& graph) override;
   Stream& stream() { return workspace_->stream; }
   Libraries& libraries() { return *workspace_->libraries; }
 
  private:
+  Pool& pool() { return capture_pool_ ? *capture_pool_ : *workspace_->pool; }
+
   std::unique_ptr<Workspace> workspace_;
+  std::shared_ptr<Pool> capture_pool_;
   std::function<void(std::unique_ptr<Workspace>)> give_back_;
 };
 

@@ -20,9 +20,9 @@ void Pool::trim() {
 }
 
 std::shared_ptr<void> Pool::take(size_t bytes) {
-  const size_t size = kKeepBlocks ? rounded(bytes) : bytes;
+  const size_t size = keep_ ? rounded(bytes) : bytes;
   void* memory = nullptr;
-  if (std::lock_guard lock(mutex_); kKeepBlocks) {
+  if (std::lock_guard lock(mutex_); keep_) {
     if (const auto it = unused_.find(size); it != unused_.end()) {
       memory = it->second;
       unused_.erase(it);
@@ -43,7 +43,7 @@ std::shared_ptr<void> Pool::take(size_t bytes) {
 }
 
 void Pool::give(void* memory, size_t bytes) {
-  if (!kKeepBlocks) return device_free(memory);
+  if (!keep_) return device_free(memory);
   std::lock_guard lock(mutex_);
   unused_.emplace(bytes, memory);
 }

@@ -10,6 +10,8 @@ namespace infopt::cuda {
 
 class Pool : public std::enable_shared_from_this<Pool> {
  public:
+  /// `keep`: blocks that are given back are used again, and freed when the pool ends; else freed at once.
+  explicit Pool(bool keep) : keep_(keep) {}
   ~Pool();
   /// At least `bytes`, aligned to 256. Throws Error(Limit) where there is none even after what lies unused is given back.
   std::shared_ptr<void> take(size_t bytes);
@@ -18,6 +20,7 @@ class Pool : public std::enable_shared_from_this<Pool> {
   void give(void* memory, size_t bytes);
   void trim();
 
+  const bool keep_;
   std::mutex mutex_;
   std::multimap<size_t, void*> unused_;
 };

@@ -97,7 +97,7 @@ void Stream::fill(void* to, int byte, size_t bytes) {
 void Stream::wait() { check(cudaStreamSynchronize(as_stream(native_)), "running kernels"); }
 
 void Stream::begin_capture() {
-  check(cudaStreamBeginCapture(as_stream(native_), cudaStreamCaptureModeThreadLocal), "beginning a graph");
+  check(cudaStreamBeginCapture(as_stream(native_), cudaStreamCaptureModeRelaxed), "beginning a graph");
   capturing_ = true;
 }
 Recording* Stream::end_capture() {
