@@ -41,7 +41,9 @@ double milliseconds_since(Clock::time_point start) { return std::chrono::duratio
 void measure_batches(const BenchOptions& o, const Session& session, const std::vector<Inputs>& inputs, BenchReport& report) {
   std::vector<BatchPoint> points;
   for (size_t i = 0; i < o.batches.size(); ++i) {
-    BatchFigures f{o.batches[i], measure_closed_loop(o.loop, [&](int) { session.run(inputs[i]); }), 0, {}};
+    BatchFigures f{o.batches[i], measure_closed_loop(o.loop, [&](int) { session.run(inputs[i]); }), 0, {}, {}};
+    const std::vector<float> device = session.device_times();
+    if (!device.empty()) f.device = summarize(std::vector<double>(device.begin() + static_cast<std::ptrdiff_t>(std::min<size_t>(device.size() - 1, static_cast<size_t>(o.loop.warmup))), device.end()));
     f.items_per_second = f.loop.runs_per_second * static_cast<double>(f.batch);
     const double typical = f.loop.latency.median > 0 ? 1e3 * static_cast<double>(f.batch * o.loop.streams) / f.loop.latency.median : 0;
     points.push_back({f.batch, typical, f.loop.latency.p99});  // by medians: pauses of a busy machine say nothing of the batch
@@ -125,6 +127,7 @@ void bench(BenchOptions& o) {
   SessionOptions options;
   options.threads = o.threads;
   options.device = open_device(o.device);
+  options.time_device = options.device != nullptr;
   report.device = device_text(options.device);
   {
     start = Clock::now();

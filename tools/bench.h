@@ -38,6 +38,7 @@ struct BatchFigures {
   ClosedLoopResult loop;
   double items_per_second = 0;
   std::optional<double> gain;  ///< per doubling, over the next smaller batch, by the medians
+  std::optional<Summary> device = {};  ///< milliseconds of the runs on the device alone
 };
 
 struct LoadFigures {

@@ -27,6 +27,7 @@ void put_latency(Json& to, const Summary& s) {
 Json batch_json(const BatchFigures& b) {
   Json j{{"batch", b.batch}, {"runs", b.loop.latency.count}, {"first_run_ms", rounded(b.loop.first_ms)}};
   put_latency(j, b.loop.latency);
+  if (b.device) j["device_median_ms"] = rounded(b.device->median);
   j["items_per_second"] = rounded(b.items_per_second);
   if (b.gain) j["gain_per_doubling"] = rounded(*b.gain);
   return j;
@@ -78,6 +79,8 @@ void print_batches(const BenchOptions& o, const BenchReport& r) {
     if (b.gain) std::printf("  %+14.1f %%", 100 * *b.gain);
     std::printf("%s\n", r.knee == b.batch ? "  <- knee" : "");
   }
+  for (const BatchFigures& b : r.batches)
+    if (b.device) std::printf("batch %lld on the device alone, without the copies to it and back: median %.3f ms\n", whole(b.batch), b.device->median);
   if (r.knee)
     std::printf("\nThe knee is at batch %lld: %s.\n", whole(*r.knee),
                 *r.knee == r.batches.back().batch ? "every step gained 10 % or more a doubling; larger ones may gain too"

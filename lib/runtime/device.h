@@ -33,7 +33,8 @@ class DeviceRun {
   virtual void begin_capture() = 0;
   virtual std::shared_ptr<DeviceGraph> end_capture() = 0;
   virtual void abandon_capture() = 0;
-  virtual void replay(DeviceGraph& graph) = 0;
+  /// Milliseconds that it took on the device, where `milliseconds` isn't null: it is then waited for.
+  virtual void replay(DeviceGraph& graph, float* milliseconds) = 0;
 };
 
 struct DeviceOptions {

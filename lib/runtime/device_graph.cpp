@@ -29,6 +29,11 @@ int64_t DeviceGraphs::recorded() const {
   return recorded_;
 }
 
+std::vector<float> DeviceGraphs::take_times() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(times_, {});
+}
+
 std::unique_ptr<DeviceGraphs::Recorded> DeviceGraphs::record(const Plan& plan, const Feeds& feeds, DeviceRun& device) const {
   auto recorded = std::make_unique<Recorded>();
   device.begin_capture();
@@ -78,11 +83,13 @@ std::optional<std::vector<Tensor>> DeviceGraphs::run(const Plan& plan, const Fee
     if (!recorded) return std::nullopt;
   }
   for (size_t i = 0; i < feeds.size(); ++i) device->copy_in(feeds[i].second, recorded->inputs[i]);
-  device->replay(*recorded->graph);
+  float ms = 0;
+  device->replay(*recorded->graph, plan.times_device() ? &ms : nullptr);
   std::vector<Tensor> out;
   for (size_t i = 0; i < recorded->outputs.size(); ++i) out.push_back(recorded->outputs[i].defined() ? device->to_host(recorded->outputs[i]) : recorded->host[i]);
   std::lock_guard lock(mutex_);
   shapes_[key].idle.push_back(std::move(recorded));
+  if (plan.times_device()) times_.push_back(ms);
   return out;
 }
 

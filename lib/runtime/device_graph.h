@@ -22,6 +22,8 @@ class DeviceGraphs {
   std::optional<std::vector<Tensor>> run(const Plan& plan, const Feeds& feeds);
   /// Recordings made so far.
   int64_t recorded() const;
+  /// Milliseconds of the replays since the last call, where the plan times them.
+  std::vector<float> take_times();
 
  private:
   /// One recording: its inputs and outputs lie where they lay when it was made, so one run at a time.
@@ -40,6 +42,7 @@ class DeviceGraphs {
   mutable std::mutex mutex_;
   std::map<std::vector<int64_t>, Shapes> shapes_;
   int64_t recorded_ = 0;
+  std::vector<float> times_;
 };
 
 }  // namespace infopt

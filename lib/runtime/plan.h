@@ -46,6 +46,7 @@ class Plan {
   int threads() const { return options_.threads; }
   const Device* device() const { return options_.device.get(); }
   DeviceGraphs& graphs() const { return graphs_; }
+  bool times_device() const { return options_.time_device; }
   /// The constant `value` in the device's memory, copied there once. Null where it is none.
   const Tensor* device_constant(ValueId value, DeviceRun& run) const;
   using Clock = std::chrono::steady_clock;

@@ -99,6 +99,7 @@ std::vector<Session::PlanLine> Session::plan() const {
 
 std::vector<Session::NodeTime> Session::profile() const { return impl_->plan.profile(); }
 std::vector<Session::NodeEvent> Session::events() const { return impl_->plan.events(); }
+std::vector<float> Session::device_times() const { return impl_->plan.graphs().take_times(); }
 int64_t Session::recorded_runs() const { return impl_->plan.graphs().recorded(); }
 
 void check_input(const Value& input, const Tensor& tensor) {

@@ -32,6 +32,8 @@ struct SessionOptions {
   std::shared_ptr<const class Device> device = nullptr;
   /// Off: Error(Unsupported), naming the node and the reason, where the device has no kernel for it.
   bool fallback = true;
+  /// How long recorded runs take on the device alone, without the copies to it and back, is kept for device_times().
+  bool time_device = false;
   /// Milliseconds by node, summed over runs, are kept for profile().
   bool profile = false;
   /// Every run of a node is kept for events().
@@ -83,6 +85,8 @@ class Session {
   std::vector<NodeEvent> events() const;
   /// Recordings that runs on the device replay: the second run with the same shapes makes one.
   int64_t recorded_runs() const;
+  /// Milliseconds of the recorded runs since the last call, see SessionOptions::time_device.
+  std::vector<float> device_times() const;
 
   struct Impl;  ///< the plan; lib/runtime only
 

@@ -1,7 +1,6 @@
-// Graphs run on the emulated CUDA device, with no step on the CPU, beside the CPU's session.
+// Graphs run on the CUDA device (test_cuda: the emulated one; test_gpu: a GPU), with no step on the CPU, beside the CPU's session.
 #pragma once
 #include "lib/runtime/cuda/backend.h"
-#include "lib/runtime/cuda/fault.h"
 #include "tests/runtime/fusion_harness.h"
 
 namespace infopt::test {

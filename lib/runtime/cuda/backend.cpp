@@ -82,7 +82,16 @@ void CudaRun::abandon_capture() {
   capture_pool_ = nullptr;
 }
 
-void CudaRun::replay(DeviceGraph& graph) { stream().replay(static_cast<CudaGraph&>(graph).recording()); }
+void CudaRun::replay(DeviceGraph& graph, float* milliseconds) {
+  Recording* recording = static_cast<CudaGraph&>(graph).recording();
+  if (!milliseconds) return stream().replay(recording);
+  Event start, end;
+  start.record(stream());
+  stream().replay(recording);
+  end.record(stream());
+  end.wait();
+  *milliseconds = Event::milliseconds(start, end);
+}
 
 Tensor CudaRun::to_host(const Tensor& device) {
   if (stream().capturing()) throw Error(ErrorKind::Unsupported, "the host would have to read what is being recorded");

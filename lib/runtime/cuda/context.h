@@ -41,7 +41,7 @@ class CudaRun : public DeviceRun {
   void begin_capture() override;
   std::shared_ptr<DeviceGraph> end_capture() override;
   void abandon_capture() override;
-  void replay(DeviceGraph& graph) override;
+  void replay(DeviceGraph& graph, float* milliseconds) override;
   Stream& stream() { return workspace_->stream; }
   Libraries& libraries() { return *workspace_->libraries; }
 
