@@ -5,6 +5,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/strided.h"
+#include "lib/ops/matmul.h"
 #include "lib/ops/op.h"
 #include "lib/runtime/cpu/dnnl_adapter.h"
 
@@ -13,44 +14,6 @@ namespace {
 
 void check_types(const Tensor& a, const Tensor& b) {
   if (a.dtype() != b.dtype()) throw Error(ErrorKind::Malformed, "a product of " + std::string(name_of(a.dtype())) + " and " + std::string(name_of(b.dtype())));
-}
-
-/// A and B brought to one rank with the leading axes of both, and the result's shape in that rank and as ONNX wants it.
-struct Operands {
-  Shape a, b, wide, result;
-};
-
-Operands align(const Shape& a_given, const Shape& b_given) {
-  Operands o{a_given, b_given, {}, {}};
-  if (o.a.empty() || o.b.empty()) throw Error(ErrorKind::Malformed, "a product of scalars");
-  const bool vector_a = o.a.size() == 1, vector_b = o.b.size() == 1;
-  if (vector_a) o.a.insert(o.a.begin(), 1);
-  if (vector_b) o.b.push_back(1);
-  const size_t rank = std::max(o.a.size(), o.b.size());
-  o.a.insert(o.a.begin(), rank - o.a.size(), 1);
-  o.b.insert(o.b.begin(), rank - o.b.size(), 1);
-  bool fits = o.a[rank - 1] == o.b[rank - 2];
-  for (size_t i = 0; i + 2 < rank; ++i) {
-    fits = fits && (o.a[i] == o.b[i] || o.a[i] == 1 || o.b[i] == 1);
-    o.wide.push_back(o.a[i] == 1 ? o.b[i] : o.a[i]);
-  }
-  if (!fits) throw Error(ErrorKind::Malformed, "shapes " + to_string(a_given) + " and " + to_string(b_given) + " don't fit for a product");
-  o.wide.insert(o.wide.end(), {o.a[rank - 2], o.b[rank - 1]});
-  o.result = o.wide;
-  if (vector_b) o.result.pop_back();
-  if (vector_a) o.result.erase(o.result.end() - (vector_b ? 1 : 2));
-  return o;
-}
-
-/// Leading axes of A join its rows where B is one matrix: a two-dimensional product, with B packed once.
-void flatten_rows(Operands& o) {
-  int64_t rows = 1, others = 1;
-  for (size_t i = 0; i + 1 < o.a.size(); ++i) rows *= o.a[i];
-  for (size_t i = 0; i + 2 < o.b.size(); ++i) others *= o.b[i];
-  if (others != 1) return;
-  o.a = {rows, o.a.back()};
-  o.b = {o.b[o.b.size() - 2], o.b.back()};
-  o.wide = {rows, o.b[1]};
 }
 
 /// Arithmetic that wraps around, as integers of infopt do.
@@ -62,7 +25,7 @@ template <class T> struct Arithmetic<T, true> {
 };
 
 /// Double products, and integer ones modulo 2^bits.
-template <class T> void plain_product(const Operands& o, const T* a, const T* b, T* y) {
+template <class T> void plain_product(const ProductShapes& o, const T* a, const T* b, T* y) {
   const size_t rank = o.a.size();
   const int64_t m = o.a[rank - 2], k = o.a[rank - 1], n = o.b[rank - 1];
   int64_t batches = 1;
@@ -122,7 +85,7 @@ class MatMulKernel : public Kernel {
     const Tensor& a = context.in(0);
     const Tensor& b = context.in(1);
     check_types(a, b);
-    Operands o = align(a.shape(), b.shape());
+    ProductShapes o = align_product(a.shape(), b.shape());
     flatten_rows(o);
     switch (a.dtype()) {
       case DType::F32: {
@@ -146,7 +109,7 @@ class MatMulKernel : public Kernel {
   std::string describe() const override { return constant_ ? "float product, oneDNN, weights packed" : "float product, oneDNN"; }
 
  private:
-  template <class T> void plain(KernelContext& context, const Operands& o) const {
+  template <class T> void plain(KernelContext& context, const ProductShapes& o) const {
     Tensor& y = context.out(0, dtype_of<T>, o.result);
     plain_product(o, context.in(0).data<T>(), context.in(1).data<T>(), y.mutable_data<T>());
     clip<T>(post_, y);

@@ -26,8 +26,9 @@ bool as_bounds(PlanView& view, const Node& node, PostActivation& post) {
   for (size_t i : {1u, 2u}) {
     if (node.input(i) == kNone) continue;
     const Tensor* bound = view.constant(node.input(i));
-    if (!bound || bound->dtype() != DType::F32 || bound->size() != 1) return false;
-    (i == 1 ? post.low : post.high) = bound->data<float>()[0];
+    const bool half = bound && view.device() && (bound->dtype() == DType::F16 || bound->dtype() == DType::BF16);
+    if (!bound || (bound->dtype() != DType::F32 && !half) || bound->size() != 1) return false;
+    (i == 1 ? post.low : post.high) = to_scalar<float>(*bound);
   }
   return post.low <= post.high;
 }

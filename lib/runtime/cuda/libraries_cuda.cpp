@@ -3,10 +3,12 @@
 #include <dlfcn.h>
 
 #include <array>
+#include <limits>
 #include <map>
 #include <string>
 
 #include "lib/base/error.h"
+#include "lib/runtime/cuda/finish.h"
 #include "lib/runtime/cuda/libraries.h"
 
 namespace infopt::cuda {
@@ -208,11 +210,26 @@ class CublasLibraries : public Libraries {
     if (!chosen) chosen = std::make_unique<Chosen>(handle_, p, tf32_, Chosen::Pointers{a, b, c, added, bias});
     if (chosen->found()) return chosen->run(handle_, p, a, b, c, bias, added, workspace_, static_cast<cudaStream_t>(stream.native()));
     if (p.type == DType::I8) return multiply_integers(stream, p, a, b, c, added);
+    if (p.bias || p.activation != MatrixProduct::None) return multiply_and_finish(stream, p, a, b, c, bias, added);
     throw Error(ErrorKind::Unsupported, "cuBLASLt has no algorithm for a product of " + std::to_string(p.m) + " x " + std::to_string(p.k) + " and " + std::to_string(p.k) + " x " + std::to_string(p.n) +
                                             " in " + std::string(name_of(p.type)) + " on this device");
   }
 
  private:
+  /// Where the library has no such epilogue: by a kernel of ours.
+  void multiply_and_finish(Stream& stream, MatrixProduct p, const void* a, const void* b, void* c, const void* bias, const void* added) {
+    if (p.ldc != p.n && p.m > 1) throw Error(ErrorKind::Unsupported, "cuBLASLt has no algorithm for a product with an epilogue on this device");
+    Finish finish;
+    if (p.bias) finish.bias = bias;
+    finish.bias_row = 0;
+    if (p.activation == MatrixProduct::Relu) finish.post = {PostActivation::Clip, 0, std::numeric_limits<float>::infinity()};
+    if (p.activation == MatrixProduct::Gelu) finish.post.kind = PostActivation::GeluTanh;
+    p.bias = false;
+    p.activation = MatrixProduct::None;
+    multiply(stream, p, a, b, c, nullptr, added);
+    for (int64_t i = 0; i < p.batch; ++i) finish_rows(stream, p.out, static_cast<std::byte*>(c) + i * p.stride_c * static_cast<int64_t>(bits_of(p.out) / 8), p.m, p.n, finish);
+  }
+
   using Key = std::array<int64_t, 19>;
   bool tf32_;
   cublasLtHandle_t handle_ = nullptr;

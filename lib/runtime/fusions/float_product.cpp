@@ -1,4 +1,4 @@
-// MatMul or Gemm with constant float32 weights, the bias added behind it, and bounds, GELU or SiLU, as one product: oneDNN ends with them while
+// MatMul or Gemm with constant float32 weights (on a device 16-bit ones too), the bias added behind it, and bounds, GELU or SiLU, as one product: oneDNN ends with them while
 // the result is in registers.
 #include <algorithm>
 #include <cmath>
@@ -18,7 +18,14 @@ struct Activated {
   std::vector<const Node*> covers = {};
 };
 
-bool near(float a, double b) { return std::fabs(a - b) < 1e-6 * std::fabs(b); }
+/// The constant is b, as near as its type can say.
+bool near(PlanView& view, ValueId constant, double b) {
+  const std::optional<float> a = scalar_constant(view, constant);
+  if (!a) return false;
+  const DType type = view.constant(constant)->dtype();
+  const double unit = type == DType::F16 ? 1e-3 : type == DType::BF16 ? 8e-3 : 1e-6;
+  return std::fabs(*a - b) < unit * std::fabs(b);
+}
 
 /// Nobody but the last node and those covered reads x.
 bool only_inside(PlanView& view, const Activated& a, const Node& last) {
@@ -67,8 +74,7 @@ std::optional<Activated> gelu_of_pieces(PlanView& view, const Node& node) {
   if (!is_binary(scaled, "Div") && !is_binary(scaled, "Mul")) return std::nullopt;
   const bool div = scaled->is("Div");
   const size_t at = scaled->input(0) == a.x ? 0 : 1;
-  const std::optional<float> by = scalar_constant(view, scaled->input(1 - at));
-  if (scaled->input(at) != a.x || (div && at == 1) || !by || !near(*by, div ? std::sqrt(2.0) : std::sqrt(0.5))) return std::nullopt;
+  if (scaled->input(at) != a.x || (div && at == 1) || !near(view, scaled->input(1 - at), div ? std::sqrt(2.0) : std::sqrt(0.5))) return std::nullopt;
   a.covers.insert(a.covers.end(), {add, erf, scaled});
   return a;
 }
@@ -125,7 +131,7 @@ class FusedProductKernel : public Kernel {
   cpu::Product product_;
 };
 
-bool is_row(const Tensor* bias, int64_t n) { return bias && bias->dtype() == DType::F32 && bias->size() == n && bias->rank() == 1; }
+bool is_row(const Tensor* bias, DType type, int64_t n) { return bias && bias->dtype() == type && bias->size() == n && bias->rank() == 1; }
 
 }  // namespace
 
@@ -154,17 +160,19 @@ std::optional<FusedStep> fuse_float_product(PlanView& view, const Node& node) {
   const bool gemm = at && at->is("Gemm");
   if (!at || !(at->is("MatMul") || gemm) || at == &node) return std::nullopt;
   const Tensor* weights = view.constant(at->input(1));
-  if (!weights || weights->dtype() != DType::F32 || weights->rank() != 2 || weights->size() == 0) return std::nullopt;
+  if (!weights || weights->rank() != 2 || weights->size() == 0) return std::nullopt;
+  const DType type = weights->dtype();
+  if (type != DType::F32 && !(view.device() && (type == DType::F16 || type == DType::BF16))) return std::nullopt;
   const bool transposed = gemm && at->i("transB", 0) != 0;
   const int64_t n = weights->dim(transposed ? 0 : 1);
   if (gemm) {
     if (at->i("transA", 0) != 0 || at->f("alpha", 1) != 1 || at->f("beta", 1) != 1) return std::nullopt;
     if (at->input(2) != kNone) {
       const Tensor* own = view.constant(at->input(2));
-      if (!is_row(own, n)) return std::nullopt;
+      if (!is_row(own, type, n)) return std::nullopt;
       bias = *own;
     }
-  } else if (bias.defined() && !is_row(&bias, n)) {
+  } else if (bias.defined() && !is_row(&bias, type, n)) {
     return std::nullopt;
   }
   cover(at);

@@ -74,8 +74,10 @@ int64_t rank_of(PlanView& view, ValueId value) { return rank_of(view, value, kDe
 
 std::optional<float> scalar_constant(PlanView& view, ValueId value) {
   const Tensor* t = view.constant(value);
-  if (!t || t->dtype() != DType::F32 || t->size() != 1 || t->rank() > 2) return std::nullopt;
-  return t->data<float>()[0];
+  if (!t || t->size() != 1 || t->rank() > 2) return std::nullopt;
+  const bool half = view.device() && (t->dtype() == DType::F16 || t->dtype() == DType::BF16);
+  if (t->dtype() != DType::F32 && !half) return std::nullopt;
+  return to_scalar<float>(*t);
 }
 
 }  // namespace infopt

@@ -8,7 +8,7 @@ namespace infopt {
 bool is_float32(PlanView& view, ValueId value);
 /// The value's rank, -1 where it isn't known.
 int64_t rank_of(PlanView& view, ValueId value);
-/// The one float32 that a constant of at most two axes holds.
+/// The one float32 (on a device a 16-bit float too) that a constant of at most two axes holds.
 std::optional<float> scalar_constant(PlanView& view, ValueId value);
 /// The other of two inputs.
 inline ValueId other_input(const Node& node, size_t i) { return node.inputs[1 - i]; }
