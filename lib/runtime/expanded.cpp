@@ -7,7 +7,8 @@ namespace {
 
 class ExpandedKernel : public Kernel {
  public:
-  ExpandedKernel(std::shared_ptr<Graph> body, const Plan* parent, SessionOptions options) : body_(std::move(body)), on_device_(options.device != nullptr), plan_(*body_, std::move(options), parent) {}
+  ExpandedKernel(std::shared_ptr<Graph> body, const Plan* parent, SessionOptions options, std::string what)
+      : body_(std::move(body)), on_device_(options.device != nullptr), plan_(*body_, std::move(options), parent), what_(std::move(what)) {}
 
   void run(KernelContext& context) const override {
     if (on_device_) return run_on_device(context);
@@ -21,7 +22,7 @@ class ExpandedKernel : public Kernel {
   }
 
   bool on_device() const override { return on_device_; }
-  std::string describe() const override { return "the operator's body as ONNX defines it"; }
+  std::string describe() const override { return what_; }
 
  private:
   void run_on_device(KernelContext& context) const {
@@ -40,12 +41,13 @@ class ExpandedKernel : public Kernel {
   std::shared_ptr<Graph> body_;
   bool on_device_;
   Plan plan_;
+  std::string what_;
 };
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_expanded(std::shared_ptr<Graph> body, const Plan* parent, SessionOptions options) {
-  return std::make_unique<ExpandedKernel>(std::move(body), parent, std::move(options));
+std::unique_ptr<Kernel> make_expanded(std::shared_ptr<Graph> body, const Plan* parent, SessionOptions options, std::string what) {
+  return std::make_unique<ExpandedKernel>(std::move(body), parent, std::move(options), std::move(what));
 }
 
 }  // namespace infopt

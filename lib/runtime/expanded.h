@@ -1,4 +1,4 @@
-// A node without a kernel of its own, run through the body that ONNX defines for it.
+// A node without a kernel of its own, run through a graph that stands for it.
 #pragma once
 #include <memory>
 
@@ -8,7 +8,7 @@
 namespace infopt {
 
 class Plan;
-/// `parent` is the plan that the node stands in; of the options, the device's count.
-std::unique_ptr<Kernel> make_expanded(std::shared_ptr<Graph> body, const Plan* parent, SessionOptions options = {});
+/// `parent` is the plan that the node stands in; of the options, fuse, fold and the device count. `what` is what the kernel says of itself.
+std::unique_ptr<Kernel> make_expanded(std::shared_ptr<Graph> body, const Plan* parent, SessionOptions options, std::string what);
 
 }  // namespace infopt

@@ -7,8 +7,13 @@
 #include "lib/onnx/function_body.h"
 #include "lib/runtime/expanded.h"
 #include "lib/runtime/fold.h"
+#include "lib/runtime/fusions/quantized_operator.h"
 
 namespace infopt {
+namespace {
+constexpr const char* kOnnxBody = "the operator's body as ONNX defines it";
+constexpr const char* kQuantizedBody = "dequantized, computed and quantized";
+}  // namespace
 
 Planner::Planner(const Plan& plan, const Graph& graph, const SessionOptions& options, const std::vector<ValueId>& fetches)
     : plan_(plan), graph_(graph), options_(options), fetches_(fetches), seen_(graph.value_capacity()), foldable_(graph.value_capacity()),
@@ -162,7 +167,9 @@ std::unique_ptr<Kernel> Planner::make_device_kernel(const Node& node, PlanStep& 
     reason = e.message();
   }
   try {
-    if (auto body = expand_function(graph_, node.id)) return make_expanded(std::move(body), &plan_, {.device = options_.device, .fallback = false});
+    const SessionOptions options{.device = options_.device, .fallback = false};
+    if (auto body = expand_function(graph_, node.id)) return make_expanded(std::move(body), &plan_, options, kOnnxBody);
+    if (auto body = quantized_body(graph_, *this, node)) return make_expanded(std::move(body->graph), &plan_, options, kQuantizedBody);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::Unsupported) throw;
   }
@@ -176,7 +183,9 @@ std::unique_ptr<Kernel> Planner::make_kernel_for(const Node& node, PlanStep& ste
   if (options_.device)
     if (auto kernel = make_device_kernel(node, step)) return kernel;
   if (const OpDef* op = find_op(node.domain, node.op, version)) return op->cpu({graph_, node, version, {}, this});
-  if (auto body = expand_function(graph_, node.id)) return make_expanded(std::move(body), &plan_);
+  const SessionOptions options{.fuse = options_.fuse, .fold = options_.fold};
+  if (auto body = expand_function(graph_, node.id)) return make_expanded(std::move(body), &plan_, options, kOnnxBody);
+  if (auto body = quantized_body(graph_, *this, node)) return make_expanded(std::move(body->graph), &plan_, options, kQuantizedBody);
   const std::string full = (node.domain.empty() ? "" : node.domain + ".") + node.op;
   throw Error(ErrorKind::Unsupported, "the operator " + full + " (opset " + std::to_string(version) + ") can't be run by infopt");
 }

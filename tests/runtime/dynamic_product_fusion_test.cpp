@@ -101,5 +101,57 @@ TEST(DynamicProductFusion, TakesEmptyBatches) {
   }
 }
 
+/// ConvInteger as ONNX Runtime's quantizer writes it, with its bias as Add of a constant.
+TEST(DynamicProductFusion, ConvolutionsGiveTheNumbersOfTheirParts) {
+  Agreement agreement;
+  for (unsigned seed = 0; seed < 120; ++seed) {
+    SCOPED_TRACE(seed);
+    Random r(seed);
+    Net net;
+    const int64_t groups = r.pick<int64_t>({1, 1, 2, 6}), per_group = groups == 6 ? 1 : r.in(1, 5),
+                  n = groups * (groups == 6 ? 1 : r.in(1, 9));
+    const bool flat = r.chance(4);
+    Shape shape{r.in(1, 2), groups * per_group, r.in(3, 9)}, kernel{n, per_group, r.in(1, 3)}, ones{n, 1};
+    if (!flat) shape.push_back(r.in(3, 9)), kernel.push_back(r.in(1, 3)), ones.push_back(1);
+    const size_t spatial = shape.size() - 2;
+    Attributes attributes{{"group", groups, {}}, {"strides", std::vector<int64_t>(spatial, r.in(1, 2)), {}}};
+    if (r.chance(2)) attributes.push_back({"pads", std::vector<int64_t>(2 * spatial, r.in(0, 1)), {}});
+    const DType type = r.pick({DType::I8, DType::U8});
+    const ValueId x = net.input(DType::F32, shape);
+    const auto& made = net.graph().node(net.add_node("DynamicQuantizeLinear", {x}, 3)).outputs;
+    std::vector<ValueId> in{made[0], net.constant(random_codes(r, type, kernel)), made[2]};
+    if (!r.chance(3)) in.push_back(net.constant(random_codes(r, type, r.chance(3) ? Shape{n} : Shape{})));
+    const ValueId cast = net.add("Cast", {net.add("ConvInteger", in, attributes)}, {{"to", int64_t{1}, {}}});
+    const ValueId scale = net.constant(reals(r, r.pick({Shape{}, ones}), 0.02f));
+    ValueId y = net.add("Mul", {cast, net.add("Mul", {made[1], scale})});
+    if (r.chance(2)) y = net.add("Add", {y, net.constant(reals(r, r.pick({ones, Shape{1}}), 2))});
+    if (r.chance(3)) y = net.add("Relu", {y});
+    net.output(y);
+    const Feeds feeds{{x, reals(r, shape, 3)}};
+    const auto got = expect_fused(net, feeds, "DynamicQuantizeLinear ConvInteger", agreement);
+    if (HasFatalFailure()) return;
+    EXPECT_EQ(to_vector<double>(got[0]), to_vector<double>(run_plain(net.graph(), feeds)[0]));
+  }
+}
+
+/// By itself it gives the sums; weights that aren't constant are the general kernel's.
+TEST(DynamicProductFusion, ConvIntegerAloneIsExact) {
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    SCOPED_TRACE(seed);
+    Random r(seed);
+    Net net;
+    const DType a = r.pick({DType::I8, DType::U8}), b = r.pick({DType::I8, DType::U8});
+    const Shape shape{2, 4, 6, 5}, kernel{6, 2, 2, 3};
+    const ValueId x = net.input(a, shape);
+    Feeds feeds{{x, random_codes(r, a, shape)}};
+    std::vector<ValueId> in{x, net.constant(random_codes(r, b, kernel))};
+    if (r.chance(4)) feeds[in[1] = net.input(b, kernel)] = random_codes(r, b, kernel);
+    if (r.chance(2)) in.push_back(net.constant(random_codes(r, a, {})));
+    if (in.size() == 3 && r.chance(2)) in.push_back(net.constant(random_codes(r, b, r.chance(2) ? Shape{6} : Shape{})));
+    net.output(net.add("ConvInteger", in, {{"group", int64_t{2}, {}}, {"pads", std::vector<int64_t>{1, 0, 0, 1}, {}}}));
+    expect_same_bits(Session(net.graph()).run(feeds), run_plain(net.graph(), feeds));
+  }
+}
+
 }  // namespace
 }  // namespace infopt::test

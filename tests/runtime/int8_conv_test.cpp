@@ -96,7 +96,7 @@ void check(unsigned seed, const Case& c, WeightZeros kind = WeightZeros::ByChanc
                                     : random_zero(r, o.w_dtype));
 
   const Tensor src = tensor_of(o.src_dtype, src_shape, o.src), weights = tensor_of(o.w_dtype, w_shape, o.weights);
-  const Int8Convolution convolution(c.geometry, weights, o.src_dtype, o.zero, o.w_zeros.data());
+  const Int8Convolution convolution(c.geometry, weights, o.src_dtype, o.w_zeros.data());
   Shape out_shape{c.images, c.columns};
   out_shape.insert(out_shape.end(), out_box.begin(), out_box.end());
   ASSERT_EQ(convolution.output_shape(src_shape), out_shape) << to_text(c);
@@ -122,7 +122,7 @@ void check(unsigned seed, const Case& c, WeightZeros kind = WeightZeros::ByChanc
     Tensor dst(epilogue.e.output, out_shape);
     std::fill_n(reinterpret_cast<uint8_t*>(dst.mutable_raw()), dst.bytes(), uint8_t{0xAB});
     for (size_t i = 0; i + 1 < cuts.size(); ++i)
-      convolution.run(src, epilogue.e, epilogue.e.residual ? &residual : nullptr, dst, cuts[i], cuts[i + 1]);
+      convolution.run(src, o.zero, epilogue.e, epilogue.e.residual ? &residual : nullptr, dst, cuts[i], cuts[i + 1]);
     ASSERT_TRUE(std::equal(expected.begin(), expected.end(), reinterpret_cast<const uint8_t*>(dst.raw())))
         << "isa " << static_cast<int>(isa) << ", seed " << seed << ": " << to_text(c) << ", " << name_of(o.src_dtype) << " × "
         << name_of(o.w_dtype) << (symmetric ? "" : " with zero points") << " to " << epilogue.describe();
@@ -238,12 +238,12 @@ TEST(Int8Convolution, LargeImagesAreCutIntoTasks) {
 
 TEST(Int8Convolution, WhatDoesNotFitIsRefused) {
   const ConvGeometry g{.strides = {1, 1}, .dilations = {1, 1}, .pads_begin = {0, 0}, .pads_end = {0, 0}};
-  const Int8Convolution convolution(g, Tensor::zeros(DType::I8, {4, 2, 3, 3}), DType::U8, 0);
+  const Int8Convolution convolution(g, Tensor::zeros(DType::I8, {4, 2, 3, 3}), DType::U8);
   EXPECT_THROW(convolution.output_shape({1, 3, 8, 8}), Error);
   EXPECT_THROW(convolution.output_shape({1, 2, 8}), Error);
   EXPECT_THROW(convolution.output_shape({1, 2, 2, 8}), Error);
-  EXPECT_THROW(Int8Convolution(g, Tensor::zeros(DType::I8, {4, 2, 3}), DType::U8, 0), Error);
-  EXPECT_THROW(Int8Convolution(g, Tensor::zeros(DType::I8, {4, 2, 3, 3, 3, 3}), DType::U8, 0), Error);
+  EXPECT_THROW(Int8Convolution(g, Tensor::zeros(DType::I8, {4, 2, 3}), DType::U8), Error);
+  EXPECT_THROW(Int8Convolution(g, Tensor::zeros(DType::I8, {4, 2, 3, 3, 3, 3}), DType::U8), Error);
 }
 
 }  // namespace

@@ -330,5 +330,35 @@ TEST(IntegerConvFusion, FollowsAutoPadWhereTheSizeChanges) {
   }
 }
 
+/// A Pad of zeros between Q/DQ of one step, or of anything else.
+TEST(IntegerConvFusion, TakesPadsOfZeros) {
+  Agreement agreement;
+  for (unsigned seed = 0; seed < 80; ++seed) {
+    SCOPED_TRACE(seed);
+    Random r(seed);
+    Net net;
+    const Shape shape{r.in(1, 2), 3, r.in(2, 7), r.in(2, 7)};
+    const Step in = random_step(r, 0.02f), out = random_step(r, 0.2f), weight{DType::I8, 0.01f, 0};
+    const ValueId x = net.input(in.type, shape);
+    const int kind = static_cast<int>(r.in(0, 5));  // 0: another value; 1: another step behind; 2: around channels, too; else zeros
+    std::vector<int64_t> pads{0, kind == 2 ? 1 : 0, r.in(0, 2), r.in(0, 2), 0, 0, r.in(1, 2), r.in(0, 2)};
+    std::vector<ValueId> inputs{net.dequantize(x, in), net.integers(pads)};
+    if (kind == 0 || r.chance(2)) inputs.push_back(net.number(kind == 0 ? 0.5f : 0.0f));
+    Step behind = in;
+    if (kind == 1) behind.scale = 0.025f;
+    const ValueId padded = net.quantize(net.add("Pad", inputs), behind);
+    const ValueId w = net.dequantize(net.constant(random_codes(r, DType::I8, {5, kind == 2 ? 4 : 3, 2, 3})), weight);
+    Attributes attributes;
+    if (r.chance(2)) attributes.push_back({"pads", std::vector<int64_t>{1, 1, 0, 1}, {}});
+    else if (r.chance(3)) attributes.push_back({"auto_pad", std::string("SAME_UPPER"), {}});
+    else attributes.push_back({"pads", std::vector<int64_t>{0, 1, 0, 1}, {}});
+    net.output(net.quantize(net.add("Conv", {net.dequantize(padded, behind), w}, attributes), out));
+    const Feeds feeds{{x, random_codes(r, in.type, shape)}};
+    (void)expect_fused(net, feeds, kind <= 2 ? "DequantizeLinear Pad QuantizeLinear Conv" : "Conv", agreement);
+    if (HasFatalFailure()) return;
+  }
+  agreement.expect_rare();
+}
+
 }  // namespace
 }  // namespace infopt::test

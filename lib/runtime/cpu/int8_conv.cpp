@@ -25,7 +25,7 @@ Int8Axes axes_of(const std::vector<int64_t>& list, size_t spatial, int64_t fille
   return axes;
 }
 
-Int8Window window_of(const ConvGeometry& g, const Tensor& weights, DType src_dtype, int32_t zero) {
+Int8Window window_of(const ConvGeometry& g, const Tensor& weights, DType src_dtype) {
   if (weights.rank() < 3 || weights.rank() > 5)
     throw Error(ErrorKind::Unsupported, "an 8-bit convolution has weights of rank 3 to 5, not " + to_string(weights.shape()));
   if (g.groups < 1 || weights.dim(0) % g.groups != 0) misfit("the weights " + to_string(weights.shape()) + " don't fit the groups");
@@ -40,7 +40,6 @@ Int8Window window_of(const ConvGeometry& g, const Tensor& weights, DType src_dty
     if (w.strides[i] < 1 || w.dilations[i] < 1 || w.kernel[i] < 1) misfit("strides, dilations and kernel are at least 1");
   w.channels = weights.dim(1) * g.groups;
   w.flip = src_dtype == DType::I8 ? 0x80 : 0;
-  w.zero = zero + w.flip;
   return w;
 }
 
@@ -74,6 +73,7 @@ struct Int8Convolution::Impl {
 
   /// What one call of run works with.
   struct Job {
+    Int8Window window;  ///< with the activations' zero point
     Int8Extent extent;
     const uint8_t* src;
     void* dst;
@@ -141,7 +141,7 @@ const uint8_t* Int8Convolution::Impl::image_of(const Job& job, const Chunk& chun
 }
 
 Int8Slab Int8Convolution::Impl::slab_of(const Job& job, const Chunk& chunk) const {
-  return int8_slab(window, job.extent, image_of(job, chunk), chunk.plane, chunk.first, chunk.last);
+  return int8_slab(job.window, job.extent, image_of(job, chunk), chunk.plane, chunk.first, chunk.last);
 }
 
 /// The chunk's first pixel in dst.
@@ -197,9 +197,9 @@ void Int8Convolution::Impl::run_depthwise(const Job& job, const Chunk& chunk, co
     void* dst = int8_place(job.dst, place, job.finish);
     const void* residual = int8_place(job.residual, place, job.finish);
     if (slides) {
-      depthwise->sliding_line(window, job.extent, image_of(job, chunk), y, prepared, job.finish, dst, residual);
+      depthwise->sliding_line(job.window, job.extent, image_of(job, chunk), y, prepared, job.finish, dst, residual);
     } else {
-      depthwise->line(window, slab, job.extent.out[2], prepared, job.finish, dst, residual);
+      depthwise->line(job.window, slab, job.extent.out[2], prepared, job.finish, dst, residual);
       slab.data += window.strides[1] * slab.line_stride;
     }
     place += job.extent.out[2] * columns;
@@ -234,12 +234,11 @@ void Int8Convolution::Impl::make_panels(const ConvGeometry& geometry, const Tens
   if (panels->run_bytes() % 4 != 0) window.slack = 4;
 }
 
-Int8Convolution::Int8Convolution(const ConvGeometry& geometry, const Tensor& weights, DType src_dtype, int32_t zero,
-                                 const int32_t* weight_zeros)
+Int8Convolution::Int8Convolution(const ConvGeometry& geometry, const Tensor& weights, DType src_dtype, const int32_t* weight_zeros)
     : impl_(std::make_unique<Impl>()) {
   const auto is_byte = [](DType t) { return t == DType::U8 || t == DType::I8; };
   if (geometry.transposed || !is_byte(src_dtype) || !is_byte(weights.dtype())) throw Error(ErrorKind::Defect, "not an 8-bit convolution");
-  impl_->window = window_of(geometry, weights, src_dtype, zero);
+  impl_->window = window_of(geometry, weights, src_dtype);
   impl_->spatial = static_cast<size_t>(weights.rank() - 2);
   impl_->columns = weights.dim(0);
   std::vector<int32_t> zeros;
@@ -269,20 +268,21 @@ int64_t Int8Convolution::tasks(const Shape& src) const {
   return cut.chunks * cut.parts;
 }
 
-void Int8Convolution::run(const Tensor& src, const Int8Epilogue& epilogue, const Tensor* residual, Tensor& dst, int64_t begin,
+void Int8Convolution::run(const Tensor& src, int32_t zero, const Int8Epilogue& epilogue, const Tensor* residual, Tensor& dst, int64_t begin,
                           int64_t end) const {
-  const Impl::Job job{impl_->extent_of(src.shape()), reinterpret_cast<const uint8_t*>(src.raw()), dst.mutable_raw(),
+  Impl::Job job{impl_->window, impl_->extent_of(src.shape()), reinterpret_cast<const uint8_t*>(src.raw()), dst.mutable_raw(),
                       epilogue.residual && residual ? residual->raw() : nullptr, Int8Finish(epilogue)};
+  job.window.zero = zero + job.window.flip;
   if (dst.dtype() != epilogue.output || (epilogue.residual && !job.residual))
     throw Error(ErrorKind::Defect, "the epilogue doesn't fit its tensors");
   const Impl::Cut cut = impl_->cut_of(job.extent);
   if (impl_->depthwise) {
-    const Int8Depthwise::Prepared prepared = impl_->depthwise->prepare(epilogue, impl_->window.zero);
+    const Int8Depthwise::Prepared prepared = impl_->depthwise->prepare(epilogue, job.window.zero);
     for (int64_t t = begin; t < end; ++t) impl_->run_depthwise(job, impl_->chunk_of(job, cut, t), prepared);
     return;
   }
   const size_t panels = impl_->panels->panels().size();
-  const Int8Panels::Prepared prepared = impl_->panels->prepare(epilogue, impl_->window.zero, 0, panels);
+  const Int8Panels::Prepared prepared = impl_->panels->prepare(epilogue, job.window.zero, 0, panels);
   for (int64_t t = begin; t < end;) {  // the parts of one chunk together
     const int64_t chunk = t / cut.parts, first = t % cut.parts, last = std::min(cut.parts, first + end - t);
     impl_->run_panels(job, impl_->chunk_of(job, cut, chunk), prepared, static_cast<size_t>(first * cut.panels_of_part),

@@ -7,6 +7,7 @@
 #include "lib/base/error.h"
 #include "lib/ops/broadcast.h"
 #include "lib/runtime/cpu/dnnl_adapter.h"
+#include "lib/runtime/fusions/pads.h"
 #include "lib/runtime/fusions/rules.h"
 #include "lib/runtime/layout.h"
 #include "lib/runtime/window.h"
@@ -20,29 +21,6 @@ struct Found {
   ValueId residual = kNone;
   std::vector<int64_t> extra;  ///< pads that the Pad adds: those before each spatial axis, then those behind
 };
-
-/// Pads of constant zeros around the spatial axes; empty where the node is anything else.
-std::vector<int64_t> zero_pads(PlanView& view, const Node& pad, size_t spatial) {
-  if (!pad.is("Pad") || pad.s("mode", "constant") != "constant" || pad.input(3) != kNone) return {};
-  std::vector<int64_t> all = pad.ints("pads");
-  if (pad.input(1) != kNone) {
-    const Tensor* pads = view.constant(pad.input(1));
-    if (!pads || pads->dtype() != DType::I64) return {};
-    all = to_vector<int64_t>(*pads);
-  }
-  if (pad.f("value", 0) != 0) return {};
-  if (pad.input(2) != kNone) {
-    const Tensor* value = view.constant(pad.input(2));
-    if (!value || value->size() != 1 || value->dtype() != DType::F32 || value->data<float>()[0] != 0) return {};
-  }
-  const size_t rank = spatial + 2;
-  if (all.size() != 2 * rank || all[0] || all[1] || all[rank] || all[rank + 1]) return {};
-  std::vector<int64_t> out(all.begin() + 2, all.begin() + static_cast<int64_t>(rank));
-  out.insert(out.end(), all.begin() + static_cast<int64_t>(rank) + 2, all.end());
-  for (int64_t p : out)
-    if (p < 0) return {};
-  return out;
-}
 
 /// x·scale + offset by channel, from a BatchNormalization with constant statistics.
 bool channel_line(PlanView& view, const Node& norm, int64_t channels, std::vector<float>& scale, std::vector<float>& offset) {

@@ -1,95 +1,98 @@
 // Convolutions of codes: DequantizeLinear → Conv → QuantizeLinear, with what stands between.
-#include <mutex>
-
 #include "lib/base/error.h"
-#include "lib/base/share.h"
-#include "lib/runtime/cpu/int8_conv.h"
+#include "lib/runtime/fusions/code_convolution.h"
 #include "lib/runtime/fusions/code_sum.h"
 #include "lib/runtime/fusions/integer_tail.h"
+#include "lib/runtime/fusions/pads.h"
 #include "lib/runtime/fusions/rules.h"
-#include "lib/runtime/layout.h"
-#include "lib/runtime/window.h"
 
 namespace infopt {
 namespace {
 
-Tensor channels_last(KernelContext& context, size_t i) {
-  Layout layout;
-  const Tensor& t = context.in_any(i, layout);
-  return t.rank() < 3 ? t : convert_layout(t, layout, Layout::ChannelsLast);
-}
-
 class IntegerConvKernel : public Kernel {
  public:
-  IntegerConvKernel(const Node& node, Codes input, CodedWeights weights, const IntegerTail& tail, const std::vector<float>& step, const CodedBias& bias)
-      : window_(WindowAttributes::of(node)), groups_(node.i("group", 1)), input_(input), weights_(std::move(weights)), epilogue_(tail, step, bias),
-        output_(tail.table ? tail.table->to.dtype : tail.output ? tail.output->dtype : DType::F32) {}
+  IntegerConvKernel(const Node& node, Codes input, std::vector<int64_t> pads, CodedWeights weights, const IntegerTail& tail,
+                    const std::vector<float>& step, const CodedBias& bias)
+      : convolution_(node, std::move(pads), std::move(weights.codes), std::move(weights.zeros)),
+        input_(input),
+        epilogue_(tail, step, bias),
+        output_(tail.table    ? tail.table->to.dtype
+                : tail.output ? tail.output->dtype
+                              : DType::F32) {}
 
   void run(KernelContext& context) const override {
     const Tensor x = channels_last(context, 0);
-    if (x.dtype() != input_.dtype) throw Error(ErrorKind::Malformed, "codes of " + std::string(name_of(x.dtype())) + " with a zero point of " + std::string(name_of(input_.dtype)));
-    if (x.rank() != weights_.codes.rank() || x.dim(1) != weights_.codes.dim(1) * groups_)
-      throw Error(ErrorKind::Malformed, "an input of " + to_string(x.shape()) + " doesn't fit weights of " + to_string(weights_.codes.shape()) + " in " + std::to_string(groups_) + " groups");
-    const Shape spatial(x.shape().begin() + 2, x.shape().end()), kernel(weights_.codes.shape().begin() + 2, weights_.codes.shape().end());
-    const Window w = resolve_window(window_, spatial, kernel);
-    const cpu::Int8Convolution& engine = engine_for(w);
+    if (x.dtype() != input_.dtype)
+      throw Error(ErrorKind::Malformed,
+                  "codes of " + std::string(name_of(x.dtype())) + " with a zero point of " + std::string(name_of(input_.dtype)));
+    const CodeConvolution::Ready ready = convolution_.ready(x);
     const cpu::Int8Epilogue& epilogue = epilogue_.get();
-    Shape shape{x.dim(0), weights_.codes.dim(0)};
-    shape.insert(shape.end(), w.out.begin(), w.out.end());
     Tensor residual;
     if (epilogue.residual) {
       Layout layout;
-      if (context.in_any(1, layout).shape() != shape) return run_broadcast(context, engine, x, shape);
+      if (context.in_any(1, layout).shape() != ready.shape) return run_broadcast(context, ready, x);
       residual = channels_last(context, 1);
     }
-    Tensor& y = context.out(0, output_, shape, Layout::ChannelsLast);
-    if (y.size() == 0) return;
-    Tensor bytes = epilogue.output == output_ ? y : Tensor(epilogue.output, shape, std::make_shared<Tensor>(y), y.raw());
-    share_work(engine.tasks(x.shape()), 1, [&](int64_t begin, int64_t end) { engine.run(x, epilogue, residual.defined() ? &residual : nullptr, bytes, begin, end); });
+    Tensor& y = context.out(0, output_, ready.shape, Layout::ChannelsLast);
+    CodeConvolution::run(ready, x, input_.zero, epilogue, residual.defined() ? &residual : nullptr, y);
   }
 
+  std::string describe() const override {
+    return std::string(convolution_.groups() > 1 ? "int8 grouped convolution" : "int8 convolution") + ", channels last, to " +
+           std::string(name_of(output_)) + (epilogue_.get().residual ? ", with the residual" : "");
+  }
+
+ private:
   /// The residual has another shape: the sum is taken by itself.
-  void run_broadcast(KernelContext& context, const cpu::Int8Convolution& engine, const Tensor& x, const Shape& shape) const {
+  void run_broadcast(KernelContext& context, const CodeConvolution::Ready& ready, const Tensor& x) const {
     const cpu::Int8Epilogue& whole = epilogue_.get();
     cpu::Int8Epilogue first = whole;
     first.residual = false;
     first.table = nullptr;
-    CodeOperand a{Tensor(whole.output, shape), Layout::ChannelsLast}, b;
-    engine.run(x, first, nullptr, a.tensor, 0, engine.tasks(x.shape()));
+    CodeOperand a{Tensor(whole.output, ready.shape), Layout::ChannelsLast}, b;
+    CodeConvolution::run(ready, x, input_.zero, first, nullptr, a.tensor);
     b.tensor = context.in_any(1, b.layout);
     const CodePlan plan = plan_codes(a, b);
     Tensor& y = context.out(0, output_, plan.shape, plan.layout);
-    combine_codes({whole.output, whole.residual_dtype, whole.output, whole.zero, whole.residual_zero, whole.zero2, whole.ratio, whole.residual_ratio, whole.low2, whole.high2}, false, plan, a, b, y);
+    combine_codes({whole.output, whole.residual_dtype, whole.output, whole.zero, whole.residual_zero, whole.zero2, whole.ratio,
+                   whole.residual_ratio, whole.low2, whole.high2},
+                  false, plan, a, b, y);
     auto* bytes = reinterpret_cast<uint8_t*>(y.mutable_raw());
     if (whole.table) cpu::int8_lookup(bytes, bytes, y.size(), whole.table);
   }
 
-  std::string describe() const override { return std::string(groups_ > 1 ? "int8 grouped convolution" : "int8 convolution") + ", channels last, to " + std::string(name_of(output_)) + (epilogue_.get().residual ? ", with the residual" : ""); }
-
- private:
-  const cpu::Int8Convolution& engine_for(const Window& w) const {
-    std::vector<int64_t> key = w.pads_begin;
-    key.insert(key.end(), w.pads_end.begin(), w.pads_end.end());
-    std::lock_guard lock(mutex_);
-    for (const auto& [pads, engine] : engines_)
-      if (pads == key) return *engine;
-    const cpu::ConvGeometry g{w.strides, w.dilations, w.pads_begin, w.pads_end, groups_};
-    engines_.emplace_back(std::move(key), std::make_unique<cpu::Int8Convolution>(g, weights_.codes, input_.dtype, input_.zero, weights_.zeros.empty() ? nullptr : weights_.zeros.data()));
-    weights_.codes.release_pages();
-    return *engines_.back().second;
-  }
-
-  WindowAttributes window_;
-  int64_t groups_;
+  CodeConvolution convolution_;
   Codes input_;
-  CodedWeights weights_;
   TailEpilogue epilogue_;
   DType output_;
-  mutable std::mutex mutex_;
-  mutable std::vector<std::pair<std::vector<int64_t>, std::unique_ptr<cpu::Int8Convolution>>> engines_;
 };
 
 bool is_conv(const Node& node) { return node.is("Conv"); }
+
+/// A Pad that puts zeros, or codes that mean zero, around the image: `input` becomes what it pads, and its pads are returned.
+std::vector<int64_t> take_pads(PlanView& view, Codes& input, size_t spatial, std::vector<NodeId>& covers) {
+  const Node* node = view.only_for_one(input.value);
+  if (node && node->is("Pad")) {
+    const Tensor* value = view.constant(node->input(2));
+    if (node->input(2) == kNone ? input.zero != 0
+                                : !value || value->size() != 1 || value->dtype() != input.dtype || to_scalar<int64_t>(*value) != input.zero)
+      return {};
+    const auto pads = spatial_pads(view, *node, spatial);
+    if (pads.empty()) return {};
+    covers.push_back(node->id);
+    input.value = node->input(0);
+    return pads;
+  }
+  const auto output = node ? quantizes(view, *node) : std::nullopt;
+  const Node* pad = output && output->same_step(input) ? view.only_for_one(node->input(0)) : nullptr;
+  const auto before = pad ? dequantized(view, pad->input(0)) : std::nullopt;
+  if (!before || !before->same_step(input)) return {};
+  const auto pads = zero_pads(view, *pad, spatial);
+  if (pads.empty()) return {};
+  covers.insert(covers.end(), {node->id, pad->id});
+  input.value = before->value;
+  return pads;
+}
 
 }  // namespace
 
@@ -97,7 +100,7 @@ std::optional<FusedStep> fuse_integer_conv(PlanView& view, const Node& node) {
   const auto tail = integer_tail(view, node, is_conv);
   if (!tail) return std::nullopt;
   const Node& conv = *tail->core;
-  const auto input = dequantized(view, conv.input(0));
+  auto input = dequantized(view, conv.input(0));
   if (!input) return std::nullopt;
   const auto refuse = [&](const char* why) {
     view.refuse(conv, why);
@@ -116,17 +119,22 @@ std::optional<FusedStep> fuse_integer_conv(PlanView& view, const Node& node) {
   if (sum > kMostSum) return refuse("its sums may not fit 32 bits");
   CodedBias bias;
   const Tensor* offset = view.constant(conv.input(2));
-  if ((offset && offset->shape() != Shape{codes->dim(0)}) || !read_bias(view, conv.input(2), *step, sum, bias)) return refuse("its bias isn't constant, finite and one for each output channel");
+  if ((offset && offset->shape() != Shape{codes->dim(0)}) || !read_bias(view, conv.input(2), *step, sum, bias))
+    return refuse("its bias isn't constant, finite and one for each output channel");
   FusedStep out;
+  out.covers = tail->covers;
+  std::vector<int64_t> pads;
+  if (!view.device() && view.only_for_one(conv.input(0)))
+    pads = take_pads(view, *input, static_cast<size_t>(codes->rank() - 2), out.covers);
   out.inputs = {input->value};
   if (tail->residual) out.inputs.push_back(tail->residual->value);
-  out.covers = tail->covers;
   out.named = conv.id;
   if (const Device* device = view.device()) {
-    out.kernel = device->integer_conv({WindowAttributes::of(conv), conv.i("group", 1), input->step(), weights->codes, weights->zeros, TailEpilogue(*tail, *step, bias).share()});
+    out.kernel = device->integer_conv({WindowAttributes::of(conv), conv.i("group", 1), input->step(), weights->codes, weights->zeros,
+                                       TailEpilogue(*tail, *step, bias).share()});
     return out;
   }
-  out.kernel = std::make_unique<IntegerConvKernel>(conv, *input, std::move(*weights), *tail, *step, bias);
+  out.kernel = std::make_unique<IntegerConvKernel>(conv, *input, std::move(pads), std::move(*weights), *tail, *step, bias);
   return out;
 }
 

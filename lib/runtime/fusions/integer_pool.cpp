@@ -77,9 +77,22 @@ class IntegerPoolKernel : public Kernel {
   bool include_pad_;
 };
 
+/// A MaxPool whose input is surely codes by itself: scales don't matter to it.
+std::optional<FusedStep> pool_of_codes(PlanView& view, const Node& node) {
+  const DType type = node.outputs.size() == 1 && node.i("storage_order", 0) == 0 ? code_type(view, node.input(0)) : DType::Undefined;
+  if (type != DType::U8 && type != DType::I8) return std::nullopt;
+  FusedStep step;
+  step.inputs = {node.input(0)};
+  const Codes codes{node.input(0), type};
+  if (const Device* device = view.device()) step.kernel = device->integer_pool({IntegerPool::Max, WindowAttributes::of(node), false, codes.step(), codes.step()});
+  else step.kernel = std::make_unique<IntegerPoolKernel>(node, Kind::Max, codes, codes);
+  return step;
+}
+
 }  // namespace
 
 std::optional<FusedStep> fuse_integer_pool(PlanView& view, const Node& node) {
+  if (node.is("MaxPool")) return pool_of_codes(view, node);
   const auto output = quantizes(view, node);
   const Node* before = output ? view.only_for_one(node.input(0)) : nullptr;
   if (!before || before->outputs.size() != 1) return std::nullopt;

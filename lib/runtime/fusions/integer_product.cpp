@@ -1,7 +1,7 @@
 // Products of codes with constant weights: DequantizeLinear → MatMul or Gemm → QuantizeLinear, with what stands between.
 #include "lib/base/error.h"
 #include "lib/base/share.h"
-#include "lib/runtime/fusions/integer_tail.h"
+#include "lib/runtime/fusions/activation_product.h"
 #include "lib/runtime/fusions/product_rows.h"
 #include "lib/runtime/fusions/rules.h"
 
@@ -54,6 +54,8 @@ std::optional<FusedStep> fuse_integer_product(PlanView& view, const Node& node) 
   if (tail->residual || (tail->table && tail->table->rank > (product.is("Gemm") ? 2 : 1))) return std::nullopt;
   const bool transposed = product.is("Gemm") && product.i("transB", 0) != 0;
   const auto weights = dequantized_weights(view, product.input(1), transposed ? 0 : 1, 2);
+  if (!weights && !view.device())
+    if (auto both = fuse_activation_product(view, *tail)) return both;
   if (!weights) return refuse("its weights aren't constant codes with one scale for each column");
   const auto step = sum_steps(*input, *weights, tail->output ? tail->output->scale : 1.0f);
   if (!step) return refuse("its scales' product isn't a normal number");

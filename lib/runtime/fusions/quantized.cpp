@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <iterator>
 #include <limits>
 
 namespace infopt {
@@ -43,6 +44,27 @@ DType declared(const PlanView& view, ValueId value) {
 }
 
 }  // namespace
+
+DType code_type(PlanView& view, ValueId value) {
+  static constexpr const char* kMovers[] = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Concat", "Identity"};
+  for (int depth = 0; depth < 16 && value != kNone; ++depth) {
+    const Node* node = view.producer(value);
+    if (!node) return view.graph().value(value).type.dtype;
+    if (node->is("QuantizeLinear")) {
+      const auto codes = quantizes(view, *node);
+      return codes ? codes->dtype : DType::Undefined;
+    }
+    if (node->op.starts_with("QLinear") || node->op == "QGemm") {
+      // The zero point of the result is the last of its kind; a concatenation's comes second.
+      const size_t at = node->op == "QLinearConcat" ? 1 : node->is("QLinearConv") || node->is("QLinearMatMul") ? 7 : node->inputs.size() - 1;
+      const Tensor* zero = view.constant(node->input(at));
+      return zero ? zero->dtype() : DType::Undefined;
+    }
+    if (!node->domain.empty() || std::none_of(std::begin(kMovers), std::end(kMovers), [&](const char* op) { return node->op == op; })) return view.graph().value(value).type.dtype;
+    value = node->input(0);
+  }
+  return DType::Undefined;
+}
 
 std::optional<Codes> dequantized(PlanView& view, ValueId value) {
   const Node* node = view.producer(value);
@@ -124,6 +146,8 @@ bool read_bias(PlanView& view, ValueId value, const std::vector<float>& step, in
         bias.whole.assign(codes->data<int32_t>(), codes->data<int32_t>() + n);
         return true;
       }
+      for (size_t i = 0; i < n; ++i) bias.real.push_back(static_cast<float>(codes->data<int32_t>()[i]) * scale->data<float>()[scale->size() == 1 ? 0 : i]);
+      return std::all_of(bias.real.begin(), bias.real.end(), [](float v) { return std::isfinite(v); });
     }
   }
   const Tensor* real = view.constant(value);

@@ -21,6 +21,9 @@ std::optional<Codes> dequantized(PlanView& view, ValueId value);
 /// The codes that a QuantizeLinear with one constant scale makes; `value` is its output.
 std::optional<Codes> quantizes(PlanView& view, const Node& node);
 
+/// The element type of a value that QuantizeLinear or an operator on codes makes, perhaps moved since; Undefined where that isn't known.
+DType code_type(PlanView& view, ValueId value);
+
 /// Constant 8-bit weights with one scale, or one for each output channel.
 struct CodedWeights {
   Tensor codes;

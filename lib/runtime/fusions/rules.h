@@ -9,10 +9,17 @@ std::optional<FusedStep> fuse_attention_operator(PlanView& view, const Node& nod
 std::optional<FusedStep> fuse_integer_conv(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_integer_product(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_dynamic_product(PlanView& view, const Node& node);
+std::optional<FusedStep> fuse_dynamic_conv(PlanView& view, const Node& node);
+/// Two activations from DynamicQuantizeLinear.
+std::optional<FusedStep> fuse_dynamic_matmul(PlanView& view, const Node& node);
+/// MatMulInteger and ConvInteger as they stand.
+std::optional<FusedStep> fuse_integer_sums(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_integer_table(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_integer_binary(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_integer_pool(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_integer_move(PlanView& view, const Node& node);
+/// QLinearConv and its like, by the rules above.
+std::optional<FusedStep> fuse_quantized_operator(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_float_product(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_row_norm(PlanView& view, const Node& node);
@@ -28,10 +35,14 @@ inline constexpr Rule kFusionRules[] = {
     {fuse_integer_conv, true},
     {fuse_integer_product, true},
     {fuse_dynamic_product, true},
+    {fuse_dynamic_conv, false},
+    {fuse_dynamic_matmul, false},
+    {fuse_integer_sums, false},
     {fuse_integer_table, true},
     {fuse_integer_binary, true},
     {fuse_integer_pool, true},
     {fuse_integer_move, true},
+    {fuse_quantized_operator, true},
     {fuse_float_conv, true},
     {fuse_float_product, true},
     {fuse_row_norm, true},
