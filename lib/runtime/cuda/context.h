@@ -97,6 +97,7 @@ class CudaKernel : public Kernel {
 class OnDevice {
  public:
   explicit OnDevice(Tensor host = {}) : host_(std::move(host)) {}
+  void set(Tensor host) { host_ = std::move(host); }  ///< before it is first needed
   bool defined() const { return host_.defined(); }
   const Tensor& host() const { return host_; }
   /// The device's copy.

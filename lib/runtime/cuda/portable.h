@@ -9,12 +9,14 @@
 #include <cuda_fp8.h>
 #include <cuda_runtime.h>
 #define INFOPT_DEVICE __device__ __forceinline__
+#define INFOPT_UNROLL _Pragma("unroll")
 #else
 #include <cmath>
 
 #include "lib/base/float8.h"
 #include "lib/runtime/cuda/emulation.h"
 #define INFOPT_DEVICE inline
+#define INFOPT_UNROLL
 #endif
 
 namespace infopt::cuda {

@@ -55,7 +55,7 @@ template <class T> struct WarpValues {
 inline void load_matrices(uint32_t (&r)[4], const void* row) {
   const WarpValues<const void*> rows(row);
   const unsigned lane = emulation::here().lane;
-  if (reinterpret_cast<uintptr_t>(row) % 16) return emulation::report_fault("loads a matrix from rows that aren't aligned");
+  if (reinterpret_cast<uintptr_t>(row) % 16) emulation::report_fault("loads a matrix from rows that aren't aligned");
   for (unsigned j = 0; j < 4; ++j) std::memcpy(&r[j], static_cast<const std::byte*>(rows[8 * j + lane / 4]) + 4 * (lane % 4), 4);
 }
 
