@@ -49,6 +49,41 @@ TEST(TensorCore, ProductsOfCodesFollowTheFragments) {
   check_codes<false>();
 }
 
+/// d[16, 8] = a[16, 16]·b[8, 16]ᵀ by one warp.
+template <class T> void product_of_floats(const T* a, const T* b, float* d) {
+  using namespace cuda;
+  auto* tile = shared_memory<T>();
+  const unsigned lane = threadIdx.x;
+  for (unsigned i = lane; i < 384; i += 32) tile[i] = i < 256 ? a[i] : b[i - 256];
+  __syncwarp();
+  uint32_t x[4], y[4];
+  load_matrices(x, tile + lane % 16 * 16 + lane / 16 * 8);
+  load_matrices(y, tile + 256 + lane % 8 * 16 + lane / 8 % 2 * 8);
+  float sums[4] = {1, 1, 1, 1};
+  mma_floats<T>(sums, x, y[0], y[1]);
+  for (unsigned i = 0; i < 4; ++i) d[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = sums[i];
+}
+
+template <class T> void check_floats() {
+  Random r(3);
+  T a[256], b[128];
+  for (T& v : a) cuda::store_float(v, static_cast<float>(r.in(-9, 9)));
+  for (T& v : b) cuda::store_float(v, static_cast<float>(r.in(-9, 9)));
+  float d[128] = {};
+  cuda::emulation::run_grid({1, 1, 1}, {32, 1, 1}, 1024, [&] { product_of_floats<T>(a, b, d); }, "product_of_floats");
+  for (int m = 0; m < 16; ++m)
+    for (int n = 0; n < 8; ++n) {
+      float sum = 1;
+      for (int k = 0; k < 16; ++k) sum += cuda::load_float(a[m * 16 + k]) * cuda::load_float(b[n * 16 + k]);
+      ASSERT_EQ(d[m * 8 + n], sum) << m << ' ' << n;
+    }
+}
+
+TEST(TensorCore, ProductsOf16BitFloatsFollowTheFragments) {
+  check_floats<half>();
+  check_floats<bfloat16>();
+}
+
 TEST(TensorCore, CopiesAreThereOnlyAfterTheWait) {
   alignas(16) uint8_t from[64];
   for (int i = 0; i < 64; ++i) from[i] = static_cast<uint8_t>(i);

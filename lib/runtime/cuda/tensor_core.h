@@ -3,8 +3,11 @@
 //
 // All 32 lanes take part. With g = lane / 4 and t = lane % 4, a lane of mma m16n8 holds of A the rows g and g + 8, of B the column g, of C and
 // D the elements (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1). A 32-bit register of A or B holds neighbours along k, the first lowest:
-//   8-bit codes, k 32:  A {(g, 4t…), (g + 8, 4t…), (g, 16 + 4t…), (g + 8, 16 + 4t…)}, B {4t…, 16 + 4t…}
+//   8-bit codes, k 32:    A {(g, 4t…), (g + 8, 4t…), (g, 16 + 4t…), (g + 8, 16 + 4t…)}, B {4t…, 16 + 4t…}
+//   16-bit floats, k 16:  A {(g, 2t…), (g + 8, 2t…), (g, 8 + 2t…), (g + 8, 8 + 2t…)}, B {2t…, 8 + 2t…}
 #pragma once
+#include <type_traits>
+
 #include "lib/runtime/cuda/portable.h"
 
 namespace infopt::cuda {
@@ -32,12 +35,23 @@ template <int Pending> INFOPT_DEVICE void wait_copies() { asm volatile("cp.async
 template <bool Unsigned> INFOPT_DEVICE void mma_codes(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   if constexpr (Unsigned)
     asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   else
     asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+        : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+/// d += a·b for half or bfloat16, k 16, sums in float32.
+template <class T> INFOPT_DEVICE void mma_floats(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  if constexpr (std::is_same_v<T, half>)
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 #else
 /// All lanes' values, after each has given its own.
@@ -94,6 +108,27 @@ template <bool Unsigned> inline void mma_codes(int (&d)[4], const uint32_t (&a)[
     }
   }
   for (unsigned i = 0; i < 4; ++i) d[i] = static_cast<int>(static_cast<uint32_t>(d[i]) + static_cast<uint32_t>(emulation::dot_codes<Unsigned>(rows[i / 2], columns[i % 2])));
+}
+
+template <class T> inline void mma_floats(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  const WarpValues<emulation::Fragments> all({{a[0], a[1], a[2], a[3]}, {b0, b1}});
+  const unsigned g = emulation::here().lane / 4, t = emulation::here().lane % 4;
+  const auto value = [](uint32_t word, unsigned i) {
+    T v;
+    v.bits = static_cast<uint16_t>(word >> 16 * i);
+    return load_float(v);
+  };
+  for (unsigned half = 0; half < 2; ++half)
+    for (unsigned i = 0; i < 4; ++i) {
+      const emulation::Fragments row = all[4 * g + i], left = all[8 * t + i], right = all[8 * t + 4 + i];
+      for (unsigned j = 0; j < 2; ++j) {
+        const float above = value(row.a[2 * half], j), below = value(row.a[2 * half + 1], j), x = value(left.b[half], j), y = value(right.b[half], j);
+        d[0] += above * x;
+        d[1] += above * y;
+        d[2] += below * x;
+        d[3] += below * y;
+      }
+    }
 }
 #endif
 
