@@ -70,6 +70,8 @@ class CudaContext {
   /// Memory for the length of the kernel.
   Tensor scratch(DType dtype, Shape shape) { return run_.make(dtype, std::move(shape)); }
   CudaRun& run() { return run_; }
+  /// For what the CPU's kernels share: collect_operands and the like. Its tensors are the device's all the same.
+  KernelContext& base() { return context_; }
   Stream& stream() { return run_.stream(); }
   Libraries& libraries() { return run_.libraries(); }
 

@@ -69,6 +69,7 @@ template <class T> T shuffle(T value, unsigned from) {
 #define __forceinline__ inline __attribute__((always_inline))
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __shared__ static thread_local
 #define __align__(n) alignas(n)
 #define threadIdx (::infopt::cuda::emulation::here().thread)
@@ -123,6 +124,7 @@ inline int __dp4a(int a, int b, int c) {
   for (int i = 0; i < 32; i += 8) c = static_cast<int>(static_cast<uint32_t>(c) + static_cast<uint32_t>(static_cast<int8_t>(a >> i) * static_cast<int8_t>(b >> i)));
   return c;
 }
+inline uint32_t __umulhi(uint32_t a, uint32_t b) { return static_cast<uint32_t>((uint64_t{a} * b) >> 32); }
 inline int __clz(int v) { return v ? __builtin_clz(static_cast<unsigned>(v)) : 32; }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
 
