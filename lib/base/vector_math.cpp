@@ -21,6 +21,11 @@ INFOPT_INLINE void load(Lanes& v, const float* x, int64_t n, float fill) {
   std::memcpy(&v, x, static_cast<size_t>(n) * sizeof(float));
 }
 
+INFOPT_INLINE void store(float* x, const Lanes& v, int64_t n) {
+  if (n >= kLanes) std::memcpy(x, &v, sizeof v);
+  else std::memcpy(x, &v, static_cast<size_t>(n) * sizeof(float));
+}
+
 INFOPT_INLINE float add_lanes(const Lanes& v) {
   float a[kLanes];
   std::memcpy(a, &v, sizeof a);
@@ -127,6 +132,34 @@ INFOPT_SIMD float exp_and_sum(const float* x, float* y, int64_t n, float shift) 
 INFOPT_SIMD void scale_offset(const float* x, float* y, int64_t n, float scale, float offset) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) y[i] = x[i] * scale + offset;
+}
+
+INFOPT_SIMD float add_and_sum(const float* a, const float* b, float* y, int64_t n) {
+  Lanes total = {}, v, w;
+  for (int64_t i = 0; i < n; i += kLanes) {
+    __builtin_prefetch(a + n + i, 0, 2);
+    __builtin_prefetch(b + n + i, 0, 2);
+    load(v, a + i, n - i, 0.0f);
+    load(w, b + i, n - i, 0.0f);
+    v += w;
+    store(y + i, v, n - i);
+    total += v;
+  }
+  return add_lanes(total);
+}
+
+INFOPT_SIMD float add_and_sum_squares(const float* a, const float* b, float* y, int64_t n) {
+  Lanes total = {}, v, w;
+  for (int64_t i = 0; i < n; i += kLanes) {
+    __builtin_prefetch(a + n + i, 0, 2);
+    __builtin_prefetch(b + n + i, 0, 2);
+    load(v, a + i, n - i, 0.0f);
+    load(w, b + i, n - i, 0.0f);
+    v += w;
+    store(y + i, v, n - i);
+    total += v * v;
+  }
+  return add_lanes(total);
 }
 
 INFOPT_SIMD void normalize_row(const float* x, float* y, int64_t n, float shift, float scale, const float* gain, const float* bias) {

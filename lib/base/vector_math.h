@@ -25,6 +25,9 @@ float min_of(const float* x, int64_t n);
 float exp_and_sum(const float* x, float* y, int64_t n, float shift);
 /// y = x·scale + offset.
 void scale_offset(const float* x, float* y, int64_t n, float scale, float offset);
+/// y = a + b, which y may be; returns the sum of y, or of its squares, as sum() and sum_squares() do. What lies behind a and b is fetched ahead.
+float add_and_sum(const float* a, const float* b, float* y, int64_t n);
+float add_and_sum_squares(const float* a, const float* b, float* y, int64_t n);
 /// y = (x − shift)·scale·gain[i] + bias[i]; bias may be null.
 void normalize_row(const float* x, float* y, int64_t n, float shift, float scale, const float* gain, const float* bias);
 /// The pairs (x[i], x[half + i]) turned by angles of which cosines and sines are given, for the two results apart:

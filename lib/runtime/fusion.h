@@ -1,5 +1,6 @@
 // How several nodes become one step of a plan. A rule looks at a node and, through its operands' producers, at what leads to it; where it
-// knows a kernel for the whole it says which values that kernel reads. Nodes that nobody reads any more then vanish.
+// knows a kernel for the whole it says which values that kernel reads. Nodes that nobody reads any more then vanish, and those whose outputs
+// the kernel makes besides.
 #pragma once
 #include <memory>
 #include <optional>
@@ -34,12 +35,13 @@ class PlanView : public KnownValues {
   const Node* only_for_one(ValueId value) const;
 };
 
-/// What stands for the node and those before it: its outputs are the node's.
+/// What stands for the node and those before it: its outputs are the node's, and then those of `also`.
 struct FusedStep {
   std::vector<ValueId> inputs;
   std::unique_ptr<Kernel> kernel;
   std::vector<NodeId> covers = {};  ///< the nodes that it computes besides
   NodeId named = kNone;             ///< the one that errors and profiles name; kNone: the node
+  std::vector<ValueId> also = {};   ///< all outputs of covered nodes that only nodes behind this one read besides
 };
 using FusionRule = std::optional<FusedStep> (*)(PlanView& view, const Node& node);
 

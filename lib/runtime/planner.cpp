@@ -17,7 +17,8 @@ constexpr const char* kQuantizedBody = "dequantized, computed and quantized";
 
 Planner::Planner(const Plan& plan, const Graph& graph, const SessionOptions& options, const std::vector<ValueId>& fetches)
     : plan_(plan), graph_(graph), options_(options), fetches_(fetches), seen_(graph.value_capacity()), foldable_(graph.value_capacity()),
-      demanded_(graph.value_capacity()), matched_(graph.node_capacity()), shape_values_(graph.value_capacity()), position_(graph.node_capacity()) {
+      demanded_(graph.value_capacity()), matched_(graph.node_capacity()), made_(graph.value_capacity()), shape_values_(graph.value_capacity()),
+      position_(graph.node_capacity()) {
   for (ValueId v : graph.outputs()) see(v);
   for (ValueId v : fetches) see(v);
   for (ValueId v : options.taps) see(v);
@@ -106,6 +107,11 @@ bool Planner::taken(const Node& node) {
   return fused_.count(node.id) > 0;
 }
 
+/// Some output is wanted and no other node's step makes it.
+bool Planner::needed(const Node& node) const {
+  return std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return v != kNone && demanded_[static_cast<size_t>(v)] && !made_[static_cast<size_t>(v)]; });
+}
+
 /// From the fetches back: what a fused step doesn't read is not needed.
 void Planner::choose_steps() {
   auto demand = [&](ValueId v) { if (v != kNone) demanded_[static_cast<size_t>(v)] = true; };
@@ -113,13 +119,13 @@ void Planner::choose_steps() {
   for (ValueId v : options_.taps) demand(v);
   for (auto it = graph_.order().rbegin(); it != graph_.order().rend(); ++it) {
     const Node& node = graph_.node(*it);
-    const bool needed = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return v != kNone && demanded_[static_cast<size_t>(v)]; });
-    if (!needed) continue;
+    if (!needed(node)) continue;
     if (options_.fuse && !foldable(node.outputs[0])) {
       if (!taken(node))
         if (auto chain = options_.device ? std::nullopt : fuse_chain(*this, node)) fused_.emplace(node.id, std::move(*chain));
       if (const auto step = fused_.find(node.id); step != fused_.end()) {
         for (ValueId v : step->second.inputs) demand(v);
+        for (ValueId v : step->second.also) made_[static_cast<size_t>(v)] = true;
         continue;
       }
     }
@@ -195,8 +201,7 @@ std::vector<PlanStep> Planner::make_steps() {
   std::vector<PlanStep> steps;
   for (NodeId id : graph_.order()) {
     const Node& node = graph_.node(id);
-    const bool needed = std::any_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return v != kNone && demanded_[static_cast<size_t>(v)]; });
-    if (!needed) continue;
+    if (!needed(node)) continue;
     const bool known = std::all_of(node.outputs.begin(), node.outputs.end(), [&](ValueId v) { return v == kNone || (foldable(v) && constant(v)); });
     if (known && !node.outputs.empty()) continue;
     PlanStep step;
@@ -208,6 +213,7 @@ std::vector<PlanStep> Planner::make_steps() {
         step.inputs = it->second.inputs;
         step.kernel = std::move(it->second.kernel);
         step.covers = std::move(it->second.covers);
+        step.outputs.insert(step.outputs.end(), it->second.also.begin(), it->second.also.end());
         if (it->second.named != kNone) step.node = it->second.named;
         step.covers.push_back(id);
         std::sort(step.covers.begin(), step.covers.end());

@@ -33,6 +33,7 @@ class Planner : public PlanView {
   void find_foldable();
   bool foldable(ValueId value) const { return value != kNone && foldable_[static_cast<size_t>(value)]; }
   void fold(const Node& node);
+  bool needed(const Node& node) const;
   void choose_steps();
   /// Arithmetic on shapes is the host's, whatever the device.
   bool of_shapes(const Node& node) const;
@@ -43,7 +44,7 @@ class Planner : public PlanView {
   const Graph& graph_;
   const SessionOptions& options_;
   const std::vector<ValueId>& fetches_;
-  std::vector<bool> seen_, foldable_, demanded_, matched_, shape_values_;
+  std::vector<bool> seen_, foldable_, demanded_, matched_, made_, shape_values_;  ///< made_: by a step of a node behind their own
   std::vector<int64_t> position_;
   std::unordered_map<ValueId, Tensor> known_;
   std::unordered_map<NodeId, FusedStep> fused_;

@@ -1,11 +1,13 @@
-// Root mean square and layer normalization from their pieces, over the last axis, in one pass over each row:
-// x · 1/√(mean(x²) + ε) · gain, and d / √(mean(d²) + ε) · gain + bias with d = x − mean(x).
+// Root mean square and layer normalization over the last axis, in one pass over each row:
+// x · 1/√(mean(x²) + ε) · gain, and d / √(mean(d²) + ε) · gain + bias with d = x − mean(x),
+// from their pieces or as one operator; and with the Add that makes x, which is written too where others read it.
 #include "lib/ops/row_norm.h"
 
 #include <algorithm>
 
 #include "lib/base/error.h"
 #include "lib/base/share.h"
+#include "lib/ops/broadcast.h"
 #include "lib/runtime/fusions/rules.h"
 #include "lib/runtime/fusions/value_facts.h"
 
@@ -14,6 +16,8 @@ namespace {
 
 struct Norm {
   ValueId x = kNone, gain = kNone, bias = kNone;
+  ValueId addend = kNone;  ///< x is the sum of x and this
+  bool keeps_sum = false;  ///< the sum is an output
   float epsilon = 0;
   bool centered = false;
   std::vector<const Node*> covers = {};
@@ -146,16 +150,77 @@ class Matcher {
   ValueId squared_ = kNone;
 };
 
+/// LayerNormalization or RMSNormalization of float32 by constant rows.
+std::optional<Norm> norm_operator(PlanView& view, const Node& node) {
+  const bool centered = node.is("LayerNormalization");
+  if (!centered && !node.is("RMSNormalization")) return std::nullopt;
+  const bool one_output = std::all_of(node.outputs.begin() + 1, node.outputs.end(), [](ValueId v) { return v == kNone; });
+  const int64_t axis = node.i("axis", -1);
+  if (!one_output || (axis != -1 && (axis < 1 || axis + 1 != rank_of(view, node.input(0))))) return std::nullopt;
+  Norm norm{.x = node.input(0), .gain = node.input(1), .bias = node.input(2), .epsilon = node.f("epsilon", 1e-5f), .centered = centered};
+  if (!is_float32(view, norm.x) || !is_row(view, norm.gain) || (norm.bias != kNone && !is_row(view, norm.bias))) return std::nullopt;
+  return norm;
+}
+
+/// Takes the Add in that makes x, where no other rule wants it and whoever else reads the sum stands behind the last node.
+void take_sum(PlanView& view, const Node& last, Norm& norm) {
+  const Node* add = view.constant(norm.x) ? nullptr : view.producer(norm.x);
+  if (!is_binary(add, "Add") || !view.hidden(norm.x) || view.constant(add->input(0)) || view.constant(add->input(1)) || !is_float32(view, norm.x) || view.taken(*add)) return;
+  const auto inside = [&](NodeId id) { return id == last.id || std::any_of(norm.covers.begin(), norm.covers.end(), [&](const Node* n) { return n->id == id; }); };
+  for (const Use& use : view.graph().value(norm.x).uses) {
+    if (inside(use.node)) continue;
+    if (view.position(use.node) < view.position(last.id) || !view.hidden(last.outputs[0])) return;
+    norm.keeps_sum = true;
+  }
+  norm.covers.push_back(add);
+  norm.x = add->input(0);
+  norm.addend = add->input(1);
+}
+
+/// Inputs: x, and what is added to it if anything is. Outputs: the normalized rows, and the sum if it is kept.
 class RowNormKernel : public Kernel {
  public:
-  RowNormKernel(Tensor gain, Tensor bias, float epsilon, bool centered) : gain_(std::move(gain)), bias_(std::move(bias)), epsilon_(epsilon), centered_(centered) {}
+  RowNormKernel(FusedRowNorm how, bool adds, bool keeps_sum, size_t sum_output)
+      : gain_(std::move(how.gain)), bias_(std::move(how.bias)), epsilon_(how.epsilon), centered_(how.centered), adds_(adds), keeps_sum_(keeps_sum), sum_output_(sum_output) {}
 
   void run(KernelContext& context) const override {
-    const Tensor& x = context.in(0);
+    const Tensor& x = floats(context, 0);
+    if (bias_.defined() && bias_.size() != gain_.size())
+      throw Error(ErrorKind::Malformed, "a gain of " + std::to_string(gain_.size()) + " and a bias of " + std::to_string(bias_.size()));
+    if (!adds_) return normalize(context, x, nullptr, nullptr);
+    const Tensor& other = floats(context, 1);
+    if (x.shape() == other.shape() && ends_with_gain(x.shape())) {
+      // The sum lies where it is kept, else where the result will be.
+      Tensor* sum = keeps_sum_ ? &context.out_reusing(sum_output_, 0, DType::F32, x.shape()) : nullptr;
+      return normalize(context, x, other.data<float>(), sum ? sum->mutable_data<float>() : nullptr);
+    }
+    const Shape shape = broadcast_shape(x.shape(), other.shape());
+    Tensor sum(DType::F32, shape);
+    struct Plus {
+      float operator()(float a, float b) const { return a + b; }
+    };
+    run_binary_loop(binary_loop<float, float, Plus>, {DType::F32, x.raw(), x.shape()}, {DType::F32, other.raw(), other.shape()}, shape, sum.mutable_raw(), DType::F32);
+    if (keeps_sum_) context.set(sum_output_, sum);
+    normalize(context, sum, nullptr, nullptr);
+  }
+
+  std::string describe() const override {
+    const std::string what = centered_ ? "float32 layer normalization of rows" : "float32 root mean square normalization of rows";
+    return adds_ ? what + ", with the sum before it" : what;
+  }
+
+ private:
+  static const Tensor& floats(KernelContext& context, size_t i) {
+    const Tensor& x = context.in(i);
     if (x.dtype() != DType::F32) throw Error(ErrorKind::Malformed, "a normalization of " + std::string(name_of(x.dtype())) + " by float32");
+    return x;
+  }
+  bool ends_with_gain(const Shape& shape) const { return !shape.empty() && shape.back() == gain_.size(); }
+
+  /// Rows of x, or of x + other where there is one, which `sum` then gets, if not null.
+  void normalize(KernelContext& context, const Tensor& x, const float* other, float* sum) const {
     if (x.rank() < 1) throw Error(ErrorKind::Malformed, "a normalization of one number");
     const int64_t n = gain_.size();
-    if (bias_.defined() && bias_.size() != n) throw Error(ErrorKind::Malformed, "a gain of " + std::to_string(n) + " and a bias of " + std::to_string(bias_.size()));
     Tensor wide;
     if (x.dim(-1) == 1) {  // one number a row, which the gain makes n: as many equal ones have the same mean
       Shape shape = x.shape();
@@ -164,39 +229,51 @@ class RowNormKernel : public Kernel {
       for (int64_t i = 0; i < wide.size(); ++i) wide.mutable_data<float>()[i] = x.data<float>()[i / n];
     }
     const Shape shape = wide.defined() ? wide.shape() : x.shape();
-    if (shape.back() != n) throw Error(ErrorKind::Malformed, "the shape " + to_string(shape) + " doesn't end with the gain's " + std::to_string(n));
+    if (!ends_with_gain(shape)) throw Error(ErrorKind::Malformed, "the shape " + to_string(shape) + " doesn't end with the gain's " + std::to_string(n));
     const float* from = wide.defined() ? wide.data<float>() : x.data<float>();
-    Tensor& y = wide.defined() ? context.out(0, DType::F32, shape) : context.out_reusing(0, 0, DType::F32, shape);
+    const bool fresh = wide.defined() || (adds_ && !other);  // what is normalized is no input
+    Tensor& y = fresh ? context.out(0, DType::F32, shape) : context.out_reusing(0, sum ? 1 : 0, DType::F32, shape);
     float* to = y.mutable_data<float>();
     const float *gain = gain_.data<float>(), *bias = bias_.defined() ? bias_.data<float>() : nullptr;
     constexpr int64_t kLeastElements = 1 << 14;
     share_work(y.size() / n, std::max<int64_t>(1, kLeastElements / n), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        const Moments<float> m = centered_ ? row_moments(from + r * n, n, epsilon_) : Moments<float>{0.0f, inverse_rms(from + r * n, n, epsilon_)};
-        normalize_row(from + r * n, to + r * n, n, m.mean, m.inverse_deviation, gain, bias);
+        const float* row = from + r * n;
+        Moments<float> m;
+        if (other) {
+          float* total = (sum ? sum : to) + r * n;
+          m = sum_moments(row, other + r * n, total, n, epsilon_, centered_);
+          row = total;
+        } else {
+          m = centered_ ? row_moments(row, n, epsilon_) : Moments<float>{0.0f, inverse_rms(row, n, epsilon_)};
+        }
+        normalize_row(row, to + r * n, n, m.mean, m.inverse_deviation, gain, bias);
       }
     });
   }
 
-  std::string describe() const override { return centered_ ? "float32 layer normalization of rows" : "float32 root mean square normalization of rows"; }
-
- private:
   Tensor gain_, bias_;
   float epsilon_;
-  bool centered_;
+  bool centered_, adds_, keeps_sum_;
+  size_t sum_output_;
 };
 
 }  // namespace
 
 std::optional<FusedStep> fuse_row_norm(PlanView& view, const Node& node) {
-  const std::optional<Norm> norm = Matcher(view).match(node);
+  const bool one = node.is("LayerNormalization") || node.is("RMSNormalization");
+  std::optional<Norm> norm = one ? norm_operator(view, node) : Matcher(view).match(node);
   if (!norm) return std::nullopt;
+  if (!view.device()) take_sum(view, node, *norm);
+  if (one && norm->addend == kNone) return std::nullopt;  // the operator's own kernel does it
   FusedStep step;
   step.inputs = {norm->x};
+  if (norm->addend != kNone) step.inputs.push_back(norm->addend);
   for (const Node* covered : norm->covers) step.covers.push_back(covered->id);
+  if (norm->keeps_sum) step.also = {norm->covers.back()->outputs[0]};
   FusedRowNorm how{*view.constant(norm->gain), norm->bias == kNone ? Tensor() : *view.constant(norm->bias), norm->epsilon, norm->centered};
   if (const Device* device = view.device()) step.kernel = device->row_norm(std::move(how));
-  else step.kernel = std::make_unique<RowNormKernel>(how.gain, how.bias, how.epsilon, how.centered);
+  else step.kernel = std::make_unique<RowNormKernel>(std::move(how), norm->addend != kNone, norm->keeps_sum, node.outputs.size());
   return step;
 }
 
