@@ -9,20 +9,6 @@
 namespace infopt {
 namespace {
 
-/// The dimensions as they lie in memory.
-Shape memory_shape(const Shape& shape, Layout layout) {
-  if (layout == Layout::Plain) return shape;
-  Shape m(shape.begin(), shape.end());
-  m.erase(m.begin() + 1);
-  m.push_back(shape[1]);
-  return m;
-}
-
-int64_t memory_axis(int64_t axis, int64_t rank, Layout layout) {
-  if (layout == Layout::Plain || axis == 0) return axis;
-  return axis == 1 ? rank - 1 : axis - 1;
-}
-
 /// Concatenates along an axis of memory. The shapes agree elsewhere.
 Tensor concatenated(const std::vector<Tensor>& parts, const Shape& shape, size_t axis) {
   const size_t size = element_bytes(parts[0].dtype());
@@ -46,19 +32,6 @@ Tensor concatenated(const std::vector<Tensor>& parts, const Shape& shape, size_t
   return y;
 }
 
-/// The shape of the whole, in logical axes. Throws Error(Malformed) where the parts don't fit.
-Shape whole(const std::vector<Tensor>& parts, size_t axis) {
-  Shape shape = parts[0].shape();
-  for (size_t k = 1; k < parts.size(); ++k) {
-    const Shape& s = parts[k].shape();
-    bool fits = s.size() == shape.size();
-    for (size_t d = 0; fits && d < s.size(); ++d) fits = d == axis || s[d] == shape[d];
-    if (!fits) malformed("Concat on axis " + std::to_string(axis) + " of shapes " + to_string(parts[0].shape()) + " and " + to_string(s));
-    if (__builtin_add_overflow(shape[axis], s[axis], &shape[axis])) malformed("Concat's dimension overflows 64 bits");
-  }
-  return shape;
-}
-
 std::unique_ptr<Kernel> concat(const KernelSpec& spec) {
   if (spec.opset >= 4 && !spec.node.find("axis")) malformed("Concat needs its axis");
   const int64_t given = spec.node.i("axis", 1);
@@ -76,7 +49,7 @@ std::unique_ptr<Kernel> concat(const KernelSpec& spec) {
       parts.push_back(common == Layout::Plain ? c.in(i) : c.in_any(i, layout));
     }
     const int64_t rank = parts[0].rank(), axis = normal_axis(given, rank);
-    const Shape shape = whole(parts, at(axis));
+    const Shape shape = concat_shape(parts, at(axis));
     const size_t place = at(memory_axis(axis, rank, common));
     const Tensor y =
         move_elements(parts, [&](const std::vector<Tensor>& in) { return concatenated(in, memory_shape(shape, common), place); });
@@ -89,25 +62,6 @@ Tensor dense_part(const Tensor& x, size_t axis, int64_t begin, int64_t count) {
   shape[axis] = count;
   const Shape strides = row_major_strides(x.shape());
   return gather_strided(x, shape, begin * strides[axis], strides);
-}
-
-std::vector<int64_t> split_sizes(int64_t n, std::vector<int64_t> given, int64_t parts, bool even_only) {
-  if (!given.empty()) {
-    int64_t sum = 0;
-    for (int64_t g : given)
-      if (g < 0 || __builtin_add_overflow(sum, g, &sum)) malformed("Split into parts of " + to_string(given));
-    if (sum != n || static_cast<int64_t>(given.size()) != parts)
-      malformed("Split of a dimension of " + std::to_string(n) + " into " + to_string(given) + " for " + std::to_string(parts) +
-                " outputs");
-    return given;
-  }
-  if (even_only && n % parts) malformed("Split of a dimension of " + std::to_string(n) + " into " + std::to_string(parts) + " equal parts");
-  const int64_t most = (n + parts - 1) / parts;
-  for (int64_t k = 0; k < parts; ++k) {
-    const int64_t left = n - std::min(n, k * most);
-    given.push_back(std::min(most, left));
-  }
-  return given;
 }
 
 std::unique_ptr<Kernel> split(const KernelSpec& spec) {
@@ -141,10 +95,54 @@ std::unique_ptr<Kernel> split(const KernelSpec& spec) {
 
 }  // namespace
 
+Shape memory_shape(const Shape& shape, Layout layout) {
+  if (layout == Layout::Plain) return shape;
+  Shape m(shape.begin(), shape.end());
+  m.erase(m.begin() + 1);
+  m.push_back(shape[1]);
+  return m;
+}
+
+int64_t memory_axis(int64_t axis, int64_t rank, Layout layout) {
+  if (layout == Layout::Plain || axis == 0) return axis;
+  return axis == 1 ? rank - 1 : axis - 1;
+}
+
+Shape concat_shape(const std::vector<Tensor>& parts, size_t axis) {
+  Shape shape = parts[0].shape();
+  for (size_t k = 1; k < parts.size(); ++k) {
+    const Shape& s = parts[k].shape();
+    bool fits = s.size() == shape.size();
+    for (size_t d = 0; fits && d < s.size(); ++d) fits = d == axis || s[d] == shape[d];
+    if (!fits) malformed("Concat on axis " + std::to_string(axis) + " of shapes " + to_string(parts[0].shape()) + " and " + to_string(s));
+    if (__builtin_add_overflow(shape[axis], s[axis], &shape[axis])) malformed("Concat's dimension overflows 64 bits");
+  }
+  return shape;
+}
+
+std::vector<int64_t> split_sizes(int64_t n, std::vector<int64_t> given, int64_t parts, bool even_only) {
+  if (!given.empty()) {
+    int64_t sum = 0;
+    for (int64_t g : given)
+      if (g < 0 || __builtin_add_overflow(sum, g, &sum)) malformed("Split into parts of " + to_string(given));
+    if (sum != n || static_cast<int64_t>(given.size()) != parts)
+      malformed("Split of a dimension of " + std::to_string(n) + " into " + to_string(given) + " for " + std::to_string(parts) +
+                " outputs");
+    return given;
+  }
+  if (even_only && n % parts) malformed("Split of a dimension of " + std::to_string(n) + " into " + std::to_string(parts) + " equal parts");
+  const int64_t most = (n + parts - 1) / parts;
+  for (int64_t k = 0; k < parts; ++k) {
+    const int64_t left = n - std::min(n, k * most);
+    given.push_back(std::min(most, left));
+  }
+  return given;
+}
+
 Tensor concat_tensors(const std::vector<Tensor>& parts, int64_t axis) {
   if (parts.empty()) malformed("nothing to concatenate");
   const size_t place = at(normal_axis(axis, parts[0].rank()));
-  const Shape shape = whole(parts, place);
+  const Shape shape = concat_shape(parts, place);
   return move_elements(parts, [&](const std::vector<Tensor>& in) { return concatenated(in, shape, place); });
 }
 

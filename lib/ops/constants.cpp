@@ -1,4 +1,6 @@
 // Constant, ConstantOfShape, Range, EyeLike, OneHot.
+#include "lib/ops/constants.h"
+
 #include <cmath>
 #include <cstring>
 
@@ -7,28 +9,6 @@
 
 namespace infopt {
 namespace {
-
-Tensor constant_of(const Node& node) {
-  if (const auto* t = node.get<Tensor>("value")) return *t;
-  if (const auto* f = node.get<float>("value_float")) return Tensor::scalar(*f);
-  if (const auto* i = node.get<int64_t>("value_int")) return Tensor::scalar(*i);
-  if (const auto* f = node.get<std::vector<float>>("value_floats")) return Tensor::vector(*f);
-  if (const auto* i = node.get<std::vector<int64_t>>("value_ints")) return Tensor::vector(*i);
-  if (const auto* s = node.get<std::string>("value_string")) {
-    Tensor t(DType::String, {});
-    t.mutable_strings()[0] = *s;
-    return t;
-  }
-  if (const auto* s = node.get<std::vector<std::string>>("value_strings")) {
-    Tensor t(DType::String, {static_cast<int64_t>(s->size())});
-    t.mutable_strings() = *s;
-    return t;
-  }
-  if (node.find("value_floats")) return Tensor(DType::F32, {0});
-  if (node.find("value_ints")) return Tensor(DType::I64, {0});
-  if (node.find("sparse_value")) unsupported("a Constant with a sparse value");
-  malformed("a Constant without a value");
-}
 
 std::unique_ptr<Kernel> constant(const KernelSpec& spec) {
   const Tensor value = constant_of(spec.node);
@@ -52,24 +32,17 @@ std::unique_ptr<Kernel> constant_of_shape(const KernelSpec& spec) {
 
 constexpr double kMostElements = 1LL << 48;
 
-template <class T>
-Tensor float_range(KernelContext& c) {
-  const T start = to_scalar<T>(c.in(0)), limit = to_scalar<T>(c.in(1)), delta = to_scalar<T>(c.in(2));
-  const double count = std::ceil((static_cast<double>(limit) - static_cast<double>(start)) / static_cast<double>(delta));
-  if (delta == 0 || !(std::abs(count) < kMostElements)) malformed("Range has no end, or more elements than memory can hold");
-  Tensor y(dtype_of<T>, {std::max<int64_t>(0, static_cast<int64_t>(count))});
+template <class T> Tensor float_range(KernelContext& c) {
+  const T start = to_scalar<T>(c.in(0)), delta = to_scalar<T>(c.in(2));
+  Tensor y(dtype_of<T>, {range_length(c.in(0), c.in(1), c.in(2))});
   T* out = y.mutable_data<T>();
   for (int64_t i = 0; i < y.size(); ++i) out[i] = start + static_cast<T>(i) * delta;
   return y;
 }
 
 Tensor integer_range(KernelContext& c) {
-  const __int128 start = to_scalar<int64_t>(c.in(0)), limit = to_scalar<int64_t>(c.in(1)), delta = to_scalar<int64_t>(c.in(2));
-  if (delta == 0) malformed("Range with delta 0");
-  const __int128 span = delta > 0 ? limit - start : start - limit, step = delta > 0 ? delta : -delta;
-  const __int128 count = span > 0 ? (span + step - 1) / step : 0;
-  if (count > static_cast<__int128>(kMostElements)) malformed("Range has more elements than memory can hold");
-  Tensor y(DType::I64, {static_cast<int64_t>(count)});
+  const __int128 start = to_scalar<int64_t>(c.in(0)), delta = to_scalar<int64_t>(c.in(2));
+  Tensor y(DType::I64, {range_length(c.in(0), c.in(1), c.in(2))});
   int64_t* out = y.mutable_data<int64_t>();
   for (int64_t i = 0; i < y.size(); ++i) out[i] = static_cast<int64_t>(start + i * delta);
   return y;
@@ -136,6 +109,42 @@ std::unique_ptr<Kernel> one_hot(const KernelSpec& spec) {
 }
 
 }  // namespace
+
+Tensor constant_of(const Node& node) {
+  if (const auto* t = node.get<Tensor>("value")) return *t;
+  if (const auto* f = node.get<float>("value_float")) return Tensor::scalar(*f);
+  if (const auto* i = node.get<int64_t>("value_int")) return Tensor::scalar(*i);
+  if (const auto* f = node.get<std::vector<float>>("value_floats")) return Tensor::vector(*f);
+  if (const auto* i = node.get<std::vector<int64_t>>("value_ints")) return Tensor::vector(*i);
+  if (const auto* s = node.get<std::string>("value_string")) {
+    Tensor t(DType::String, {});
+    t.mutable_strings()[0] = *s;
+    return t;
+  }
+  if (const auto* s = node.get<std::vector<std::string>>("value_strings")) {
+    Tensor t(DType::String, {static_cast<int64_t>(s->size())});
+    t.mutable_strings() = *s;
+    return t;
+  }
+  if (node.find("value_floats")) return Tensor(DType::F32, {0});
+  if (node.find("value_ints")) return Tensor(DType::I64, {0});
+  if (node.find("sparse_value")) unsupported("a Constant with a sparse value");
+  malformed("a Constant without a value");
+}
+
+int64_t range_length(const Tensor& from, const Tensor& to, const Tensor& step_by) {
+  if (is_float(from.dtype())) {
+    const double delta = to_scalar<double>(step_by), count = std::ceil((to_scalar<double>(to) - to_scalar<double>(from)) / delta);
+    if (delta == 0 || !(std::abs(count) < kMostElements)) malformed("Range has no end, or more elements than memory can hold");
+    return std::max<int64_t>(0, static_cast<int64_t>(count));
+  }
+  const __int128 start = to_scalar<int64_t>(from), limit = to_scalar<int64_t>(to), delta = to_scalar<int64_t>(step_by);
+  if (delta == 0) malformed("Range with delta 0");
+  const __int128 span = delta > 0 ? limit - start : start - limit, step = delta > 0 ? delta : -delta;
+  const __int128 count = span > 0 ? (span + step - 1) / step : 0;
+  if (count > static_cast<__int128>(kMostElements)) malformed("Range has more elements than memory can hold");
+  return static_cast<int64_t>(count);
+}
 
 std::vector<OpDef> op_constants() {
   return {{.name = "Constant", .cpu = &constant},

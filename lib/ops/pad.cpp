@@ -5,27 +5,15 @@
 
 #include "lib/base/strided.h"
 #include "lib/ops/kernel_util.h"
+#include "lib/ops/pad.h"
 
 namespace infopt {
 namespace {
 
-enum class PadMode { Constant, Reflect, Edge, Wrap };
-
-PadMode mode_of(const std::string& name) {
-  if (name == "constant") return PadMode::Constant;
-  if (name == "reflect") return PadMode::Reflect;
-  if (name == "edge") return PadMode::Edge;
-  if (name == "wrap") return PadMode::Wrap;
-  malformed("Pad has no mode '" + name + "'");
-}
-
 /// Where element i - begin of an axis of length n is read; -1 for the constant.
 std::vector<int64_t> source_of(int64_t n, int64_t begin, int64_t end, PadMode mode) {
   std::vector<int64_t> from(at(n + begin + end), -1);
-  if (n == 0) {
-    if (mode != PadMode::Constant && begin + end > 0) malformed("Pad can't take elements from an empty axis");
-    return from;
-  }
+  if (n == 0) return from;
   const int64_t period = std::max<int64_t>(1, 2 * (n - 1));
   for (int64_t i = 0; i < static_cast<int64_t>(from.size()); ++i) {
     int64_t p = i - begin;
@@ -48,12 +36,7 @@ class Padder {
   Padder(const Tensor& x, const Tensor& value, const std::vector<int64_t>& begins, const std::vector<int64_t>& ends, PadMode mode)
       : size_(element_bytes(x.dtype())), x_(x), value_(value), begins_(begins) {
     Shape shape;
-    for (size_t i = 0; i < begins.size(); ++i) {
-      int64_t n = 0;
-      if (__builtin_add_overflow(x.shape()[i], begins[i], &n) || __builtin_add_overflow(n, ends[i], &n))
-        malformed("Pad's output overflows 64 bits");
-      shape.push_back(n);
-    }
+    for (size_t i = 0; i < begins.size(); ++i) shape.push_back(x.shape()[i] + begins[i] + ends[i]);
     y_ = Tensor(x.dtype(), shape);
     if (y_.size() == 0) return;
     for (size_t i = 0; i < begins.size(); ++i) from_.push_back(source_of(x.shape()[i], begins[i], ends[i], mode));
@@ -101,47 +84,24 @@ class Padder {
   std::vector<bool> whole_;  ///< from this axis on nothing is padded
 };
 
-Tensor padded(const Tensor& given, const Tensor& value, std::vector<int64_t> begins, std::vector<int64_t> ends, PadMode mode) {
-  Tensor x = given;
-  Shape shape = x.shape();
-  const Shape strides = row_major_strides(shape);
+Tensor padded(Tensor x, const Tensor& value, const PadPlan& plan, PadMode mode) {
+  const Shape strides = row_major_strides(x.shape());
   int64_t offset = 0;
-  for (size_t i = 0; i < begins.size(); ++i) {
-    if (std::min(begins[i], ends[i]) < -(int64_t{1} << 62)) malformed("Pad removes more elements than there are");
-    const int64_t front = std::max<int64_t>(0, -begins[i]), back = std::max<int64_t>(0, -ends[i]);
-    if (front + back > shape[i]) malformed("Pad removes more elements than a dimension of " + std::to_string(shape[i]) + " has");
-    shape[i] -= front + back;
-    offset += shape[i] ? front * strides[i] : 0;
-    begins[i] = std::max<int64_t>(0, begins[i]);
-    ends[i] = std::max<int64_t>(0, ends[i]);
-  }
-  if (shape != x.shape()) x = gather_strided(x, shape, offset, strides);
+  for (size_t i = 0; i < strides.size(); ++i) offset += plan.kept[i] ? plan.cut[i] * strides[i] : 0;
+  if (plan.kept != x.shape()) x = gather_strided(x, plan.kept, offset, strides);
   if (x.rank() == 0) return x;
-  return Padder(x, value, begins, ends, mode).result();
+  return Padder(x, value, plan.begin, plan.end, mode).result();
 }
 
 void pad(KernelContext& c, const std::vector<int64_t>& pads, std::vector<int64_t> axes, const Tensor& value, PadMode mode) {
   const Tensor& x = c.in(0);
-  axes = normal_axes(std::move(axes), x.rank());
-  if (pads.size() != 2 * axes.size())
-    malformed("Pad has " + std::to_string(pads.size()) + " pads for " + std::to_string(axes.size()) + " axes");
-  std::vector<int64_t> begins(x.shape().size()), ends(x.shape().size());
-  for (size_t i = 0; i < axes.size(); ++i) {
-    begins[at(axes[i])] = pads[i];
-    ends[at(axes[i])] = pads[i + axes.size()];
-  }
+  const PadPlan plan = plan_pad(x.shape(), pads, std::move(axes), mode);
   if (value.size() != 1) malformed("Pad's constant should be one element");
-  c.set(0, move_elements({x, value}, [&](const std::vector<Tensor>& in) { return padded(in[0], in[1], begins, ends, mode); }));
-}
-
-std::vector<int64_t> all_axes(int64_t rank) {
-  std::vector<int64_t> axes(at(rank));
-  std::iota(axes.begin(), axes.end(), 0);
-  return axes;
+  c.set(0, move_elements({x, value}, [&](const std::vector<Tensor>& in) { return padded(in[0], in[1], plan, mode); }));
 }
 
 std::unique_ptr<Kernel> pad_attributes(const KernelSpec& spec) {
-  const PadMode mode = mode_of(spec.node.s("mode", "constant"));
+  const PadMode mode = pad_mode(spec.node.s("mode", "constant"));
   const std::vector<int64_t> pads = spec.node.ints("pads");
   const float value = spec.node.f("value", 0);
   return make_kernel([=](KernelContext& c) {
@@ -151,7 +111,7 @@ std::unique_ptr<Kernel> pad_attributes(const KernelSpec& spec) {
 }
 
 std::unique_ptr<Kernel> pad_inputs(const KernelSpec& spec) {
-  const PadMode mode = mode_of(spec.node.s("mode", "constant"));
+  const PadMode mode = pad_mode(spec.node.s("mode", "constant"));
   return make_kernel([mode](KernelContext& c) {
     const Tensor& x = c.in(0);
     const bool given = c.inputs() > 2 && c.has(2) && c.in(2).size() > 0;
@@ -160,26 +120,69 @@ std::unique_ptr<Kernel> pad_inputs(const KernelSpec& spec) {
   });
 }
 
-/// Half of what is missing, rounded down, stands before the elements; half of what is too much is cut off before them.
 std::unique_ptr<Kernel> center_crop_pad(const KernelSpec& spec) {
   const Node& node = spec.node;
   return make_kernel([given = node.ints("axes"), whole = node.find("axes") == nullptr](KernelContext& c) {
     const Tensor& x = c.in(0);
     const std::vector<int64_t> axes = whole ? all_axes(x.rank()) : normal_axes(given, x.rank()), target = integers(c.in(1));
-    if (target.size() != axes.size())
-      malformed("CenterCropPad's shape has " + std::to_string(target.size()) + " dimensions for " + std::to_string(axes.size()) + " axes");
-    std::vector<int64_t> pads(2 * axes.size());
-    for (size_t i = 0; i < axes.size(); ++i) {
-      if (target[i] < 0) malformed("CenterCropPad's shape holds " + std::to_string(target[i]));
-      const int64_t more = target[i] - x.shape()[at(axes[i])];
-      pads[i] = more / 2;
-      pads[i + axes.size()] = more - more / 2;
-    }
-    pad(c, pads, axes, Tensor::zeros(x.dtype(), {}), PadMode::Constant);
+    pad(c, center_pads(x.shape(), axes, target), axes, Tensor::zeros(x.dtype(), {}), PadMode::Constant);
   });
 }
 
 }  // namespace
+
+PadMode pad_mode(const std::string& name) {
+  if (name == "constant") return PadMode::Constant;
+  if (name == "reflect") return PadMode::Reflect;
+  if (name == "edge") return PadMode::Edge;
+  if (name == "wrap") return PadMode::Wrap;
+  malformed("Pad has no mode '" + name + "'");
+}
+
+std::vector<int64_t> all_axes(int64_t rank) {
+  std::vector<int64_t> axes(at(rank));
+  std::iota(axes.begin(), axes.end(), 0);
+  return axes;
+}
+
+PadPlan plan_pad(const Shape& shape, const std::vector<int64_t>& pads, std::vector<int64_t> axes, PadMode mode) {
+  axes = normal_axes(std::move(axes), static_cast<int64_t>(shape.size()));
+  if (pads.size() != 2 * axes.size())
+    malformed("Pad has " + std::to_string(pads.size()) + " pads for " + std::to_string(axes.size()) + " axes");
+  const Shape none(shape.size());
+  PadPlan plan{none, shape, none, none, shape};
+  for (size_t k = 0; k < axes.size(); ++k) {
+    const int64_t begin = pads[k], end = pads[k + axes.size()];
+    const size_t i = at(axes[k]);
+    if (std::min(begin, end) < -(int64_t{1} << 62)) malformed("Pad removes more elements than there are");
+    plan.cut[i] = std::max<int64_t>(0, -begin);
+    const int64_t cut = plan.cut[i] + std::max<int64_t>(0, -end);
+    if (cut > shape[i]) malformed("Pad removes more elements than a dimension of " + std::to_string(shape[i]) + " has");
+    plan.kept[i] -= cut;
+    plan.begin[i] = std::max<int64_t>(0, begin);
+    plan.end[i] = std::max<int64_t>(0, end);
+    if (__builtin_add_overflow(plan.kept[i], plan.begin[i], &plan.shape[i]) || __builtin_add_overflow(plan.shape[i], plan.end[i], &plan.shape[i]))
+      malformed("Pad's output overflows 64 bits");
+  }
+  if (element_count(plan.shape) > 0 && mode != PadMode::Constant)
+    for (const int64_t n : plan.kept)
+      if (n == 0) malformed("Pad can't take elements from an empty axis");
+  return plan;
+}
+
+/// Half of what is missing, rounded down, stands before the elements; half of what is too much is cut off before them.
+std::vector<int64_t> center_pads(const Shape& shape, const std::vector<int64_t>& axes, const std::vector<int64_t>& target) {
+  if (target.size() != axes.size())
+    malformed("CenterCropPad's shape has " + std::to_string(target.size()) + " dimensions for " + std::to_string(axes.size()) + " axes");
+  std::vector<int64_t> pads(2 * axes.size());
+  for (size_t i = 0; i < axes.size(); ++i) {
+    if (target[i] < 0) malformed("CenterCropPad's shape holds " + std::to_string(target[i]));
+    const int64_t more = target[i] - shape[at(axes[i])];
+    pads[i] = more / 2;
+    pads[i + axes.size()] = more - more / 2;
+  }
+  return pads;
+}
 
 std::vector<OpDef> op_pad() {
   return {{.name = "Pad", .since = 2, .until = 10, .cpu = &pad_attributes}, {.name = "Pad", .since = 11, .cpu = &pad_inputs}, {.name = "CenterCropPad", .cpu = &center_crop_pad}};

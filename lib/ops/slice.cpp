@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "lib/base/strided.h"
+#include "lib/ops/boxes.h"
 #include "lib/ops/kernel_util.h"
 
 namespace infopt {
@@ -28,37 +29,15 @@ Range clamp_range(int64_t start, int64_t end, int64_t step, int64_t n) {
   return {start, step, start > end ? (start - end - step - 1) / -step : 0};
 }
 
-struct Bounds {
-  std::vector<int64_t> starts, ends, axes, steps;
-};
-
-void slice_by(KernelContext& c, Bounds b) {
+void slice_by(KernelContext& c, SliceBounds bounds) {
   const Tensor& x = c.in(0);
-  const size_t n = b.starts.size();
-  if (b.axes.empty()) {
-    b.axes.resize(n);
-    std::iota(b.axes.begin(), b.axes.end(), 0);
-  }
-  if (b.steps.empty()) b.steps.assign(n, 1);
-  if (b.ends.size() != n || b.axes.size() != n || b.steps.size() != n) malformed("Slice's starts, ends, axes and steps differ in length");
-  b.axes = normal_axes(b.axes, x.rank());
-  Shape shape = x.shape(), strides = row_major_strides(x.shape());
-  int64_t offset = 0;
-  bool whole = true;
-  for (size_t i = 0; i < n; ++i) {
-    const size_t axis = at(b.axes[i]);
-    const Range r = clamp_range(b.starts[i], b.ends[i], b.steps[i], shape[axis]);
-    whole = whole && r.count == shape[axis] && r.step == 1;
-    shape[axis] = r.count;
-    offset += r.count ? r.first * strides[axis] : 0;
-    strides[axis] *= r.step;
-  }
-  if (whole) return c.set(0, x);
-  c.set(0, move_elements({x}, [&](const std::vector<Tensor>& in) { return gather_strided(in[0], shape, offset, strides); }));
+  const Box box = slice_box(x.shape(), row_major_strides(x.shape()), std::move(bounds));
+  if (box.whole) return c.set(0, x);
+  c.set(0, move_elements({x}, [&](const std::vector<Tensor>& in) { return gather_strided(in[0], box.shape, box.offset, box.strides); }));
 }
 
 std::unique_ptr<Kernel> slice_attributes(const KernelSpec& spec) {
-  const Bounds b{spec.node.ints("starts"), spec.node.ints("ends"), spec.node.ints("axes"), {}};
+  const SliceBounds b{spec.node.ints("starts"), spec.node.ints("ends"), spec.node.ints("axes"), {}};
   return make_kernel([b](KernelContext& c) { slice_by(c, b); });
 }
 
@@ -72,38 +51,18 @@ std::unique_ptr<Kernel> slice_inputs(const KernelSpec&) {
 std::unique_ptr<Kernel> expand(const KernelSpec&) {
   return make_kernel([](KernelContext& c) {
     const Tensor& x = c.in(0);
-    const std::vector<int64_t> to = integers(c.in(1));
-    const size_t rank = std::max(to.size(), x.shape().size());
-    Shape from = x.shape(), shape(rank, 1);
-    from.insert(from.begin(), rank - from.size(), 1);
-    std::copy(to.begin(), to.end(), shape.end() - static_cast<ptrdiff_t>(to.size()));
-    Shape strides = row_major_strides(from);
-    for (size_t i = 0; i < rank; ++i) {
-      if (from[i] == shape[i]) continue;
-      if (from[i] != 1 && shape[i] != 1) malformed("Expand of shape " + to_string(x.shape()) + " to " + to_string(to));
-      if (shape[i] == 1) shape[i] = from[i];
-      else strides[i] = 0;
-    }
-    if (shape == from) return c.set(0, x.reshaped(shape));
-    c.set(0, move_elements({x}, [&](const std::vector<Tensor>& in) { return gather_strided(in[0], shape, 0, strides); }));
+    const Box box = expand_box(x.shape(), row_major_strides(x.shape()), integers(c.in(1)));
+    if (box.whole) return c.set(0, x.reshaped(box.shape));
+    c.set(0, move_elements({x}, [&](const std::vector<Tensor>& in) { return gather_strided(in[0], box.shape, 0, box.strides); }));
   });
 }
 
 std::unique_ptr<Kernel> tile(const KernelSpec&) {
   return make_kernel([](KernelContext& c) {
     const Tensor& x = c.in(0);
-    const std::vector<int64_t> repeats = integers(c.in(1));
-    if (static_cast<int64_t>(repeats.size()) != x.rank()) malformed("Tile of shape " + to_string(x.shape()) + " by " + to_string(repeats));
-    const Shape strides = row_major_strides(x.shape());
-    Shape box, from, shape;
-    for (size_t i = 0; i < repeats.size(); ++i) {
-      box.insert(box.end(), {repeats[i], x.shape()[i]});
-      from.insert(from.end(), {0, strides[i]});
-      int64_t n = 0;
-      if (repeats[i] < 0 || __builtin_mul_overflow(repeats[i], x.shape()[i], &n)) malformed("Tile by " + to_string(repeats));
-      shape.push_back(n);
-    }
-    c.set(0, move_elements({x}, [&](const std::vector<Tensor>& in) { return gather_strided(in[0], box, 0, from); }).reshaped(shape));
+    Shape shape;
+    const Box box = tile_box(x.shape(), row_major_strides(x.shape()), integers(c.in(1)), shape);
+    c.set(0, move_elements({x}, [&](const std::vector<Tensor>& in) { return gather_strided(in[0], box.shape, 0, box.strides); }).reshaped(shape));
   });
 }
 
@@ -136,6 +95,58 @@ std::unique_ptr<Kernel> trilu(const KernelSpec& spec) {
 }
 
 }  // namespace
+
+Box slice_box(const Shape& shape, const Shape& strides, SliceBounds b) {
+  const size_t n = b.starts.size();
+  if (b.axes.empty()) {
+    b.axes.resize(n);
+    std::iota(b.axes.begin(), b.axes.end(), 0);
+  }
+  if (b.steps.empty()) b.steps.assign(n, 1);
+  if (b.ends.size() != n || b.axes.size() != n || b.steps.size() != n) malformed("Slice's starts, ends, axes and steps differ in length");
+  b.axes = normal_axes(b.axes, static_cast<int64_t>(shape.size()));
+  Box box{shape, 0, strides, true};
+  for (size_t i = 0; i < n; ++i) {
+    const size_t axis = at(b.axes[i]);
+    const Range r = clamp_range(b.starts[i], b.ends[i], b.steps[i], shape[axis]);
+    box.whole = box.whole && r.count == shape[axis] && r.step == 1;
+    box.shape[axis] = r.count;
+    box.offset += r.count ? r.first * strides[axis] : 0;
+    box.strides[axis] *= r.step;
+  }
+  return box;
+}
+
+Box expand_box(const Shape& given, const Shape& given_strides, const std::vector<int64_t>& to) {
+  const size_t rank = std::max(to.size(), given.size());
+  Shape from = given;
+  from.insert(from.begin(), rank - from.size(), 1);
+  Box box{Shape(rank, 1), 0, given_strides, false};
+  box.strides.insert(box.strides.begin(), rank - given.size(), 0);
+  std::copy(to.begin(), to.end(), box.shape.end() - static_cast<ptrdiff_t>(to.size()));
+  for (size_t i = 0; i < rank; ++i) {
+    if (from[i] == box.shape[i]) continue;
+    if (from[i] != 1 && box.shape[i] != 1) malformed("Expand of shape " + to_string(given) + " to " + to_string(to));
+    if (box.shape[i] == 1) box.shape[i] = from[i];
+    else box.strides[i] = 0;
+  }
+  box.whole = box.shape == from;
+  return box;
+}
+
+Box tile_box(const Shape& given, const Shape& strides, const std::vector<int64_t>& repeats, Shape& result) {
+  if (repeats.size() != given.size()) malformed("Tile of shape " + to_string(given) + " by " + to_string(repeats));
+  Box box;
+  result.clear();
+  for (size_t i = 0; i < repeats.size(); ++i) {
+    box.shape.insert(box.shape.end(), {repeats[i], given[i]});
+    box.strides.insert(box.strides.end(), {0, strides[i]});
+    int64_t n = 0;
+    if (repeats[i] < 0 || __builtin_mul_overflow(repeats[i], given[i], &n)) malformed("Tile by " + to_string(repeats));
+    result.push_back(n);
+  }
+  return box;
+}
 
 std::vector<OpDef> op_slice() {
   return {{.name = "Slice", .until = 9, .cpu = &slice_attributes},

@@ -1,29 +1,15 @@
 // Transpose, DepthToSpace, SpaceToDepth, ReverseSequence.
 #include "lib/base/strided.h"
+#include "lib/ops/boxes.h"
 #include "lib/ops/kernel_util.h"
 
 namespace infopt {
 namespace {
 
 Tensor transposed(const Tensor& x, const std::vector<int64_t>& perm) {
-  const Shape strides = row_major_strides(x.shape());
-  Shape shape, from;
-  for (int64_t p : perm) {
-    shape.push_back(x.shape()[at(p)]);
-    from.push_back(strides[at(p)]);
-  }
-  return move_elements({x}, [&](const std::vector<Tensor>& in) { return gather_strided(in[0], shape, 0, from); });
-}
-
-/// Whether the permutation leaves the order of all axes longer than 1 alone, so that no element moves.
-bool moves_nothing(const Shape& shape, const std::vector<int64_t>& perm) {
-  int64_t last = -1;
-  for (int64_t p : perm) {
-    if (shape[at(p)] == 1) continue;
-    if (p < last) return false;
-    last = p;
-  }
-  return true;
+  const Box box = transpose_box(x.shape(), row_major_strides(x.shape()), perm);
+  if (box.whole) return x.reshaped(box.shape);
+  return move_elements({x}, [&](const std::vector<Tensor>& in) { return gather_strided(in[0], box.shape, 0, box.strides); });
 }
 
 /// Channels to the end: (0, 2, …, r-1, 1).
@@ -41,56 +27,18 @@ std::unique_ptr<Kernel> transpose(const KernelSpec& spec) {
   return make_kernel([given, reverse](KernelContext& c) {
     Layout layout;
     const Tensor& x = c.in_any(0, layout);
-    std::vector<int64_t> perm = given;
-    if (reverse)
-      for (int64_t i = x.rank(); i-- > 0;) perm.push_back(i);
-    if (static_cast<int64_t>(perm.size()) != x.rank())
-      malformed("perm has " + std::to_string(perm.size()) + " axes, the tensor's shape is " + to_string(x.shape()));
-    perm = normal_axes(perm, x.rank());
-    Shape shape;
-    for (int64_t p : perm) shape.push_back(x.shape()[at(p)]);
-    if (layout == Layout::ChannelsLast && channels_to_end(perm)) return c.set(0, x.reshaped(shape));
-    const Tensor& plain = c.in(0);
-    c.set(0, moves_nothing(plain.shape(), perm) ? plain.reshaped(shape) : transposed(plain, perm));
+    const std::vector<int64_t> perm = resolve_perm(x.shape(), given, reverse);
+    if (layout == Layout::ChannelsLast && channels_to_end(perm)) return c.set(0, x.reshaped(transpose_box(x.shape(), x.shape(), perm).shape));
+    c.set(0, transposed(c.in(0), perm));
   });
 }
 
-int64_t block_size(const KernelSpec& spec) {
-  const int64_t b = spec.node.i("blocksize", 0);
-  if (b < 1) malformed("blocksize " + std::to_string(b) + " isn't positive");
-  return b;
-}
-
-const Tensor& rank4(KernelContext& c) {
-  const Tensor& x = c.in(0);
-  if (x.rank() != 4) malformed("the input should have 4 dimensions, not the shape " + to_string(x.shape()));
-  return x;
-}
-
-std::unique_ptr<Kernel> depth_to_space(const KernelSpec& spec) {
-  const int64_t b = block_size(spec);
+template <BlockMove (*plan)(const Shape&, int64_t, bool)> std::unique_ptr<Kernel> block_kernel(const KernelSpec& spec) {
+  const int64_t b = block_size(spec.node);
   const bool crd = spec.node.s("mode", "DCR") == "CRD";
   return make_kernel([b, crd](KernelContext& c) {
-    const Tensor& x = rank4(c);
-    const int64_t n = x.dim(0), ch = x.dim(1), h = x.dim(2), w = x.dim(3);
-    if (b > ch || ch % (b * b)) malformed("DepthToSpace of " + std::to_string(ch) + " channels by blocks of " + std::to_string(b));
-    const int64_t d = ch / (b * b);
-    const Tensor y = crd ? transposed(x.reshaped({n, d, b, b, h, w}), {0, 1, 4, 2, 5, 3})
-                         : transposed(x.reshaped({n, b, b, d, h, w}), {0, 3, 4, 1, 5, 2});
-    c.set(0, y.reshaped({n, d, h * b, w * b}));
-  });
-}
-
-std::unique_ptr<Kernel> space_to_depth(const KernelSpec& spec) {
-  const int64_t b = block_size(spec);
-  const bool crd = spec.node.s("mode", "DCR") == "CRD";
-  return make_kernel([b, crd](KernelContext& c) {
-    const Tensor& x = rank4(c);
-    const int64_t n = x.dim(0), ch = x.dim(1), h = x.dim(2), w = x.dim(3);
-    if (h % b || w % b) malformed("SpaceToDepth of " + to_string(x.shape()) + " by blocks of " + std::to_string(b));
-    const Tensor blocks = x.reshaped({n, ch, h / b, b, w / b, b});
-    c.set(0, transposed(blocks, crd ? std::vector<int64_t>{0, 1, 3, 5, 2, 4} : std::vector<int64_t>{0, 3, 5, 1, 2, 4})
-                 .reshaped({n, ch * b * b, h / b, w / b}));
+    const BlockMove move = plan(c.in(0).shape(), b, crd);
+    c.set(0, transposed(c.in(0).reshaped(move.blocks), move.perm).reshaped(move.result));
   });
 }
 
@@ -133,10 +81,57 @@ std::unique_ptr<Kernel> reverse_sequence(const KernelSpec& spec) {
 
 }  // namespace
 
+std::vector<int64_t> resolve_perm(const Shape& shape, const std::vector<int64_t>& given, bool reverse) {
+  std::vector<int64_t> perm = given;
+  const auto rank = static_cast<int64_t>(shape.size());
+  if (reverse)
+    for (int64_t i = rank; i-- > 0;) perm.push_back(i);
+  if (perm.size() != shape.size()) malformed("perm has " + std::to_string(perm.size()) + " axes, the tensor's shape is " + to_string(shape));
+  return normal_axes(perm, rank);
+}
+
+Box transpose_box(const Shape& shape, const Shape& strides, const std::vector<int64_t>& perm) {
+  Box box{{}, 0, {}, true};
+  int64_t last = -1;
+  for (const int64_t p : perm) {
+    box.shape.push_back(shape[at(p)]);
+    box.strides.push_back(strides[at(p)]);
+    if (shape[at(p)] == 1) continue;
+    box.whole = box.whole && p > last;
+    last = p;
+  }
+  return box;
+}
+
+int64_t block_size(const Node& node) {
+  const int64_t b = node.i("blocksize", 0);
+  if (b < 1) malformed("blocksize " + std::to_string(b) + " isn't positive");
+  return b;
+}
+
+BlockMove depth_to_space_move(const Shape& x, int64_t b, bool crd) {
+  if (x.size() != 4) malformed("the input should have 4 dimensions, not the shape " + to_string(x));
+  const int64_t n = x[0], c = x[1], h = x[2], w = x[3];
+  if (b > c || c % (b * b)) malformed("DepthToSpace of " + std::to_string(c) + " channels by blocks of " + std::to_string(b));
+  const int64_t d = c / (b * b);
+  const Shape result{n, d, h * b, w * b};
+  if (crd) return {{n, d, b, b, h, w}, {0, 1, 4, 2, 5, 3}, result};
+  return {{n, b, b, d, h, w}, {0, 3, 4, 1, 5, 2}, result};
+}
+
+BlockMove space_to_depth_move(const Shape& x, int64_t b, bool crd) {
+  if (x.size() != 4) malformed("the input should have 4 dimensions, not the shape " + to_string(x));
+  const int64_t n = x[0], c = x[1], h = x[2], w = x[3];
+  if (h % b || w % b) malformed("SpaceToDepth of " + to_string(x) + " by blocks of " + std::to_string(b));
+  BlockMove move{{n, c, h / b, b, w / b, b}, {0, 3, 5, 1, 2, 4}, {n, c * b * b, h / b, w / b}};
+  if (crd) move.perm = {0, 1, 3, 5, 2, 4};
+  return move;
+}
+
 std::vector<OpDef> op_transpose() {
   return {{.name = "Transpose", .cpu = &transpose},
-          {.name = "DepthToSpace", .cpu = &depth_to_space},
-          {.name = "SpaceToDepth", .cpu = &space_to_depth},
+          {.name = "DepthToSpace", .cpu = block_kernel<depth_to_space_move>},
+          {.name = "SpaceToDepth", .cpu = block_kernel<space_to_depth_move>},
           {.name = "ReverseSequence", .cpu = &reverse_sequence}};
 }
 

@@ -2,6 +2,7 @@
 
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda_op_table.h"  // generated
@@ -13,7 +14,20 @@
 namespace infopt {
 namespace cuda {
 
-Workspace::Workspace(std::shared_ptr<Libraries> all) : pool(std::make_shared<Pool>(kKeepBlocks)), libraries(std::move(all)) {}
+namespace {
+std::shared_ptr<Complaint> make_complaint() {
+  auto* p = static_cast<Complaint*>(pinned_malloc(sizeof(Complaint)));
+  *p = Complaint::None;
+  return {p, [](Complaint* c) { pinned_free(c); }};
+}
+
+void hear(const std::shared_ptr<Complaint>& complaint) {
+  if (!complaint || std::exchange(*complaint, Complaint::None) == Complaint::None) return;
+  throw Error(ErrorKind::Malformed, "an index that the model reads from a tensor is out of range");
+}
+}  // namespace
+
+Workspace::Workspace(std::shared_ptr<Libraries> all) : pool(std::make_shared<Pool>(kKeepBlocks)), libraries(std::move(all)), complaint(make_complaint()) {}
 Workspace::~Workspace() = default;
 
 CudaRun::~CudaRun() {
@@ -23,6 +37,7 @@ CudaRun::~CudaRun() {
   } catch (const Error&) {
     return;  // what went wrong has been said; its stream isn't used again
   }
+  *workspace_->complaint = Complaint::None;
   give_back_(std::move(workspace_));
 }
 
@@ -44,6 +59,8 @@ Tensor CudaRun::to_device(const Tensor& host) {
 void CudaRun::wait() {
   if (stream().capturing()) throw Error(ErrorKind::Unsupported, "the host would have to wait for what is being recorded");
   stream().wait();
+  hear(workspace_->complaint);
+  hear(replayed_);
 }
 
 void CudaRun::copy_in(const Tensor& host, Tensor& device) { stream().copy_to_device(device.mutable_raw(), host.raw(), host.bytes()); }
@@ -52,9 +69,11 @@ namespace {
 /// The recording before its memory: destroyed in that order.
 class CudaGraph : public DeviceGraph {
  public:
-  CudaGraph(std::shared_ptr<Pool> pool, Recording* recording) : pool_(std::move(pool)), recording_(recording) {}
+  CudaGraph(std::shared_ptr<Pool> pool, std::shared_ptr<Complaint> of, Recording* recording)
+      : complaint(std::move(of)), pool_(std::move(pool)), recording_(recording) {}
   ~CudaGraph() override { Stream::destroy(recording_); }
   Recording* recording() const { return recording_; }
+  const std::shared_ptr<Complaint> complaint;
 
  private:
   std::shared_ptr<Pool> pool_;
@@ -65,12 +84,13 @@ class CudaGraph : public DeviceGraph {
 void CudaRun::begin_capture() {
   wait();
   capture_pool_ = std::make_shared<Pool>(true);
+  complaint_ = make_complaint();
   stream().begin_capture();
 }
 
 std::shared_ptr<DeviceGraph> CudaRun::end_capture() {
   Recording* recording = stream().end_capture();
-  return std::make_shared<CudaGraph>(std::move(capture_pool_), recording);
+  return std::make_shared<CudaGraph>(std::move(capture_pool_), std::exchange(complaint_, workspace_->complaint), recording);
 }
 
 void CudaRun::abandon_capture() {
@@ -80,10 +100,12 @@ void CudaRun::abandon_capture() {
     // A broken capture has no graph.
   }
   capture_pool_ = nullptr;
+  complaint_ = workspace_->complaint;
 }
 
 void CudaRun::replay(DeviceGraph& graph, float* milliseconds) {
   Recording* recording = static_cast<CudaGraph&>(graph).recording();
+  replayed_ = static_cast<CudaGraph&>(graph).complaint;
   if (!milliseconds) return stream().replay(recording);
   Event start, end;
   start.record(stream());
@@ -97,7 +119,7 @@ Tensor CudaRun::to_host(const Tensor& device) {
   if (stream().capturing()) throw Error(ErrorKind::Unsupported, "the host would have to read what is being recorded");
   Tensor host(device.dtype(), device.shape());
   stream().copy_to_host(host.mutable_raw(), device.raw(), host.bytes());
-  stream().wait();
+  wait();
   return host;
 }
 

@@ -18,6 +18,10 @@ class Libraries;
 /// Memory that one stream uses: what is given back is used again by work that comes later in that stream.
 class Pool;
 
+/// What a kernel says of elements that it can't work with. It writes this into the host's memory, which is looked at once the stream has been
+/// waited for.
+enum class Complaint : uint32_t { None, Index };
+
 /// A stream with its memory and library handles; one run's at a time.
 struct Workspace {
   Workspace(std::shared_ptr<Libraries> libraries);
@@ -25,12 +29,14 @@ struct Workspace {
   Stream stream;
   std::shared_ptr<Pool> pool;
   std::shared_ptr<Libraries> libraries;
+  std::shared_ptr<Complaint> complaint;
 };
 
 class CudaRun : public DeviceRun {
  public:
   /// `give_back` takes the workspace when the run ends.
-  CudaRun(std::unique_ptr<Workspace> workspace, std::function<void(std::unique_ptr<Workspace>)> give_back) : workspace_(std::move(workspace)), give_back_(std::move(give_back)) {}
+  CudaRun(std::unique_ptr<Workspace> workspace, std::function<void(std::unique_ptr<Workspace>)> give_back)
+      : workspace_(std::move(workspace)), give_back_(std::move(give_back)), complaint_(workspace_->complaint) {}
   ~CudaRun() override;
   Tensor make(DType dtype, Shape shape) override;
   Tensor to_device(const Tensor& host) override;
@@ -42,6 +48,8 @@ class CudaRun : public DeviceRun {
   std::shared_ptr<DeviceGraph> end_capture() override;
   void abandon_capture() override;
   void replay(DeviceGraph& graph, float* milliseconds) override;
+  /// Where kernels put what they find wrong: the device writes there, nobody reads it before wait().
+  Complaint* complaint() { return complaint_.get(); }
   Stream& stream() { return workspace_->stream; }
   Libraries& libraries() { return *workspace_->libraries; }
 
@@ -51,6 +59,8 @@ class CudaRun : public DeviceRun {
   std::unique_ptr<Workspace> workspace_;
   std::shared_ptr<Pool> capture_pool_;
   std::function<void(std::unique_ptr<Workspace>)> give_back_;
+  std::shared_ptr<Complaint> complaint_;  ///< of what is given to the stream now
+  std::shared_ptr<Complaint> replayed_;   ///< of the graph replayed last
 };
 
 /// A node's inputs and outputs, in the device's memory unless said otherwise. As KernelContext, and what kernels need besides.
