@@ -102,6 +102,18 @@ struct DynamicProduct {
   size_t rank = 0;             ///< of the constants: a result of fewer axes gets axes of 1 in front
 };
 
+/// x·(code − zero)·scale + bias, x in float32, float16 or bfloat16, the weights in 4 or 8 bits with a scale for each block along k.
+struct LowBitProduct {
+  int bits = 4;
+  int64_t k = 0, n = 0, block = 0;  ///< block: k or more where a column has one scale
+  Tensor codes;                     ///< U8 [n,k], one code a byte; signed ones plus half of their range
+  Tensor scales;                    ///< [n, blocks], F32, F16 or BF16
+  Tensor zeros;                     ///< U8 [n, blocks], likewise shifted; undefined: half of the range
+  Tensor bias;                      ///< n of x's type, or undefined
+  DType type = DType::F32;          ///< of x and the result
+  bool matrix = false;              ///< x must have two axes
+};
+
 struct IntegerTable {
   CodeStep from, to;
   std::array<uint8_t, 256> entries{};
@@ -132,6 +144,7 @@ class FusedKernels {
   virtual std::unique_ptr<Kernel> integer_conv(IntegerConv) const { return nullptr; }
   virtual std::unique_ptr<Kernel> integer_product(IntegerProduct) const { return nullptr; }
   virtual std::unique_ptr<Kernel> dynamic_product(DynamicProduct) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> low_bit_product(LowBitProduct) const { return nullptr; }
   virtual std::unique_ptr<Kernel> integer_table(IntegerTable) const { return nullptr; }
   virtual std::unique_ptr<Kernel> integer_binary(IntegerBinary) const { return nullptr; }
   virtual std::unique_ptr<Kernel> integer_pool(IntegerPool) const { return nullptr; }

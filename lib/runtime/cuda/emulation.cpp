@@ -13,7 +13,7 @@ namespace {
 enum class State : uint8_t { Ready, AtBlock, AtWarp, Done };
 
 /// What a lane shows the others.
-struct alignas(32) Slot { std::byte bytes[32]; };
+struct alignas(64) Slot { std::byte bytes[64]; };
 
 struct Warp {
   Slot slots[2][32] = {};

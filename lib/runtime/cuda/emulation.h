@@ -32,7 +32,7 @@ int block_sum(int value);
 void warp_barrier();
 /// Puts 8 bytes for the warp to read, waits for it, and returns lane `from`'s.
 uint64_t warp_exchange(uint64_t bits, unsigned from);
-/// As warp_exchange, with up to 32 bytes a lane: the first of 32 places of 32 bytes, which stay as they are until this lane's next but one exchange.
+/// As warp_exchange, with up to 64 bytes a lane: the first of 32 places of 64 bytes, which stay as they are until this lane's next but one exchange.
 const std::byte* warp_deposit(const void* data, size_t bytes);
 /// cp.async: done when the thread waits for its group; until then the place holds poison.
 void async_copy(void* to, const void* from, size_t bytes, size_t given);

@@ -56,12 +56,12 @@ template <class T> INFOPT_DEVICE void mma_floats(float (&d)[4], const uint32_t (
 #else
 /// All lanes' values, after each has given its own.
 template <class T> struct WarpValues {
-  static_assert(sizeof(T) <= 32);
+  static_assert(sizeof(T) <= 64);
   const std::byte* places;
   explicit WarpValues(const T& own) : places(emulation::warp_deposit(&own, sizeof own)) {}
   T operator[](unsigned lane) const {
     T v;
-    std::memcpy(&v, places + 32 * lane, sizeof v);
+    std::memcpy(&v, places + 64 * lane, sizeof v);
     return v;
   }
 };
@@ -110,25 +110,34 @@ template <bool Unsigned> inline void mma_codes(int (&d)[4], const uint32_t (&a)[
   for (unsigned i = 0; i < 4; ++i) d[i] = static_cast<int>(static_cast<uint32_t>(d[i]) + static_cast<uint32_t>(emulation::dot_codes<Unsigned>(rows[i / 2], columns[i % 2])));
 }
 
+namespace emulation {
+struct FloatFragments { float a[4][2], b[2][2]; };
+}  // namespace emulation
+
 template <class T> inline void mma_floats(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  const WarpValues<emulation::Fragments> all({{a[0], a[1], a[2], a[3]}, {b0, b1}});
-  const unsigned g = emulation::here().lane / 4, t = emulation::here().lane % 4;
-  const auto value = [](uint32_t word, unsigned i) {
+  const auto value = [](uint32_t word, int i) {
     T v;
     v.bits = static_cast<uint16_t>(word >> 16 * i);
     return load_float(v);
   };
-  for (unsigned half = 0; half < 2; ++half)
-    for (unsigned i = 0; i < 4; ++i) {
-      const emulation::Fragments row = all[4 * g + i], left = all[8 * t + i], right = all[8 * t + 4 + i];
+  emulation::FloatFragments own;
+  for (int i = 0; i < 2; ++i) {
+    for (int r = 0; r < 4; ++r) own.a[r][i] = value(a[r], i);
+    own.b[0][i] = value(b0, i);
+    own.b[1][i] = value(b1, i);
+  }
+  const WarpValues<emulation::FloatFragments> all(own);
+  const unsigned g = emulation::here().lane / 4, t = emulation::here().lane % 4;
+  for (unsigned i = 0; i < 4; ++i) {
+    const emulation::FloatFragments row = all[4 * g + i], left = all[8 * t + i], right = all[8 * t + 4 + i];
+    for (unsigned half = 0; half < 2; ++half)
       for (unsigned j = 0; j < 2; ++j) {
-        const float above = value(row.a[2 * half], j), below = value(row.a[2 * half + 1], j), x = value(left.b[half], j), y = value(right.b[half], j);
-        d[0] += above * x;
-        d[1] += above * y;
-        d[2] += below * x;
-        d[3] += below * y;
+        d[0] += row.a[2 * half][j] * left.b[half][j];
+        d[1] += row.a[2 * half][j] * right.b[half][j];
+        d[2] += row.a[2 * half + 1][j] * left.b[half][j];
+        d[3] += row.a[2 * half + 1][j] * right.b[half][j];
       }
-    }
+  }
 }
 #endif
 

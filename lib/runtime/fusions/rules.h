@@ -21,6 +21,8 @@ std::optional<FusedStep> fuse_integer_move(PlanView& view, const Node& node);
 /// QLinearConv and its like, by the rules above.
 std::optional<FusedStep> fuse_quantized_operator(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node);
+/// Products with weights that stay in 4 or 8 bits; on a device.
+std::optional<FusedStep> fuse_low_bit_product(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_float_product(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_row_norm(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_activation(PlanView& view, const Node& node);
@@ -44,6 +46,7 @@ inline constexpr Rule kFusionRules[] = {
     {fuse_integer_move, true},
     {fuse_quantized_operator, true},
     {fuse_float_conv, true},
+    {fuse_low_bit_product, true},
     {fuse_float_product, true},
     {fuse_row_norm, true},
     {fuse_activation, false},
