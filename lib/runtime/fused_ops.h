@@ -54,6 +54,8 @@ struct FusedChain {
   };
   std::vector<Member> members;
   size_t inputs = 0;
+  std::vector<Tensor> known = {};  ///< the chain's inputs that are the same in every run; undefined where they aren't
+  int64_t opset = 0;
 };
 
 /// 8-bit codes: real = (code − zero)·scale.

@@ -122,7 +122,7 @@ void Planner::choose_steps() {
     if (!needed(node)) continue;
     if (options_.fuse && !foldable(node.outputs[0])) {
       if (!taken(node))
-        if (auto chain = options_.device ? std::nullopt : fuse_chain(*this, node)) fused_.emplace(node.id, std::move(*chain));
+        if (auto chain = fuse_chain(*this, node)) fused_.emplace(node.id, std::move(*chain));
       if (const auto step = fused_.find(node.id); step != fused_.end()) {
         for (ValueId v : step->second.inputs) demand(v);
         for (ValueId v : step->second.also) made_[static_cast<size_t>(v)] = true;

@@ -179,31 +179,38 @@ template <class W> INFOPT_DEVICE void write(const Program& program, Places at, c
 }
 
 /// Registers are chosen by comparing, so that none of them is an array in memory.
-template <class W, int R> INFOPT_DEVICE void recall(const W (&registers)[R][kWide], int index, W (&v)[kWide]) {
-  INFOPT_UNROLL for (int r = 0; r < R; ++r)
+template <class W, size_t R> INFOPT_DEVICE void recall(const W (&registers)[R][kWide], int index, W (&v)[kWide]) {
+  INFOPT_UNROLL for (int r = 0; r < static_cast<int>(R); ++r)
     if (index == r) {
       INFOPT_UNROLL for (int i = 0; i < kWide; ++i) v[i] = registers[r][i];
     }
 }
-template <class W, int R> INFOPT_DEVICE void keep(W (&registers)[R][kWide], int index, const W (&v)[kWide]) {
-  INFOPT_UNROLL for (int r = 0; r < R; ++r)
+template <class W, size_t R> INFOPT_DEVICE void keep(W (&registers)[R][kWide], int index, const W (&v)[kWide]) {
+  INFOPT_UNROLL for (int r = 0; r < static_cast<int>(R); ++r)
     if (index == r) {
       INFOPT_UNROLL for (int i = 0; i < kWide; ++i) registers[r][i] = v[i];
     }
 }
 
+/// The steps for each tile of elements, with R registers besides the accumulator.
 template <class W, int R> __global__ void __launch_bounds__(kThreads) run_program(const __grid_constant__ Program program) {
   const int64_t tiles = (program.n + kThreads * kWide - 1) / (kThreads * kWide), lane = threadIdx.x;
   for (int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
     const int64_t begin = tile * kThreads * kWide;
     const Places at = program.joined ? Places{begin + lane * 8, begin + lane * 8 + 4} : Places{begin + lane * 4, begin + (kThreads + lane) * 4};
-    W a[kWide] = {}, registers[R][kWide] = {};
+    W a[kWide] = {}, registers[R ? R : 1][kWide] = {};
     for (int s = 0; s < program.count; ++s) {
       const Step& step = program.steps[s];
+      if (step.fn == Fn::Load && step.from == From::Operand && step.keep == kNowhere) {
+        read(program, program.sources[step.index], at, a);  // no copy, which would wait for it
+        continue;
+      }
       W b[kWide] = {}, c[kWide] = {};
       switch (step.from) {
         case From::Operand: read(program, program.sources[step.index], at, b); break;
-        case From::Register: recall(registers, step.index, b); break;
+        case From::Register:
+          if constexpr (R > 0) recall(registers, step.index, b);
+          break;
         case From::Number:
           INFOPT_UNROLL for (int i = 0; i < kWide; ++i) b[i] = static_cast<W>(step.p);
           break;
@@ -212,11 +219,13 @@ template <class W, int R> __global__ void __launch_bounds__(kThreads) run_progra
           break;
         default: break;
       }
-      if (step.fn == Fn::Hold) {
-        keep(registers, step.keep, b);
-        continue;
+      if constexpr (R > 0) {
+        if (step.fn == Fn::Hold) {
+          keep(registers, step.keep, b);
+          continue;
+        }
+        if (step.fn == Fn::Select) recall(registers, step.third, c);
       }
-      if (step.fn == Fn::Select) recall(registers, step.third, c);
       if (step.swapped) {
         INFOPT_UNROLL for (int i = 0; i < kWide; ++i) {
           const W v = a[i];
@@ -224,7 +233,8 @@ template <class W, int R> __global__ void __launch_bounds__(kThreads) run_progra
         }
       }
       apply(step.fn, static_cast<W>(step.p), static_cast<W>(step.q), a, b, c);
-      if (step.keep != kNowhere) keep(registers, step.keep, a);
+      if constexpr (R > 0)
+        if (step.keep != kNowhere) keep(registers, step.keep, a);
     }
     write(program, at, a);
   }
@@ -297,8 +307,10 @@ void run_elements(Stream& stream, Compute compute, const std::vector<Step>& step
   int registers = 0;
   for (const Step& step : steps)
     if (step.keep != kNowhere) registers = std::max(registers, step.keep + 1);
+  if (registers > (compute == Compute::Float ? kMostRegisters : 1)) throw Error(ErrorKind::Defect, "an elementwise kernel of " + std::to_string(registers) + " registers");
   switch (compute) {
-    case Compute::Float: return registers <= 2 ? start<float, 2>(stream, program) : start<float, kMostRegisters>(stream, program);
+    case Compute::Float: return registers == 0 ? start<float, 0>(stream, program) : registers <= 2 ? start<float, 2>(stream, program)
+                                                   : start<float, kMostRegisters>(stream, program);
     case Compute::Double: return start<double, 1>(stream, program);
     case Compute::Integer: return start<int64_t, 1>(stream, program);
     case Compute::Unsigned: return start<uint64_t, 1>(stream, program);

@@ -8,6 +8,7 @@
 #include "lib/ops/elementwise.h"
 #include "lib/runtime/fold.h"
 #include "lib/runtime/fusions/rules.h"
+#include "lib/runtime/fusions/value_facts.h"
 
 namespace infopt {
 namespace {
@@ -15,6 +16,7 @@ namespace {
 constexpr int64_t kTile = 1024;
 constexpr size_t kMostMembers = 24;
 constexpr int64_t kLeastElements = 1 << 14;
+constexpr size_t kMostDeviceInputs = 16;
 
 /// One node of the chain. Operands count the chain's inputs first, then its members.
 struct Member {
@@ -201,16 +203,77 @@ std::optional<Member> as_member(PlanView& view, const Node& node, std::vector<Va
   return member;
 }
 
+bool is_small_float(DType t) { return t == DType::F32 || t == DType::F16 || t == DType::BF16; }
+
+/// The value is float32 or a 16-bit float for sure, by its declared type or by those it is computed from.
+bool holds_floats(PlanView& view, ValueId value, int depth = 24) {
+  const DType declared = view.graph().value(value).type.dtype;
+  if (declared != DType::Undefined) return is_small_float(declared);
+  if (const Tensor* t = view.constant(value)) return is_small_float(t->dtype());
+  if (is_float32(view, value)) return true;
+  const Node* node = view.producer(value);
+  if (!node || depth == 0) return false;
+  const bool same = is_elementwise(*node) || node->is("MatMul") || node->is("Conv") || node->is("Gemm") || node->is("Reshape") || node->is("Transpose");
+  return same && node->input(0) != kNone && holds_floats(view, node->input(0), depth - 1);
+}
+
+/// The same for a device, which makes its kernel from the node and takes 16-bit floats and powers too.
+std::optional<Member> as_device_member(PlanView& view, const Node& node, std::vector<ValueId>& operands) {
+  if (!is_elementwise(node) || node.inputs.empty() || node.is("Identity") || view.opset("") < 7 || !holds_floats(view, node.outputs[0])) return std::nullopt;
+  Member member;
+  member.node = node.id;
+  for (const char* op : {"Add", "Sub", "Mul", "Div", "PRelu", "Sum", "Min", "Max", "Pow"}) {
+    if (node.op != op) continue;
+    if (node.inputs.size() != 2 || node.inputs[0] == kNone || node.inputs[1] == kNone) return std::nullopt;
+    if (node.is("Pow"))
+      if (const Tensor* t = view.constant(node.inputs[1]); !t || t->size() != 1) return std::nullopt;
+    operands = node.inputs;
+    return member;
+  }
+  operands = {node.inputs[0]};
+  for (size_t i = 1; i < node.inputs.size(); ++i) {
+    const Tensor* t = view.constant(node.inputs[i]);
+    if (node.inputs[i] != kNone && (!t || t->size() != 1 || !is_small_float(t->dtype()))) return std::nullopt;
+    member.constants.push_back(t ? *t : Tensor());
+  }
+  return member;
+}
+
+struct Link {
+  Member member;
+  std::vector<ValueId> operands;
+};
+
+/// What the links read and none of them makes.
+std::vector<ValueId> inputs_of(const PlanView& view, const std::vector<Link>& links) {
+  std::vector<ValueId> inputs;
+  for (const Link& link : links)
+    for (ValueId v : link.operands) {
+      const bool made = std::any_of(links.begin(), links.end(), [&](const Link& l) { return view.graph().node(l.member.node).outputs[0] == v; });
+      if (!made && std::find(inputs.begin(), inputs.end(), v) == inputs.end()) inputs.push_back(v);
+    }
+  return inputs;
+}
+
+std::unique_ptr<Kernel> make_device_chain(PlanView& view, const std::vector<Member>& members, const std::vector<ValueId>& inputs) {
+  FusedChain how;
+  for (const Member& m : members) how.members.push_back({m.node, m.operands, m.constants});
+  how.inputs = inputs.size();
+  for (ValueId v : inputs) {
+    const Tensor* t = view.constant(v);
+    how.known.push_back(t ? *t : Tensor());
+  }
+  how.opset = view.opset("");
+  return view.device()->chain(view.graph(), std::move(how));
+}
+
 }  // namespace
 
 std::optional<FusedStep> fuse_chain(PlanView& view, const Node& last) {
-  struct Link {
-    Member member;
-    std::vector<ValueId> operands;
-  };
+  const auto as_link = [&](const Node& node, std::vector<ValueId>& operands) { return view.device() ? as_device_member(view, node, operands) : as_member(view, node, operands); };
   std::vector<Link> links(1);  // from the last node back
   std::vector<NodeId> inside{last.id};
-  auto first = as_member(view, last, links[0].operands);
+  auto first = as_link(last, links[0].operands);
   if (!first) return std::nullopt;
   links[0].member = std::move(*first);
   for (bool grown = true; grown && links.size() < kMostMembers;) {
@@ -224,10 +287,14 @@ std::optional<FusedStep> fuse_chain(PlanView& view, const Node& last) {
         const bool ours = std::all_of(uses.begin(), uses.end(), [&](const Use& u) { return std::find(inside.begin(), inside.end(), u.node) != inside.end(); });
         if (!ours) continue;
         Link link;
-        auto member = as_member(view, *node, link.operands);
+        auto member = as_link(*node, link.operands);
         if (!member || view.taken(*node)) continue;
         link.member = std::move(*member);
         links.push_back(std::move(link));
+        if (view.device() && inputs_of(view, links).size() > kMostDeviceInputs) {
+          links.pop_back();
+          continue;
+        }
         inside.push_back(node->id);
         grown = true;
       }
@@ -236,11 +303,9 @@ std::optional<FusedStep> fuse_chain(PlanView& view, const Node& last) {
   // In the graph's order, operands first.
   std::sort(links.begin(), links.end(), [&](const Link& a, const Link& b) { return view.position(a.member.node) < view.position(b.member.node); });
   FusedStep step;
+  step.inputs = inputs_of(view, links);
   std::unordered_map<ValueId, size_t> made;
   for (size_t l = 0; l < links.size(); ++l) made[view.graph().node(links[l].member.node).outputs[0]] = l;
-  for (const Link& link : links)
-    for (ValueId v : link.operands)
-      if (!made.count(v) && std::find(step.inputs.begin(), step.inputs.end(), v) == step.inputs.end()) step.inputs.push_back(v);
   std::vector<Member> members;
   for (Link& link : links) {
     for (ValueId v : link.operands) {
@@ -250,7 +315,9 @@ std::optional<FusedStep> fuse_chain(PlanView& view, const Node& last) {
     step.covers.push_back(link.member.node);
     members.push_back(std::move(link.member));
   }
-  step.kernel = std::make_unique<ChainKernel>(view.graph(), std::move(members), step.inputs.size());
+  if (view.device()) step.kernel = make_device_chain(view, members, step.inputs);
+  else step.kernel = std::make_unique<ChainKernel>(view.graph(), std::move(members), step.inputs.size());
+  if (!step.kernel) return std::nullopt;
   return step;
 }
 
