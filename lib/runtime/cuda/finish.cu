@@ -2,11 +2,10 @@
 
 #include "lib/runtime/cuda/activation.h"
 #include "lib/runtime/cuda/launch.h"
+#include "lib/runtime/cuda/pack.h"
 
 namespace infopt::cuda {
 namespace {
-
-template <class T, int N> struct alignas(sizeof(T) * N) Pack { T v[N]; };
 
 /// i mod n, in 32 bits where they hold it.
 INFOPT_DEVICE int64_t within(int64_t i, int64_t n) {
@@ -43,14 +42,12 @@ template <class T> __global__ void finish_elements(T* y, int64_t count, int64_t 
 
 constexpr int64_t kThreads = 256, kMostBlocks = int64_t{1} << 20;
 
-bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
-
 template <class T> void finish_of(Stream& stream, void* y, int64_t rows, int64_t n, const Finish& f) {
   constexpr int kPack = 16 / sizeof(T);
   const int64_t count = rows * n;
   const auto blocks = [](int64_t items) { return blocks_for(items, kThreads) < kMostBlocks ? blocks_for(items, kThreads) : kMostBlocks; };
   const bool row_bias = !f.bias || (f.bias_row == 0 && f.bias_column == 1 && f.bias_scale == 1);
-  if (row_bias && n % kPack == 0 && aligned(y) && aligned(f.bias) && aligned(f.residual)) {
+  if (row_bias && n % kPack == 0 && aligned_16(y) && aligned_16(f.bias) && aligned_16(f.residual)) {
     using P = Pack<T, kPack>;
     INFOPT_LAUNCH(stream, (finish_packs<T, kPack>), blocks(count / kPack), kThreads, 0, static_cast<P*>(y), count / kPack, n / kPack, static_cast<const P*>(f.bias), static_cast<const P*>(f.residual), f.post);
   } else {

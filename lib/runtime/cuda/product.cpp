@@ -44,39 +44,44 @@ const std::byte* moved(const void* p, int64_t bytes) { return static_cast<const 
 
 }  // namespace
 
-void multiply_floats(CudaRun& run, MatrixProduct p, const LeadingAxes& lead, const void* a, const void* b, void* c, const Finish& finish) {
-  const int64_t all = element_count(lead.result), size = static_cast<int64_t>(bits_of(p.type) / 8);
-  p.out = p.type;
-  Finish left = finish;
-  p.ldc = p.n;
-  if (p.k == 0) {
-    run.stream().fill(c, 0, static_cast<size_t>(all * p.m * p.n * size));
-    return finish_rows(run.stream(), p.type, c, all * p.m, p.n, left);
-  }
-  p.lda = p.transpose_a ? p.m : p.k;
-  p.ldb = p.transpose_b ? p.k : p.n;
-  const void* residual = nullptr;
-  // A whole C of Gemm is a residual too.
-  const bool whole = left.bias && left.bias_row == p.n && left.bias_column == 1 && all == 1 && !left.residual;
-  if (left.bias && left.bias_row == 0 && left.bias_column == 1 && left.bias_scale == 1 && p.n > 1) p.bias = true;
-  else if (whole) residual = left.bias, p.beta = left.bias_scale;
-  const void* bias = p.bias ? left.bias : nullptr;
+Ending end_in_library(MatrixProduct& p, const Finish& finish, bool one_bias) {
+  Ending end{.left = finish};
+  Finish& left = end.left;
+  // A bias as large as the result is a residual too.
+  const bool whole = left.bias && left.bias_row == p.n && left.bias_column == 1 && one_bias && !left.residual;
+  p.bias = left.bias && one_bias && left.bias_row == 0 && left.bias_column == 1 && left.bias_scale == 1;
+  if (p.bias) end.bias = left.bias;
+  else if (whole) end.added = left.bias, p.beta = left.bias_scale;
   if (p.bias || whole) left.bias = nullptr;
   if (!left.bias && left.residual) {
-    residual = left.residual;
+    end.added = left.residual;
     left.residual = nullptr;
     p.beta = 1;
   }
   if (!left.bias && !left.residual && library_knows(left.post, p)) left.post = {};
+  return end;
+}
+
+void multiply_floats(CudaRun& run, MatrixProduct p, const LeadingAxes& lead, const void* a, const void* b, void* c, const Finish& finish) {
+  const int64_t all = element_count(lead.result), size = static_cast<int64_t>(bits_of(p.type) / 8);
+  p.out = p.type;
+  p.ldc = p.n;
+  if (p.k == 0) {
+    run.stream().fill(c, 0, static_cast<size_t>(all * p.m * p.n * size));
+    return finish_rows(run.stream(), p.type, c, all * p.m, p.n, finish);
+  }
+  p.lda = p.transpose_a ? p.m : p.k;
+  p.ldb = p.transpose_b ? p.k : p.n;
+  const Ending end = end_in_library(p, finish, true);
   for (const Batches& g : regular_batches(lead)) {
     p.batch = g.count;
     p.stride_a = g.stride_a * p.m * p.k;
     p.stride_b = g.stride_b * p.k * p.n;
     p.stride_c = g.stride_c * p.m * p.n;
     const int64_t at = g.c * p.m * p.n * size;
-    run.libraries().multiply(run.stream(), p, moved(a, g.a * p.m * p.k * size), moved(b, g.b * p.k * p.n * size), const_cast<std::byte*>(moved(c, at)), bias, residual ? moved(residual, at) : nullptr);
+    run.libraries().multiply(run.stream(), p, moved(a, g.a * p.m * p.k * size), moved(b, g.b * p.k * p.n * size), const_cast<std::byte*>(moved(c, at)), end.bias, end.added ? moved(end.added, at) : nullptr);
   }
-  finish_rows(run.stream(), p.type, c, all * p.m, p.n, left);
+  finish_rows(run.stream(), p.type, c, all * p.m, p.n, end.left);
 }
 
 }  // namespace infopt::cuda

@@ -1,4 +1,4 @@
-// A float32 convolution with its neighbours: a zero Pad before it, BatchNormalization, a residual and bounds behind it.
+// A float32 convolution (on a device one of 16-bit floats too) with its neighbours: a zero Pad before it, BatchNormalization, a residual and bounds behind it.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -22,19 +22,23 @@ struct Found {
   std::vector<int64_t> extra;  ///< pads that the Pad adds: those before each spatial axis, then those behind
 };
 
+bool is_half(DType t) { return t == DType::F16 || t == DType::BF16; }
+
 /// x·scale + offset by channel, from a BatchNormalization with constant statistics.
 bool channel_line(PlanView& view, const Node& norm, int64_t channels, std::vector<float>& scale, std::vector<float>& offset) {
   if (norm.i("training_mode", 0) != 0 || norm.outputs.size() != 1) return false;
-  const Tensor* t[4];
+  std::vector<float> t[4];
   for (size_t i = 0; i < 4; ++i) {
-    t[i] = view.constant(norm.input(i + 1));
-    if (!t[i] || t[i]->dtype() != DType::F32 || t[i]->size() != channels) return false;
+    const Tensor* given = view.constant(norm.input(i + 1));
+    if (!given || !(given->dtype() == DType::F32 || (view.device() && is_half(given->dtype()))) || given->size() != channels) return false;
+    t[i] = to_vector<float>(*given);
   }
   const double epsilon = norm.f("epsilon", 1e-5f);
   for (int64_t c = 0; c < channels; ++c) {
-    const double by = t[0]->data<float>()[c] / std::sqrt(t[3]->data<float>()[c] + epsilon);
+    const auto i = static_cast<size_t>(c);
+    const double by = t[0][i] / std::sqrt(t[3][i] + epsilon);
     scale.push_back(static_cast<float>(by));
-    offset.push_back(static_cast<float>(t[1]->data<float>()[c] - t[2]->data<float>()[c] * by));
+    offset.push_back(static_cast<float>(t[1][i] - t[2][i] * by));
     if (!std::isfinite(scale.back()) || !std::isfinite(offset.back())) return false;
   }
   return true;
@@ -159,7 +163,7 @@ class FusedConvKernel : public Kernel {
   mutable std::vector<Engine> engines_;
 };
 
-/// Reads the pattern backwards; false where there is no convolution with constant float32 weights, or nothing to join with it.
+/// Reads the pattern backwards; false where there is no convolution with constant float weights, or nothing to join with it.
 bool find_pattern(PlanView& view, const Node& node, Found& f) {
   const Node* at = &node;
   auto step_back = [&](ValueId v) { return at = view.only_for_one(v); };
@@ -189,10 +193,10 @@ bool find_pattern(PlanView& view, const Node& node, Found& f) {
   if (!at->is("Conv")) return false;
   f.conv = at;
   const Tensor* weights = view.constant(at->input(1));
-  if (!weights || weights->dtype() != DType::F32 || weights->rank() < 3 || weights->rank() > 5) return false;
+  if (!weights || !(weights->dtype() == DType::F32 || (view.device() && is_half(weights->dtype()))) || weights->rank() < 3 || weights->rank() > 5) return false;
   if (at->input(2) != kNone) {
     const Tensor* bias = view.constant(at->input(2));
-    if (!bias || bias->shape() != Shape{weights->dim(0)} || bias->dtype() != DType::F32) return false;
+    if (!bias || bias->shape() != Shape{weights->dim(0)} || bias->dtype() != weights->dtype()) return false;
   }
   const Node* pad = view.only_for_one(at->input(0));
   const std::string mode = at->s("auto_pad", "NOTSET");
@@ -214,7 +218,9 @@ std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node) {
     std::vector<float> scale, offset;
     if (!channel_line(view, *f.norm, weights.dim(0), scale, offset)) return std::nullopt;
     const int64_t channels = weights.dim(0), each = channels == 0 ? 0 : weights.size() / channels;
-    Tensor scaled = weights.clone(), shifted(DType::F32, {channels});
+    const DType type = weights.dtype();
+    Tensor scaled = type == DType::F32 ? weights.clone() : cast(weights, DType::F32), shifted(DType::F32, {channels});
+    if (bias.defined()) bias = cast(bias, DType::F32);
     float *w = scaled.mutable_data<float>(), *b = shifted.mutable_data<float>();
     for (int64_t c = 0; c < channels; ++c) {
       const float by = scale[static_cast<size_t>(c)];
@@ -222,8 +228,8 @@ std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node) {
       b[c] = (bias.defined() ? bias.data<float>()[c] * by : 0.0f) + offset[static_cast<size_t>(c)];
     }
     weights.release_pages();
-    weights = scaled;
-    bias = shifted;
+    weights = cast(scaled, type);
+    bias = cast(shifted, type);
   }
   FusedStep step;
   step.inputs = {f.pad ? f.pad->input(0) : f.conv->input(0)};
