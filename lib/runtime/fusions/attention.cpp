@@ -27,7 +27,8 @@ struct Found {
   std::vector<int64_t> out_perm = {};
   std::vector<const Node*> covers = {};
   const Node *product = nullptr, *softmax = nullptr;
-  bool casts = false;
+  bool casts = false;   ///< the scores become float32
+  bool narrows = false; ///< the weights become 16-bit floats
 };
 
 /// The value with Transposes and, where `scale` is given, factors taken off.
@@ -117,6 +118,16 @@ bool find_scores(PlanView& view, ValueId value, Found& f, bool scaled) {
   return false;
 }
 
+/// float32 operands, or on a device 16-bit ones, whose scores may be float32 between the products.
+bool computed_in_float32(PlanView& view, const Found& f) {
+  const auto all = [&](DType t) { return has_type(view, f.q.value, t) && has_type(view, f.k.value, t) && has_type(view, f.v.value, t); };
+  const auto some = [&](DType t) { return has_type(view, f.q.value, t) || has_type(view, f.k.value, t) || (!f.casts && has_type(view, f.v.value, t)); };
+  if (some(DType::F32)) return !f.narrows;
+  for (const DType t : {DType::F16, DType::BF16})
+    if (view.device() && some(t)) return (!f.casts && !f.narrows) || all(t);
+  return false;
+}
+
 std::optional<Found> find_pattern(PlanView& view, const Node& node) {
   Found f;
   const Node* at = &node;
@@ -134,8 +145,10 @@ std::optional<Found> find_pattern(PlanView& view, const Node& node) {
   if (!at || !at->is("MatMul")) return std::nullopt;
   if (at != &node) f.covers.push_back(at);
   const Node* softmax = view.only_for_one(at->input(0));
-  if (softmax && softmax->is("Cast") && softmax->i("to", 0) == static_cast<int64_t>(DType::F32)) {
-    f.casts = true;
+  const auto to_type = [&](DType t) { return softmax && softmax->is("Cast") && softmax->i("to", 0) == static_cast<int64_t>(t); };
+  const bool narrows = view.device() && (to_type(DType::F16) || to_type(DType::BF16));
+  if (narrows || to_type(DType::F32)) {
+    (narrows ? f.narrows : f.casts) = true;
     f.covers.push_back(softmax);
     softmax = view.only_for_one(softmax->input(0));
   }
@@ -161,8 +174,7 @@ std::optional<Found> find_pattern(PlanView& view, const Node& node) {
     }
     if (axis != rank - 1) return std::nullopt;
   }
-  const bool floats = is_float32(view, f.q.value) || is_float32(view, f.k.value) || (!f.casts && is_float32(view, f.v.value));
-  if (!floats) return std::nullopt;
+  if (!computed_in_float32(view, f)) return std::nullopt;
   return f;
 }
 

@@ -18,22 +18,22 @@ constexpr Same kSameType[] = {
     {"Squeeze", 0, 1}, {"Identity", 0, 1}, {"Neg", 0, 1}, {"Relu", 0, 1}, {"Gelu", 0, 1}, {"Sigmoid", 0, 1}, {"Tanh", 0, 1}, {"Erf", 0, 1},
     {"Sqrt", 0, 1}, {"Gather", 0, 1}, {"Expand", 0, 1}, {"BatchNormalization", 0, 2}, {"ReduceMean", 0, 1}, {"Pow", 0, 1}, {"Clip", 0, 1}, {"Exp", 0, 1}};
 
-bool is_float32(PlanView& view, ValueId value, int depth) {
+bool has_type(PlanView& view, ValueId value, DType type, int depth) {
   if (value == kNone) return false;
   const DType declared = view.graph().value(value).type.dtype;
-  if (declared != DType::Undefined) return declared == DType::F32;
-  if (const Tensor* t = view.graph().constant(value)) return t->dtype() == DType::F32;
+  if (declared != DType::Undefined) return declared == type;
+  if (const Tensor* t = view.graph().constant(value)) return t->dtype() == type;
   const Node* node = view.producer(value);
   if (!node || depth == 0 || !node->domain.empty()) return false;
-  if (node->is("Cast")) return node->i("to", 0) == static_cast<int64_t>(DType::F32);
-  if (node->is("DequantizeLinear")) return node->find("output_dtype") == nullptr && is_float32(view, node->input(1), depth - 1);
+  if (node->is("Cast")) return node->i("to", 0) == static_cast<int64_t>(type);
+  if (node->is("DequantizeLinear")) return node->find("output_dtype") == nullptr && has_type(view, node->input(1), type, depth - 1);
   for (const Same& same : kSameType) {
     if (node->op != same.op) continue;
     // Constants first: they need no way back.
     for (size_t i = same.first; i < same.first + same.count; ++i)
-      if (const Tensor* t = node->input(i) == kNone ? nullptr : view.graph().constant(node->input(i))) return t->dtype() == DType::F32;
+      if (const Tensor* t = node->input(i) == kNone ? nullptr : view.graph().constant(node->input(i))) return t->dtype() == type;
     for (size_t i = same.first; i < same.first + same.count; ++i)
-      if (is_float32(view, node->input(i), depth - 1)) return true;
+      if (has_type(view, node->input(i), type, depth - 1)) return true;
   }
   return false;
 }
@@ -69,7 +69,8 @@ int64_t rank_of(PlanView& view, ValueId value, int depth) {
 
 }  // namespace
 
-bool is_float32(PlanView& view, ValueId value) { return is_float32(view, value, kDepth); }
+bool has_type(PlanView& view, ValueId value, DType type) { return has_type(view, value, type, kDepth); }
+bool is_float32(PlanView& view, ValueId value) { return has_type(view, value, DType::F32); }
 int64_t rank_of(PlanView& view, ValueId value) { return rank_of(view, value, kDepth); }
 
 std::optional<float> scalar_constant(PlanView& view, ValueId value) {

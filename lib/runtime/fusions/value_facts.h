@@ -4,7 +4,8 @@
 
 namespace infopt {
 
-/// True only where the value surely is float32.
+/// True only where the value surely has this type, a float's.
+bool has_type(PlanView& view, ValueId value, DType type);
 bool is_float32(PlanView& view, ValueId value);
 /// The value's rank, -1 where it isn't known.
 int64_t rank_of(PlanView& view, ValueId value);
