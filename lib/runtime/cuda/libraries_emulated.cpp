@@ -11,6 +11,7 @@
 #include "lib/base/share.h"
 #include "lib/base/simd.h"
 #include "lib/base/tensor.h"
+#include "lib/runtime/cuda/launch.h"
 #include "lib/runtime/cuda/libraries.h"
 
 namespace infopt::cuda {
@@ -124,6 +125,7 @@ class EmulatedLibraries : public Libraries {
   std::string versions() const override { return "emulated libraries"; }
   void multiply(Stream& stream, const MatrixProduct& p, const void* a, const void* b, void* c, const void* bias, const void* added) override {
     if (p.m == 0 || p.n == 0 || p.batch == 0) return;
+    note_launch("matrix product");
     if (!added) added = c;
     check_limits(p, a, b, c, bias, added);
     stream.emulate([=] {

@@ -22,8 +22,9 @@ Tensor transposed(const Tensor& t) {
 /// Codes as U8, signed ones plus half of their range.
 Tensor shifted(const Tensor& codes) {
   const DType t = codes.dtype();
-  if (t == DType::U8) return codes.clone();
-  Tensor out = cast(codes, t == DType::I8 || t == DType::I4 ? DType::I8 : DType::U8);
+  // Codes may lie in the mapped file.
+  Tensor out = t == DType::U8 || t == DType::I8 ? codes.clone() : cast(codes, t == DType::I4 ? DType::I8 : DType::U8);
+  if (t == DType::U8) return out;
   auto* bytes = reinterpret_cast<uint8_t*>(out.mutable_raw());
   const uint8_t half = t == DType::I8 ? 128 : t == DType::I4 ? 8 : 0;
   if (half)
