@@ -35,5 +35,7 @@ void normalize_row(const float* x, float* y, int64_t n, float shift, float scale
 void rotate_halves(const float* x, float* y, int64_t half, const float* cos, const float* sin, const float* cos_high, const float* sin_high);
 /// Likewise the pairs (x[2i], x[2i + 1]), with one cosine and sine each.
 void rotate_pairs(const float* x, float* y, int64_t pairs, const float* cos, const float* sin);
+/// The same with a cosine and a sine for each element.
+void rotate_neighbours(const float* x, float* y, int64_t pairs, const float* cos, const float* sin);
 
 }  // namespace infopt

@@ -25,6 +25,7 @@ std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_low_bit_product(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_float_product(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_row_norm(PlanView& view, const Node& node);
+std::optional<FusedStep> fuse_rotary(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_activation(PlanView& view, const Node& node);
 
 struct Rule {
@@ -49,6 +50,7 @@ inline constexpr Rule kFusionRules[] = {
     {fuse_low_bit_product, true},
     {fuse_float_product, true},
     {fuse_row_norm, true},
+    {fuse_rotary, false},
     {fuse_activation, false},
 };
 
