@@ -116,6 +116,17 @@ struct LowBitProduct {
   bool matrix = false;              ///< x must have two axes
 };
 
+/// (Σ x·w)·scale·scales[n] + bias[n], x and w float8 (E4M3FN), sums in float32.
+struct Float8Product {
+  Tensor weights;             ///< [k,n], [n,k] where it is transposed
+  bool transposed = false;
+  float scale = 1;
+  std::vector<float> scales;  ///< one for each n, 1 the largest; empty where all are 1
+  Tensor bias;                ///< n of the result's type, or undefined
+  DType type = DType::F32;    ///< of the result: F32, F16 or BF16
+  bool matrix = false;        ///< x must have two axes
+};
+
 struct IntegerTable {
   CodeStep from, to;
   std::array<uint8_t, 256> entries{};
@@ -147,6 +158,7 @@ class FusedKernels {
   virtual std::unique_ptr<Kernel> integer_product(IntegerProduct) const { return nullptr; }
   virtual std::unique_ptr<Kernel> dynamic_product(DynamicProduct) const { return nullptr; }
   virtual std::unique_ptr<Kernel> low_bit_product(LowBitProduct) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> float8_product(Float8Product) const { return nullptr; }
   virtual std::unique_ptr<Kernel> integer_table(IntegerTable) const { return nullptr; }
   virtual std::unique_ptr<Kernel> integer_binary(IntegerBinary) const { return nullptr; }
   virtual std::unique_ptr<Kernel> integer_pool(IntegerPool) const { return nullptr; }

@@ -194,6 +194,7 @@ class CudaDevice : public Device {
   std::unique_ptr<Kernel> integer_product(IntegerProduct how) const override { return make_integer_product(std::move(how)); }
   std::unique_ptr<Kernel> dynamic_product(DynamicProduct how) const override { return make_dynamic_product(std::move(how)); }
   std::unique_ptr<Kernel> low_bit_product(LowBitProduct how) const override { return make_low_bit_product(std::move(how)); }
+  std::unique_ptr<Kernel> float8_product(Float8Product how) const override { return make_float8_product(std::move(how)); }
   std::unique_ptr<Kernel> integer_table(IntegerTable how) const override { return make_integer_table(std::move(how)); }
   std::unique_ptr<Kernel> integer_binary(IntegerBinary how) const override { return make_integer_binary(std::move(how)); }
   std::unique_ptr<Kernel> integer_pool(IntegerPool how) const override { return make_integer_pool(std::move(how)); }

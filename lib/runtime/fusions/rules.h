@@ -23,6 +23,8 @@ std::optional<FusedStep> fuse_quantized_operator(PlanView& view, const Node& nod
 std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node);
 /// Products with weights that stay in 4 or 8 bits; on a device.
 std::optional<FusedStep> fuse_low_bit_product(PlanView& view, const Node& node);
+/// Products of float8 codes; on a device.
+std::optional<FusedStep> fuse_float8_product(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_float_product(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_row_norm(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_rotary(PlanView& view, const Node& node);
@@ -48,6 +50,7 @@ inline constexpr Rule kFusionRules[] = {
     {fuse_quantized_operator, true},
     {fuse_float_conv, true},
     {fuse_low_bit_product, true},
+    {fuse_float8_product, true},
     {fuse_float_product, true},
     {fuse_row_norm, true},
     {fuse_rotary, false},
