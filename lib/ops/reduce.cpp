@@ -1,57 +1,18 @@
-// ReduceSum, ReduceMean, ReduceMax…. Axes are an attribute before opset 18 (ReduceSum: 13), an input from then on.
+// ReduceSum, ReduceMean, ReduceMax….
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <optional>
 #include <type_traits>
 
 #include "lib/base/simd.h"
 #include "lib/base/vector_math.h"
-#include "lib/ops/elementwise.h"
+#include "lib/ops/reduce.h"
 
 namespace infopt {
 namespace {
 
-enum class Kind { Sum, Mean, Max, Min, Prod, L1, L2, SumSquare, LogSum, LogSumExp };
-
-/// Where the reduced elements lie: dimensions from the outermost, neighbours of one kind merged.
-struct View {
-  struct Part {
-    int64_t size, stride;
-  };
-  std::vector<Part> kept, reduced;
-  int64_t kept_count = 1, reduced_count = 1;
-  int64_t outer = 1, n = 1, inner = 1;
-  bool simple = false;  ///< it is [outer, n, inner], reduced along n
-};
-
-View view_of(const Shape& shape, const std::vector<bool>& reduce) {
-  View v;
-  int64_t stride = 1;
-  std::vector<bool> kinds;  // of the merged parts, innermost first
-  for (size_t d = shape.size(); d-- > 0;) {
-    auto& parts = reduce[d] ? v.reduced : v.kept;
-    (reduce[d] ? v.reduced_count : v.kept_count) *= shape[d];
-    if (shape[d] != 1) {
-      if (!kinds.empty() && kinds.back() == reduce[d]) {
-        parts.back().size *= shape[d];
-      } else {
-        parts.push_back({shape[d], stride});
-        kinds.push_back(reduce[d]);
-      }
-    }
-    stride *= shape[d];
-  }
-  std::reverse(v.kept.begin(), v.kept.end());
-  std::reverse(v.reduced.begin(), v.reduced.end());
-  v.simple = v.reduced.size() == 1;
-  if (v.simple) {
-    v.n = v.reduced[0].size;
-    v.inner = v.reduced[0].stride;
-    v.outer = v.inner ? v.kept_count / v.inner : 0;
-  }
-  return v;
-}
+using Kind = ReduceKind;
+using View = ReduceView;
 
 /// The offsets of all combinations of the parts, in row-major order.
 std::vector<int64_t> offsets_of(const std::vector<View::Part>& parts) {
@@ -207,27 +168,7 @@ void reduce_bools(Kind kind, const bool* x, bool* y, const View& v) {
   }
 }
 
-struct Options {
-  Kind kind;
-  bool keep_dims, no_op_without_axes;
-  std::optional<std::vector<int64_t>> axes;  ///< of the attribute
-};
-
-std::vector<bool> reduced_axes(KernelContext& context, const Options& options, int64_t rank) {
-  std::vector<int64_t> axes;
-  if (options.axes) axes = *options.axes;
-  else if (context.has(1)) axes = to_vector<int64_t>(context.in(1));
-  std::vector<bool> reduce(static_cast<size_t>(rank), axes.empty() && !options.no_op_without_axes);
-  for (int64_t axis : axes) reduce[static_cast<size_t>(normalize_axis(axis, rank))] = true;
-  return reduce;
-}
-
-/// Channels-last data reduced over all of space, and only that: the channels' columns.
-bool over_space(const std::vector<bool>& reduce) {
-  return reduce.size() >= 3 && !reduce[0] && !reduce[1] && std::all_of(reduce.begin() + 2, reduce.end(), [](bool r) { return r; });
-}
-
-void run(KernelContext& context, const Options& options) {
+void run(KernelContext& context, const ReduceOptions& options) {
   Layout layout;
   const Tensor* input = &context.in_any(0, layout);
   const DType dtype = input->dtype();
@@ -240,12 +181,8 @@ void run(KernelContext& context, const Options& options) {
   } else if (layout != Layout::Plain) {
     input = &context.in(0);
   }
-  Shape shape;
-  for (size_t d = 0; d < reduce.size(); ++d) {
-    if (!reduce[d]) shape.push_back(input->shape()[d]);
-    else if (options.keep_dims) shape.push_back(1);
-  }
-  const View view = view_of(lying, reduce_lying);
+  const Shape shape = reduced_shape(input->shape(), reduce, options.keep_dims);
+  const View view = reduce_view(lying, reduce_lying);
   if (is_16_bit_float(dtype)) {
     const Tensor wide = cast(*input, DType::F32);
     Tensor y(DType::F32, shape);
@@ -260,10 +197,7 @@ void run(KernelContext& context, const Options& options) {
 }
 
 template <Kind kind> std::unique_ptr<Kernel> make(const KernelSpec& spec) {
-  Options options{kind, spec.node.i("keepdims", 1) != 0, spec.node.i("noop_with_empty_axes", 0) != 0, std::nullopt};
-  const bool by_attribute = spec.opset < (kind == Kind::Sum ? 13 : 18);
-  if (by_attribute) options.axes = spec.node.ints("axes"), options.no_op_without_axes = false;
-  return make_kernel([options](KernelContext& context) { run(context, options); });
+  return make_kernel([options = reduce_options(spec, kind)](KernelContext& context) { run(context, options); });
 }
 
 }  // namespace
