@@ -1,4 +1,6 @@
 // QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear: one scale for the tensor, one for each place along an axis, or one a block.
+#include "lib/ops/quantize_linear.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -17,71 +19,10 @@ namespace {
 constexpr int64_t kChunk = 1024;
 constexpr int64_t kShared = 1 << 14;  // elements that are worth a thread
 
-struct Options {
-  int64_t axis = 1, block = 0;
-  bool saturate = true;
-  DType output = DType::Undefined, precision = DType::Undefined;
-};
-
-Options options_of(const KernelSpec& spec) {
-  const auto dtype = [&](const char* name) {
-    const int64_t number = spec.node.i(name, 0);
-    if (number < 0 || number >= kDTypeCount) throw Error(ErrorKind::Unsupported, "the element type " + std::to_string(number) + " is unknown");
-    return static_cast<DType>(number);
-  };
-  return {spec.node.i("axis", 1), spec.node.i("block_size", 0), spec.node.i("saturate", 1) != 0, dtype("output_dtype"), dtype("precision")};
-}
-
-/// The tensor as [outer, n, inner] with scales along n, `block` elements sharing one; or one scale for all.
-struct Grid {
-  int64_t outer = 1, n = 1, inner = 1, block = 0;
-
-  /// Calls f(start, length, first scale, scale step) for runs of elements that have one scale (step 0) or each its own (step 1).
-  template <class F> void each_run(F f) const {
-    if (outer == 0 || n == 0 || inner == 0) return;
-    const int64_t blocks = block ? n / block + (n % block != 0) : 0;
-    for (int64_t o = 0; o < outer; ++o) {
-      if (!block && inner == 1) {
-        f(o * n, n, int64_t{0}, n == 1 ? 0 : 1);
-      } else if (!block) {
-        for (int64_t i = 0; i < n; ++i) f((o * n + i) * inner, inner, i, 0);
-      } else if (inner == 1) {
-        for (int64_t b = 0; b < blocks; ++b) f(o * n + b * block, std::min(block, n - b * block), o * blocks + b, 0);
-      } else {
-        for (int64_t i = 0; i < n; ++i) f((o * n + i) * inner, inner, (o * blocks + i / block) * inner, 1);
-      }
-    }
-  }
-};
-
-/// `layout` tells how x lies; only with one scale, or scales along the channels, may it be channels-last.
-Grid grid_of(const Tensor& x, const Tensor& scale, const Options& options, Layout layout) {
-  Grid grid;
-  if (scale.size() == 1 && scale.rank() <= 1 && options.block == 0) {
-    grid.inner = x.size();
-    return grid;
-  }
-  const int64_t axis = x.rank() == 1 ? 0 : normalize_axis(options.axis, x.rank());
-  for (int64_t d = 0; d < x.rank(); ++d) (d < axis ? grid.outer : d == axis ? grid.n : grid.inner) *= x.dim(d);
-  if (layout == Layout::ChannelsLast) grid.outer *= grid.inner, grid.inner = 1;
-  grid.block = options.block;
-  Shape expected{grid.n};
-  if (grid.block > 0) {
-    expected = x.shape();
-    expected[static_cast<size_t>(axis)] = grid.n / grid.block + (grid.n % grid.block != 0);
-  }
-  if (grid.block < 0 || scale.shape() != expected)
-    throw Error(ErrorKind::Malformed, "the scale's shape " + to_string(scale.shape()) + " doesn't fit " + to_string(x.shape()) + " along axis " +
-                                          std::to_string(axis) + ": " + to_string(expected) + " is expected");
-  return grid;
-}
-
 /// Input 0, channels-last where it lies so and the scales allow it.
-const Tensor& take_input(KernelContext& context, const Tensor& scale, const Options& options, Layout& layout) {
+const Tensor& take_input(KernelContext& context, const Tensor& scale, const QuantizeOptions& options, Layout& layout) {
   const Tensor& x = context.in_any(0, layout);
-  if (layout == Layout::Plain) return x;
-  const bool one = scale.size() == 1 && scale.rank() <= 1;
-  if (options.block == 0 && (one || normalize_axis(options.axis, x.rank()) == 1)) return x;
+  if (layout == Layout::Plain || lies_well(x.rank(), scale.shape(), options)) return x;
   layout = Layout::Plain;
   return context.in(0);
 }
@@ -166,7 +107,7 @@ float quotient(float x, float scale, DType precision) {
 }
 
 /// The codes of one chunk, at most kChunk elements.
-void quantize_chunk(const Tensor& x, Tensor& y, const Options& options, const Parameters& p, int64_t start, int64_t n, int64_t at, int64_t step) {
+void quantize_chunk(const Tensor& x, Tensor& y, const QuantizeOptions& options, const Parameters& p, int64_t start, int64_t n, int64_t at, int64_t step) {
   const DType to = y.dtype();
   float values[kChunk];
   int32_t codes[kChunk];
@@ -193,15 +134,7 @@ void quantize_chunk(const Tensor& x, Tensor& y, const Options& options, const Pa
   }
 }
 
-bool is_quantized(DType t) {
-  switch (t) {
-    case DType::U8: case DType::I8: case DType::U16: case DType::I16: case DType::U4: case DType::I4: case DType::U2: case DType::I2:
-    case DType::F8E4M3FN: case DType::F8E4M3FNUZ: case DType::F8E5M2: case DType::F8E5M2FNUZ: case DType::F4E2M1: return true;
-    default: return false;
-  }
-}
-
-void run_quantize(KernelContext& context, const Options& options) {
+void run_quantize(KernelContext& context, const QuantizeOptions& options) {
   const Tensor& scale = context.in(1);
   Layout layout;
   const Tensor& x = take_input(context, scale, options, layout);
@@ -209,7 +142,7 @@ void run_quantize(KernelContext& context, const Options& options) {
   if (context.has(2)) to = context.in(2).dtype();
   if (!is_quantized(to)) refuse_type(to);
   const Parameters p{to_vector<float>(scale), zero_points(context, scale), options.precision == DType::Undefined ? scale.dtype() : options.precision};
-  const Grid grid = grid_of(x, scale, options, layout);
+  const QuantizeGrid grid = quantize_grid(x.shape(), scale.shape(), options, layout);
   Tensor& y = context.out(0, to, x.shape(), layout);
   if (bits_of(to) < 8) std::fill_n(y.mutable_raw(), y.bytes(), std::byte{0});
   grid.each_run([&](int64_t start, int64_t length, int64_t at, int64_t step) {
@@ -266,7 +199,7 @@ void load_codes(const Tensor& x, const std::vector<float>& table, int64_t start,
   }
 }
 
-void run_dequantize(KernelContext& context, const Options& options) {
+void run_dequantize(KernelContext& context, const QuantizeOptions& options) {
   const Tensor& scale = context.in(1);
   Layout layout;
   const Tensor& x = take_input(context, scale, options, layout);
@@ -274,7 +207,7 @@ void run_dequantize(KernelContext& context, const Options& options) {
   const std::vector<float> scales = to_vector<float>(scale), zeros = zero_points(context, scale);
   const DType to = options.output != DType::Undefined ? options.output : scale.dtype();
   if (to != DType::F32 && !is_16_bit_float(to)) refuse_type(to);
-  const Grid grid = grid_of(x, scale, options, layout);
+  const QuantizeGrid grid = quantize_grid(x.shape(), scale.shape(), options, layout);
   const std::vector<float> table = bits_of(x.dtype()) <= 8 ? decode_table(x.dtype()) : std::vector<float>();
   Tensor& y = context.out(0, to, x.shape(), layout);
   grid.each_run([&](int64_t start, int64_t length, int64_t first, int64_t step) {
@@ -324,14 +257,59 @@ void run_dynamic(KernelContext& context) {
 }
 
 std::unique_ptr<Kernel> make_quantize(const KernelSpec& spec) {
-  return make_kernel([options = options_of(spec)](KernelContext& context) { run_quantize(context, options); });
+  return make_kernel([options = QuantizeOptions::of(spec.node)](KernelContext& context) { run_quantize(context, options); });
 }
 std::unique_ptr<Kernel> make_dequantize(const KernelSpec& spec) {
-  return make_kernel([options = options_of(spec)](KernelContext& context) { run_dequantize(context, options); });
+  return make_kernel([options = QuantizeOptions::of(spec.node)](KernelContext& context) { run_dequantize(context, options); });
 }
 std::unique_ptr<Kernel> make_dynamic(const KernelSpec&) { return make_kernel(run_dynamic); }
 
 }  // namespace
+
+QuantizeOptions QuantizeOptions::of(const Node& node) {
+  const auto dtype = [&](const char* name) {
+    const int64_t number = node.i(name, 0);
+    if (number < 0 || number >= kDTypeCount) throw Error(ErrorKind::Unsupported, "the element type " + std::to_string(number) + " is unknown");
+    return static_cast<DType>(number);
+  };
+  return {node.i("axis", 1), node.i("block_size", 0), node.i("saturate", 1) != 0, dtype("output_dtype"), dtype("precision")};
+}
+
+namespace {
+bool one_scale(const Shape& scale, const QuantizeOptions& options) { return element_count(scale) == 1 && scale.size() <= 1 && options.block == 0; }
+}  // namespace
+
+QuantizeGrid quantize_grid(const Shape& x, const Shape& scale, const QuantizeOptions& options, Layout layout) {
+  QuantizeGrid grid;
+  if (one_scale(scale, options)) {
+    grid.inner = element_count(x);
+    return grid;
+  }
+  const auto rank = static_cast<int64_t>(x.size()), axis = rank == 1 ? 0 : normalize_axis(options.axis, rank);
+  for (int64_t d = 0; d < rank; ++d) (d < axis ? grid.outer : d == axis ? grid.n : grid.inner) *= x[static_cast<size_t>(d)];
+  if (layout == Layout::ChannelsLast) grid.outer *= grid.inner, grid.inner = 1;
+  grid.block = options.block;
+  Shape expected{grid.n};
+  if (grid.block > 0) {
+    expected = x;
+    expected[static_cast<size_t>(axis)] = grid.blocks();
+  }
+  if (grid.block < 0 || scale != expected)
+    throw Error(ErrorKind::Malformed, "the scale's shape " + to_string(scale) + " doesn't fit " + to_string(x) + " along axis " + std::to_string(axis) + ": " + to_string(expected) + " is expected");
+  return grid;
+}
+
+bool lies_well(int64_t rank, const Shape& scale, const QuantizeOptions& options) {
+  return options.block == 0 && (one_scale(scale, options) || normalize_axis(options.axis, rank) == 1);
+}
+
+bool is_quantized(DType t) {
+  switch (t) {
+    case DType::U8: case DType::I8: case DType::U16: case DType::I16: case DType::U4: case DType::I4: case DType::U2: case DType::I2:
+    case DType::F8E4M3FN: case DType::F8E4M3FNUZ: case DType::F8E5M2: case DType::F8E5M2FNUZ: case DType::F4E2M1: return true;
+    default: return false;
+  }
+}
 
 std::vector<OpDef> op_quantize_linear() {
   return {{.name = "QuantizeLinear", .cpu = make_quantize},

@@ -9,12 +9,13 @@ struct Faults {
   int64_t fail_launch_after = -1;   ///< launches until one fails; negative: never
   size_t memory_limit = SIZE_MAX;   ///< bytes of device memory that there are
   bool no_device = false;
-  bool wide_indices = false;        ///< kernels count elements as in tensors of 2^31 and more
 };
 /// Read by the emulation. Set it before a session is made; the environment's INFOPT_EMULATE (no_device, memory=BYTES, launch=N) sets it at first.
 Faults& faults();
 size_t device_bytes_used();
 size_t device_bytes_peak();
 int64_t launches();
+/// On a GPU too: kernels count elements as in tensors of 2^31 and more.
+bool& wide_indices();
 
 }  // namespace infopt::cuda

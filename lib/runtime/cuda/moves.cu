@@ -9,12 +9,11 @@
 
 namespace infopt::cuda {
 
-bool counts_wide(int64_t elements) {
-#if !defined(__CUDACC__)
-  if (faults().wide_indices) return true;
-#endif
-  return elements >= (int64_t{1} << 31) - (int64_t{1} << 24);  // room for what a block counts past the end
+bool& wide_indices() {
+  static bool wide = false;
+  return wide;
 }
+bool counts_wide(int64_t elements) { return wide_indices() || elements >= (int64_t{1} << 31) - (int64_t{1} << 24); }  // room for what a block counts past the end
 
 namespace {
 

@@ -6,6 +6,7 @@
 
 #include "lib/ops/op.h"
 #include "lib/runtime/cuda/indexing.h"
+#include "lib/runtime/cuda/lanes.h"
 #include "lib/runtime/cuda/launch.h"
 #include "lib/runtime/window.h"
 
@@ -42,9 +43,6 @@ inline PoolAxes pool_axes(const Window& w, const Shape& spatial) {
   }
   return p;
 }
-
-/// Neighbouring channels, read and written at once.
-template <class T, int V> struct alignas(sizeof(T) * V) Lanes { T v[V]; };
 
 /// One axis of a window: where it begins, and the taps [first, last) that lie within the image.
 struct PoolTaps {
@@ -90,16 +88,16 @@ template <class Op, class T, class R, int V, class I> __global__ void pool_windo
     for (int a = d.first; a < d.last; ++a)
       for (int b = h.first; b < h.last; ++b) {
         const int64_t line = ((static_cast<int64_t>(rest) * p.in[0] + d.at + a * p.dilation[0]) * p.in[1] + h.at + b * p.dilation[1]) * p.in[2];
-        const auto* from = reinterpret_cast<const Lanes<T, V>*>(x) + (line + w.at) * step + static_cast<int64_t>(group);
+        const T* from = x + ((line + w.at) * step + static_cast<int64_t>(group)) * V;
         for (int c = w.first; c < w.last; ++c) {
-          const Lanes<T, V> lanes = from[static_cast<int64_t>(c) * p.dilation[2] * step];
+          const Lanes<T, V> lanes = load_lanes<V>(from + static_cast<int64_t>(c) * p.dilation[2] * step * V);
           for (int k = 0; k < V; ++k) op.add(sum[k], lanes.v[k]);
         }
       }
     const int inside = (d.last - d.first) * (h.last - h.first) * (w.last - w.first), padded = d.padded * h.padded * w.padded;
     Lanes<R, V> out;
     for (int k = 0; k < V; ++k) out.v[k] = op.result(sum[k], inside, padded);
-    reinterpret_cast<Lanes<R, V>*>(y)[e] = out;
+    store_lanes<V>(y + static_cast<int64_t>(e) * V, out);
   }
 }
 
@@ -116,7 +114,7 @@ template <class Op, class T, class R, int V> __global__ void pool_images(Op op, 
     for (int k = 0; k < V; ++k) sum[k] = op.none();
     if (group < groups)
       for (int i = slice; i < pixels; i += kPoolSlices) {
-        const Lanes<T, V> lanes = reinterpret_cast<const Lanes<T, V>*>(x)[(image * pixels + i) * groups + group];
+        const Lanes<T, V> lanes = load_lanes<V>(x + ((image * pixels + i) * groups + group) * V);
         for (int k = 0; k < V; ++k) op.add(sum[k], lanes.v[k]);
       }
     for (int k = 0; k < V; ++k) part[slice][lane][k] = sum[k];
@@ -127,7 +125,7 @@ template <class Op, class T, class R, int V> __global__ void pool_images(Op op, 
         for (int s = 1; s < kPoolSlices; ++s) op.merge(sum[k], part[s][lane][k]);
         out.v[k] = op.result(sum[k], pixels, pixels);
       }
-      reinterpret_cast<Lanes<R, V>*>(y)[image * groups + group] = out;
+      store_lanes<V>(y + (image * groups + group) * V, out);
     }
     __syncthreads();
   }
