@@ -25,6 +25,9 @@ class Tensor {
   Tensor(DType dtype, Shape shape);
   /// A view of memory that lives as long as `keep`. `bytes` must be what dtype and shape need.
   Tensor(DType dtype, Shape shape, std::shared_ptr<const void> keep, const void* data);
+  /// A view of memory where the elements may lie at any address: whoever reads them makes, the first time, an aligned copy that all shares of
+  /// this tensor have from then on. Whoever needs them once only takes unaligned_bytes or aligned_for_now.
+  static Tensor unaligned(DType dtype, Shape shape, std::shared_ptr<const void> keep, const void* data);
 
   template <class T> static Tensor of(Shape shape, std::span<const T> values);
   template <class T> static Tensor of(Shape shape, std::initializer_list<T> values) { return of(std::move(shape), std::span<const T>(values.begin(), values.size())); }
@@ -41,11 +44,15 @@ class Tensor {
   size_t bytes() const { return bytes_; }    ///< 0 for strings
 
   /// Throws Error(Defect) if T isn't the element type. For packed and 8-bit float types use raw().
-  template <class T> const T* data() const { check(dtype_of<T>); return static_cast<const T*>(data_); }
-  template <class T> T* mutable_data() { check(dtype_of<T>); return static_cast<T*>(data_); }
+  template <class T> const T* data() const { check(dtype_of<T>); return static_cast<const T*>(place()); }
+  template <class T> T* mutable_data() { check(dtype_of<T>); return static_cast<T*>(place()); }
   template <class T> std::span<const T> span() const { return {data<T>(), static_cast<size_t>(count_)}; }
-  const std::byte* raw() const { return static_cast<const std::byte*>(data_); }
-  std::byte* mutable_raw() { return static_cast<std::byte*>(data_); }
+  const std::byte* raw() const { return static_cast<const std::byte*>(place()); }
+  std::byte* mutable_raw() { return static_cast<std::byte*>(place()); }
+  /// The elements' bytes, wherever they lie.
+  const std::byte* unaligned_bytes() const;
+  /// This tensor, or a copy that goes with its last share where the elements don't lie aligned.
+  Tensor aligned_for_now() const;
   const std::vector<std::string>& strings() const;
   std::vector<std::string>& mutable_strings();
 
@@ -62,7 +69,10 @@ class Tensor {
   bool unique() const { return owned_ && keep_.use_count() == 1; }
 
  private:
+  class Unaligned;
   void check(DType wanted) const;
+  void* place() const { return unaligned_ ? align() : data_; }
+  void* align() const;
 
   DType dtype_ = DType::Undefined;
   bool owned_ = false;
@@ -71,6 +81,7 @@ class Tensor {
   size_t bytes_ = 0;
   std::shared_ptr<const void> keep_;
   void* data_ = nullptr;
+  std::shared_ptr<Unaligned> unaligned_;
 };
 
 template <class T> Tensor Tensor::of(Shape shape, std::span<const T> values) {

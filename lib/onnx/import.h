@@ -11,8 +11,8 @@ struct ImportOptions {
   bool inline_functions = true;
 };
 
-/// Reads a model (IR versions from 3 to the newest that ONNX 1.23 defines). Weights stay mapped from the file (and its external data)
-/// wherever they lie aligned. Nodes come in a topological order, whatever the file's; bodies refer to their parents' values by
+/// Reads a model (IR versions from 3 to the newest that ONNX 1.23 defines). Weights stay mapped from the file (and its external data).
+/// Nodes come in a topological order, whatever the file's; bodies refer to their parents' values by
 /// Value::outer. Below IR version 4 an initializer had to be listed among the graph's inputs: there it becomes a plain constant. From
 /// version 4 on such a value stays a graph input, and its initializer is the default.
 /// Throws Error: Io (a file is missing or can't be read), Malformed (not a model, or one that contradicts itself; names

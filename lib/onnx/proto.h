@@ -20,7 +20,7 @@ inline constexpr size_t kInlineBytes = 256;
 /// The element type of that number. Throws Error(Unsupported) for one that ONNX has and infopt doesn't, Error(Malformed) for none.
 DType dtype_from_onnx(int32_t number);
 
-/// The tensor, its elements viewed in `source` where they lie there aligned. Throws Error(Malformed) where the data doesn't fit shape and
+/// The tensor, its elements viewed in `source`. Throws Error(Malformed) where the data doesn't fit shape and
 /// type.
 Tensor decode_tensor(const onnx::TensorProto& proto, TensorSource& source);
 /// The elements in raw_data (string_data for strings), copied.

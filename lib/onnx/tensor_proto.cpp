@@ -22,7 +22,7 @@ size_t alignment_of(DType dtype) {
 Tensor view(DType dtype, const Shape& shape, std::string_view bytes, const std::shared_ptr<const void>& keep) {
   const bool aligned = reinterpret_cast<uintptr_t>(bytes.data()) % alignment_of(dtype) == 0;
   const bool clean = dtype != DType::Bool || std::all_of(bytes.begin(), bytes.end(), [](char c) { return c == 0 || c == 1; });
-  if (aligned && clean && keep) return {dtype, shape, keep, bytes.data()};
+  if (clean && keep) return aligned ? Tensor(dtype, shape, keep, bytes.data()) : Tensor::unaligned(dtype, shape, keep, bytes.data());
   Tensor t(dtype, shape);
   if (!bytes.empty()) std::memcpy(t.mutable_raw(), bytes.data(), bytes.size());
   if (!clean)

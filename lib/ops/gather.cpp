@@ -18,7 +18,7 @@ Tensor rows_of(const Tensor& x, size_t axis, const std::vector<int64_t>& rows, c
   const size_t run = size * at(product(x.shape(), axis + 1, x.shape().size()));
   std::byte* out = y.mutable_raw();
   for (int64_t o = 0; o < outer; ++o) {
-    const std::byte* in = x.raw() + run * at(o * n);
+    const std::byte* in = x.unaligned_bytes() + run * at(o * n);
     if (run == size) {
       with_block(size, [&](auto block) {
         using T = decltype(block);

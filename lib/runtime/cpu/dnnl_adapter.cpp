@@ -9,6 +9,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include "lib/base/error.h"
+#include "lib/base/memory.h"
 #include "lib/base/share.h"
 
 namespace infopt::cpu {
@@ -168,8 +169,10 @@ void execute(const Compiled& c, const void* src, const void* weights, const void
   c.give(std::move(a));
 }
 
-Tensor reorder(const memory::desc& wanted, const memory::desc& given, const Tensor& weights) {
-  Tensor out(DType::U8, {static_cast<int64_t>(wanted.get_size())});
+Tensor reorder(const memory::desc& wanted, const memory::desc& given, const Tensor& given_weights) {
+  const Tensor weights = given_weights.aligned_for_now();
+  const auto memory_of_it = allocate_lasting(wanted.get_size());
+  Tensor out(DType::U8, {static_cast<int64_t>(wanted.get_size())}, memory_of_it, memory_of_it.get());
   memory from = view(given, weights.raw()), to = view(wanted, out.raw());
   dnnl::reorder(from, to).execute(stream(), from, to);
   stream().wait();

@@ -58,7 +58,7 @@ void Int8Depthwise::pack(const std::vector<std::vector<int8_t>>& parts, int64_t 
     }
     bytes += block.parts * static_cast<int64_t>(taps_.size()) * block.vectors * kInt8Lanes * 4;
   }
-  packed_ = allocate(static_cast<size_t>(bytes));
+  packed_ = allocate_lasting(static_cast<size_t>(bytes));
   sums_.assign(static_cast<size_t>(channels_), 0);
   for (const Block& block : blocks_) {
     const int64_t part_bytes = static_cast<int64_t>(taps_.size()) * block.vectors * kInt8Lanes * 4;

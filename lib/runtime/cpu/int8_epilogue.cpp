@@ -127,7 +127,7 @@ void* int8_scratch(Int8Slot slot, size_t bytes) {
   if (memory.bytes < bytes) {
     memory.data.reset();
     memory.bytes = 0;
-    memory.data = allocate(bytes);
+    memory.data = allocate_lasting(bytes);
     memory.bytes = bytes;
   }
   return memory.data.get();

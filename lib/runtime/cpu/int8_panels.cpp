@@ -71,7 +71,7 @@ void Int8Panels::pack(const Int8WeightSource& source, int64_t taps_in_run, int64
       panels_.push_back({group, group * group_columns + n, columns, vectors, bytes});
       bytes += runs_ * steps_ * 4 * vectors * kInt8Lanes;
     }
-  weights_ = allocate(static_cast<size_t>(bytes));
+  weights_ = allocate_lasting(static_cast<size_t>(bytes));
   sums_.assign(static_cast<size_t>(columns_), 0);
   for (const Panel& panel : panels_) pack_panel(source, taps_in_run, joined, panel);
 }
@@ -113,7 +113,7 @@ void Int8Panels::pack_panel(const Int8WeightSource& source, int64_t taps_in_run,
 void Int8Panels::place_zeros(const std::vector<int32_t>& zeros) {
   const size_t bytes = panels_.size() * static_cast<size_t>(kInt8Panel) * sizeof(int32_t);
   const uint32_t depth = static_cast<uint32_t>(runs_ * run_bytes_);
-  zeros_ = allocate(bytes);
+  zeros_ = allocate_lasting(bytes);
   int32_t* to = static_cast<int32_t*>(zeros_.get());
   std::memset(to, 0, bytes);
   for (const Panel& panel : panels_) {
