@@ -135,13 +135,19 @@ void Planner::choose_steps() {
 }
 
 bool Planner::of_shapes(const Node& node) const {
+  constexpr int64_t kMostOfShapes = 1024;
   static const std::set<std::string> kOps{"Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Cast", "Add", "Sub", "Mul", "Div", "Mod", "Neg", "Floor", "Ceil", "Sqrt", "Equal", "Greater", "Less",
                                           "Where", "Min", "Max", "Identity", "Reshape", "Split", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceSum", "Not", "And", "Or", "Abs", "Range", "Flatten"};
   if (!node.domain.empty()) return false;
   if (node.op == "Shape" || node.op == "Size") return true;
   bool any = false;
   for (ValueId v : node.inputs) {
-    if (v == kNone || graph_.value(v).is_constant() || foldable(v)) continue;
+    if (v == kNone) continue;
+    if (graph_.value(v).is_constant() || foldable(v)) {
+      const Tensor* t = graph_.constant(v);
+      if (t && t->size() > kMostOfShapes) return false;  // a table, not a shape
+      continue;
+    }
     if (!shape_values_[static_cast<size_t>(v)]) return false;
     any = true;
   }

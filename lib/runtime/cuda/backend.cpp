@@ -51,6 +51,14 @@ Tensor CudaRun::make(DType dtype, Shape shape) {
 
 Tensor CudaRun::to_device(const Tensor& host) {
   Tensor device = make(host.dtype(), host.shape());
+  if (stream().capturing()) {
+    // The same in every replay: copied now, beside the recording, into memory that nothing else in it will use.
+    Stream beside;
+    beside.copy_to_device(device.mutable_raw(), host.raw(), host.bytes());
+    beside.wait();
+    captured_constants_.push_back(device);
+    return device;
+  }
   // Pageable memory: the copy is done with the source when it returns.
   stream().copy_to_device(device.mutable_raw(), host.raw(), host.bytes());
   return device;
@@ -69,14 +77,15 @@ namespace {
 /// The recording before its memory: destroyed in that order.
 class CudaGraph : public DeviceGraph {
  public:
-  CudaGraph(std::shared_ptr<Pool> pool, std::shared_ptr<Complaint> of, Recording* recording)
-      : complaint(std::move(of)), pool_(std::move(pool)), recording_(recording) {}
+  CudaGraph(std::shared_ptr<Pool> pool, std::shared_ptr<Complaint> of, std::vector<Tensor> constants, Recording* recording)
+      : complaint(std::move(of)), pool_(std::move(pool)), constants_(std::move(constants)), recording_(recording) {}
   ~CudaGraph() override { Stream::destroy(recording_); }
   Recording* recording() const { return recording_; }
   const std::shared_ptr<Complaint> complaint;
 
  private:
   std::shared_ptr<Pool> pool_;
+  std::vector<Tensor> constants_;
   Recording* recording_;
 };
 }  // namespace
@@ -90,7 +99,7 @@ void CudaRun::begin_capture() {
 
 std::shared_ptr<DeviceGraph> CudaRun::end_capture() {
   Recording* recording = stream().end_capture();
-  return std::make_shared<CudaGraph>(std::move(capture_pool_), std::exchange(complaint_, workspace_->complaint), recording);
+  return std::make_shared<CudaGraph>(std::move(capture_pool_), std::exchange(complaint_, workspace_->complaint), std::exchange(captured_constants_, {}), recording);
 }
 
 void CudaRun::abandon_capture() {
@@ -99,6 +108,7 @@ void CudaRun::abandon_capture() {
   } catch (const Error&) {
     // A broken capture has no graph.
   }
+  captured_constants_.clear();
   capture_pool_ = nullptr;
   complaint_ = workspace_->complaint;
 }

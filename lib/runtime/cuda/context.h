@@ -58,6 +58,7 @@ class CudaRun : public DeviceRun {
 
   std::unique_ptr<Workspace> workspace_;
   std::shared_ptr<Pool> capture_pool_;
+  std::vector<Tensor> captured_constants_;  ///< what was copied to the device for the recording, once
   std::function<void(std::unique_ptr<Workspace>)> give_back_;
   std::shared_ptr<Complaint> complaint_;  ///< of what is given to the stream now
   std::shared_ptr<Complaint> replayed_;   ///< of the graph replayed last
