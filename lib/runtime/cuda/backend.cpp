@@ -41,24 +41,27 @@ CudaRun::~CudaRun() {
   give_back_(std::move(workspace_));
 }
 
-Tensor CudaRun::make(DType dtype, Shape shape) {
+Tensor CudaRun::make(DType dtype, Shape shape) { return make_in(pool(), dtype, std::move(shape)); }
+
+Tensor CudaRun::make_in(Pool& from, DType dtype, Shape shape) {
   if (dtype == DType::String) throw Error(ErrorKind::Unsupported, "strings can't be on a CUDA device");
   const size_t bytes = bytes_of(dtype, element_count(shape));
-  auto memory = pool().take(bytes);
+  auto memory = from.take(bytes);
   void* data = memory.get();
   return Tensor(dtype, std::move(shape), std::move(memory), data);
 }
 
 Tensor CudaRun::to_device(const Tensor& host) {
-  Tensor device = make(host.dtype(), host.shape());
   if (stream().capturing()) {
-    // The same in every replay: copied now, beside the recording, into memory that nothing else in it will use.
+    // The same in every replay: copied now, beside the recording, into memory that nothing in it uses, before or after.
+    Tensor device = make_in(*workspace_->pool, host.dtype(), host.shape());
     Stream beside;
     beside.copy_to_device(device.mutable_raw(), host.raw(), host.bytes());
     beside.wait();
     captured_constants_.push_back(device);
     return device;
   }
+  Tensor device = make(host.dtype(), host.shape());
   // Pageable memory: the copy is done with the source when it returns.
   stream().copy_to_device(device.mutable_raw(), host.raw(), host.bytes());
   return device;

@@ -54,6 +54,7 @@ class CudaRun : public DeviceRun {
   Libraries& libraries() { return *workspace_->libraries; }
 
  private:
+  static Tensor make_in(Pool& pool, DType dtype, Shape shape);
   Pool& pool() { return capture_pool_ ? *capture_pool_ : *workspace_->pool; }
 
   std::unique_ptr<Workspace> workspace_;
