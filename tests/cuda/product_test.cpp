@@ -122,6 +122,33 @@ TEST(CudaFusedProduct, EndsWithBiasAndActivation) {
   }
 }
 
+TEST(CudaMatMulInteger, SumsAsTheCpuDoes) {
+  Random r(14);
+  for (int i = 0; i < 40; ++i) {
+    const DType ta = r.pick({DType::U8, DType::I8}), tb = r.pick({DType::U8, DType::I8});
+    const Shape lead{r.in(1, 3), r.in(1, 3)};
+    const int64_t m = r.in(1, 20), k = r.in(0, 40), n = r.in(1, 40);
+    Shape as = random_lead(r, static_cast<size_t>(r.in(0, 2)), lead), bs = random_lead(r, static_cast<size_t>(r.in(0, 2)), lead);
+    as.insert(as.end(), {m, k});
+    bs.insert(bs.end(), {k, n});
+    Net net;
+    std::vector<ValueId> inputs{net.input(ta, as), net.input(tb, bs)};
+    Feeds feeds{{inputs[0], random_codes(r, ta, as)}, {inputs[1], random_codes(r, tb, bs)}};
+    if (r.chance(2)) inputs.push_back(net.constant(random_codes(r, ta, r.chance(2) ? Shape{} : Shape{m})));
+    if (r.chance(2)) {
+      inputs.resize(3, kNone);
+      inputs.push_back(net.constant(random_codes(r, tb, r.chance(2) ? Shape{} : Shape{n})));
+    }
+    net.output(net.add("MatMulInteger", inputs));
+    SCOPED_TRACE(testing::Message() << name_of(ta) << to_string(as) << name_of(tb) << to_string(bs));
+    SessionOptions on_device;
+    on_device.device = cuda_device();
+    on_device.fallback = false;
+    expect_same_bits(Session(net.graph(), on_device).run(feeds), Session(net.graph()).run(feeds));
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
 TEST(CudaMatMul, RefusesTypesThatItDoesNotKnow) {
   Net net(13);
   const ValueId x = net.input(DType::I16, {2, 2});
