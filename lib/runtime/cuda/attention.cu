@@ -35,7 +35,8 @@ void set_heads(AttentionTask& task, const Shape& sizes, const std::vector<std::p
 
 void run_attention(CudaRun& run, DType type, const AttentionTask& task) {
   if (task.heads == 0 || task.queries == 0 || task.value_depth == 0) return;
-  attend_plainly(run.stream(), type, task);
+  if (tensor_cores_take(type, task)) attend_by_tensor_cores(run.stream(), type, task);
+  else attend_plainly(run.stream(), type, task);
 }
 
 namespace {

@@ -20,6 +20,10 @@ INFOPT_DEVICE unsigned shared_address(const void* p) { return static_cast<unsign
 INFOPT_DEVICE void load_matrices(uint32_t (&r)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
 }
+/// The same, each 8x8 matrix of 16-bit elements transposed: register j is of matrix j, its column lane / 4, rows 2·(lane % 4)….
+INFOPT_DEVICE void load_transposed_matrices(uint32_t (&r)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
 
 /// Copies Bytes (4, 8 or 16, both places aligned to them) to shared memory; only `given` of them are read, the others become 0.
 template <int Bytes> INFOPT_DEVICE void copy_async(void* to, const void* from, int given = Bytes) {
@@ -71,6 +75,16 @@ inline void load_matrices(uint32_t (&r)[4], const void* row) {
   const unsigned lane = emulation::here().lane;
   if (reinterpret_cast<uintptr_t>(row) % 16) emulation::report_fault("loads a matrix from rows that aren't aligned");
   for (unsigned j = 0; j < 4; ++j) std::memcpy(&r[j], static_cast<const std::byte*>(rows[8 * j + lane / 4]) + 4 * (lane % 4), 4);
+}
+inline void load_transposed_matrices(uint32_t (&r)[4], const void* row) {
+  const WarpValues<const void*> rows(row);
+  const unsigned lane = emulation::here().lane;
+  if (reinterpret_cast<uintptr_t>(row) % 16) emulation::report_fault("loads a matrix from rows that aren't aligned");
+  for (unsigned j = 0; j < 4; ++j) {
+    uint16_t pair[2];
+    for (unsigned i = 0; i < 2; ++i) std::memcpy(&pair[i], static_cast<const std::byte*>(rows[8 * j + 2 * (lane % 4) + i]) + 2 * (lane / 4), 2);
+    std::memcpy(&r[j], pair, 4);
+  }
 }
 
 template <int Bytes> inline void copy_async(void* to, const void* from, int given = Bytes) {
