@@ -1,5 +1,123 @@
+#include "lib/runtime/cuda/row_norm.h"
+
+#include "lib/base/error.h"
+#include "lib/ops/elementwise.h"
 #include "lib/runtime/cuda/backend.h"
+#include "lib/runtime/cuda/element.h"
+#include "lib/runtime/cuda/launch.h"
+#include "lib/runtime/cuda/team.h"
 
 namespace infopt::cuda {
-std::unique_ptr<Kernel> make_row_norm(FusedRowNorm) { return nullptr; }
+namespace {
+
+struct Plan {
+  RowNorm norm;
+  int64_t room;   ///< elements that each row has in shared memory; 0: none
+  bool by_four, gain_by_four, bias_by_four;
+};
+
+template <class W> INFOPT_DEVICE void read_factor(const RowFactor& f, bool by_four, int64_t row, int64_t i, int count, W (&v)[4]) {
+  const int64_t at = row * f.stride + i;
+  if (by_four) return load_four(f.type, f.data, at, v);
+  INFOPT_UNROLL for (int k = 0; k < 4; ++k) v[k] = k < count ? load_one<W>(f.type, f.data, at + k) : W(0);
+}
+
+/// A team for each row: its mean, what is left around it, and the result; the row is read once where shared memory holds it.
+template <class W, bool kBlock> __global__ void __launch_bounds__(1024) normalize_rows(const __grid_constant__ Plan plan) {
+  const RowNorm& norm = plan.norm;
+  const int lanes = kBlock ? static_cast<int>(blockDim.x) : 32, teams = static_cast<int>(blockDim.x) / lanes, team = static_cast<int>(threadIdx.x) / lanes;
+  W* cache = plan.room ? shared_memory<W>() + team * plan.room : nullptr;
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * teams + team; row < norm.rows; row += static_cast<int64_t>(gridDim.x) * teams) {
+    const RowPart<W> part{norm.x, row * norm.n, norm.n, cache, static_cast<int>(threadIdx.x) % lanes, lanes, norm.from, plan.by_four};
+    W total = W(0), mean = W(0), v[4];
+    for (int64_t i = part.first(); i < norm.n; i += part.step()) {
+      part.read(i, v, W(0));
+      part.keep(i, v);
+      total += norm.centered ? (v[0] + v[1]) + (v[2] + v[3]) : (v[0] * v[0] + v[1] * v[1]) + (v[2] * v[2] + v[3] * v[3]);
+    }
+    total = team_combine<kBlock>(total, Plus<W>{}, W(0));
+    if (norm.centered) {
+      mean = total / static_cast<W>(norm.n);
+      total = W(0);
+      for (int64_t i = part.first(); i < norm.n; i += part.step()) {
+        part.again(i, v, mean);
+        const int count = part.count(i);
+        INFOPT_UNROLL for (int k = 0; k < 4; ++k)
+          if (k < count) total += (v[k] - mean) * (v[k] - mean);
+      }
+      total = team_combine<kBlock>(total, Plus<W>{}, W(0));
+    }
+    const W inverse = W(1) / std::sqrt(total / static_cast<W>(norm.n) + static_cast<W>(norm.epsilon));
+    for (int64_t i = part.first(); i < norm.n; i += part.step()) {
+      const int count = part.count(i);
+      W gain[4], bias[4] = {};
+      part.again(i, v, W(0));
+      read_factor(norm.gain, plan.gain_by_four, row, i, count, gain);
+      if (norm.bias.data) read_factor(norm.bias, plan.bias_by_four, row, i, count, bias);
+      INFOPT_UNROLL for (int k = 0; k < 4; ++k) v[k] = (v[k] - mean) * inverse * gain[k] + bias[k];
+      if (plan.by_four) {
+        store_some(norm.to, norm.y, row * norm.n + i, v, 4);
+      } else {
+        INFOPT_UNROLL for (int k = 0; k < 4; ++k)
+          if (k < count) store_one(norm.to, norm.y, row * norm.n + i + k, v[k]);
+      }
+    }
+    if (threadIdx.x % lanes == 0) {
+      if (norm.means) norm.means[row] = static_cast<float>(mean);
+      if (norm.inverses) norm.inverses[row] = static_cast<float>(inverse);
+    }
+  }
+}
+
+template <class W> void start(Stream& stream, const RowNorm& norm) {
+  const RowPlan rows = plan_rows(norm.rows, norm.n, sizeof(W), true);
+  Plan plan{norm, rows.shared ? rows.room : 0, rows_by_four(norm.from, norm.x, norm.n), rows_by_four(norm.gain.type, norm.gain.data, norm.n), rows_by_four(norm.bias.type, norm.bias.data, norm.n)};
+  if (rows.lanes == 32) INFOPT_LAUNCH(stream, (normalize_rows<W, false>), rows.blocks, rows.threads, rows.shared, plan);
+  else INFOPT_LAUNCH(stream, (normalize_rows<W, true>), rows.blocks, rows.threads, rows.shared, plan);
+}
+
+class FusedRowNormKernel : public CudaKernel {
+ public:
+  explicit FusedRowNormKernel(FusedRowNorm how) : gain_(std::move(how.gain)), bias_(std::move(how.bias)), epsilon_(how.epsilon), centered_(how.centered) {}
+
+  void run_cuda(CudaContext& context) const override {
+    Tensor x = context.in(0);
+    const DType dtype = x.dtype();
+    const int64_t n = gain_.host().size();
+    if (dtype != gain_.host().dtype()) throw Error(ErrorKind::Malformed, "a normalization of " + std::string(name_of(dtype)) + " by " + std::string(name_of(gain_.host().dtype())));
+    if (x.rank() < 1) throw Error(ErrorKind::Malformed, "a normalization of one number");
+    if (bias_.defined() && bias_.host().size() != n) throw Error(ErrorKind::Malformed, "a gain of " + std::to_string(n) + " and a bias of " + std::to_string(bias_.host().size()));
+    if (x.dim(-1) == 1) {  // one number a row, which the gain makes n: as many equal ones have the same mean
+      Shape wide = x.shape();
+      wide.back() = n;
+      Tensor repeated = context.scratch(dtype, wide);
+      run_elements(context.stream(), Compute::Float, {load(0)}, {operand_of(x)}, wide, dtype, repeated.mutable_raw());
+      x = repeated;
+    }
+    if (x.dim(-1) != n) throw Error(ErrorKind::Malformed, "the shape " + to_string(x.shape()) + " doesn't end with the gain's " + std::to_string(n));
+    Tensor& y = context.out(0, dtype, x.shape());
+    if (x.size() == 0) return;
+    RowNorm norm{x.raw(), y.mutable_raw(), x.size() / n, n, dtype, dtype, {gain_.get(context.run()).raw(), gain_.host().dtype()}, {}, epsilon_, centered_};
+    if (bias_.defined()) norm.bias = {bias_.get(context.run()).raw(), bias_.host().dtype()};
+    run_row_norm(context.stream(), norm);
+  }
+
+  std::string describe() const override { return centered_ ? "layer normalization of rows" : "root mean square normalization of rows"; }
+
+ private:
+  OnDevice gain_, bias_;
+  float epsilon_;
+  bool centered_;
+};
+
+}  // namespace
+
+void run_row_norm(Stream& stream, const RowNorm& norm) {
+  if (norm.rows == 0) return;
+  if (norm.from == DType::F64) start<double>(stream, norm);
+  else start<float>(stream, norm);
+}
+
+std::unique_ptr<Kernel> make_row_norm(FusedRowNorm how) { return std::make_unique<FusedRowNormKernel>(std::move(how)); }
+
 }  // namespace infopt::cuda

@@ -1,0 +1,27 @@
+// Normalization of rows: LayerNormalization, RMSNormalization, and what the fusion rules find of them.
+#pragma once
+#include "lib/runtime/cuda/context.h"
+
+namespace infopt::cuda {
+
+/// A factor or summand: one row for all rows (stride 0), or one each.
+struct RowFactor {
+  const void* data = nullptr;  ///< null: none
+  DType type = DType::F32;
+  int64_t stride = 0;
+};
+
+struct RowNorm {
+  const void* x;
+  void* y;
+  int64_t rows, n;
+  DType from, to;
+  RowFactor gain, bias;
+  float epsilon;
+  bool centered;           ///< around the mean; else only the root mean square is divided out
+  float *means = nullptr, *inverses = nullptr;  ///< of each row, where they are wanted
+};
+/// In float32, or float64 where x is that.
+void run_row_norm(Stream& stream, const RowNorm& norm);
+
+}  // namespace infopt::cuda
