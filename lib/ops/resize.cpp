@@ -1,5 +1,6 @@
 // Resize and Upsample. Interpolation is separable: each axis has a table of taps (source places and weights) and is resampled by itself.
-// Coordinates are computed in float, so that they round as in the engines that the models were made for.
+#include "lib/ops/resize.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -11,27 +12,12 @@
 namespace infopt {
 namespace {
 
-enum class Interpolation { Nearest, Linear, Cubic };
-enum class Coordinates { HalfPixel, HalfPixelSymmetric, PytorchHalfPixel, AlignCorners, Asymmetric, TfCropAndResize, TfHalfPixelForNn };
-enum class Nearest { PreferFloor, PreferCeil, Floor, Ceil, Simple };
-enum class Aspect { Stretch, NotLarger, NotSmaller };
-
 template <class E>
 E choice(const std::string& what, const std::string& name, std::initializer_list<std::pair<const char*, E>> all) {
   for (const auto& [text, value] : all)
     if (name == text) return value;
   malformed("there is no " + what + " '" + name + "'");
 }
-
-struct ResizeSpec {
-  Interpolation mode = Interpolation::Nearest;
-  Coordinates coordinates = Coordinates::Asymmetric;
-  Nearest nearest = Nearest::Simple;
-  Aspect aspect = Aspect::Stretch;
-  bool antialias = false, exclude_outside = false, has_axes = false;
-  float cubic_a = -0.75F, extrapolation = 0;
-  std::vector<int64_t> axes;
-};
 
 /// How one axis is resampled: output i is the sum over t of weight[t·out+i] times input index[t·out+i].
 struct Taps {
@@ -42,96 +28,17 @@ struct Taps {
   bool identity = true;
 };
 
-struct AxisPlan {
-  int64_t in, out;
-  float scale = 1, roi_start = 0, roi_end = 1;
-};
-
-float source_of(const ResizeSpec& s, const AxisPlan& a, float i) {
-  const auto in = static_cast<float>(a.in), out = static_cast<float>(a.out), wanted = a.scale * in;
-  switch (s.coordinates) {
-    case Coordinates::HalfPixel: return (i + 0.5F) / a.scale - 0.5F;
-    case Coordinates::HalfPixelSymmetric: return in / 2 * (1 - out / wanted) + (i + 0.5F) / a.scale - 0.5F;
-    case Coordinates::PytorchHalfPixel: return a.out > 1 ? (i + 0.5F) / a.scale - 0.5F : 0;
-    case Coordinates::AlignCorners: return wanted == 1 || a.out == 1 ? 0 : i * (in - 1) / (wanted - 1);
-    case Coordinates::Asymmetric: return i / a.scale;
-    case Coordinates::TfHalfPixelForNn: return (i + 0.5F) / a.scale;
-    case Coordinates::TfCropAndResize:
-      if (a.out == 1) return 0.5F * (a.roi_start + a.roi_end) * (in - 1);
-      return a.roi_start * (in - 1) + i * (a.roi_end - a.roi_start) * (in - 1) / (out - 1);
-  }
-  return 0;
-}
-
-int64_t nearest_of(Nearest mode, float x, float scale) {
-  switch (mode) {
-    case Nearest::PreferFloor: return static_cast<int64_t>(std::ceil(x - 0.5F));
-    case Nearest::PreferCeil: return static_cast<int64_t>(std::floor(x + 0.5F));
-    case Nearest::Floor: return static_cast<int64_t>(std::floor(x));
-    case Nearest::Ceil: return static_cast<int64_t>(std::ceil(x));
-    case Nearest::Simple: return static_cast<int64_t>(scale < 1 ? std::ceil(x) : std::floor(x));
-  }
-  return 0;
-}
-
-float filter(const ResizeSpec& s, float x) {
-  x = std::abs(x);
-  if (s.mode == Interpolation::Linear) return std::max(0.0F, 1 - x);
-  const float a = s.cubic_a;
-  if (x <= 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-  if (x < 2) return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
-  return 0;
-}
-
-/// The taps of an interpolating filter; with antialias it widens where the axis shrinks.
-Taps filter_taps(const ResizeSpec& s, const AxisPlan& a) {
-  const float stretch = s.antialias ? std::min(a.scale, 1.0F) : 1.0F;
-  const float reach = (s.mode == Interpolation::Linear ? 1.0F : 2.0F) / stretch;
-  Taps t{a.in, a.out};
-  if (!(reach < 1 << 19)) unsupported("Resize with a filter that reaches over more than 524288 elements");
-  t.width = 2 * static_cast<int64_t>(std::ceil(reach)) + (stretch < 1 ? 1 : 0);
-  t.index.resize(at(t.out * t.width));
-  t.weight.resize(t.index.size());
-  for (int64_t i = 0; i < t.out; ++i) {
-    const float x = source_of(s, a, static_cast<float>(i));
-    if (!(std::abs(x) < 1e9F)) malformed("Resize's scale or region leads too far outside");
-    const auto first = static_cast<int64_t>(std::floor(x)) - (t.width - 1) / 2;
-    float sum = 0;
-    for (int64_t k = 0; k < t.width; ++k) {
-      const int64_t p = first + k;
-      const bool skip = s.exclude_outside && (p < 0 || p >= t.in);
-      const float w = skip ? 0 : filter(s, (static_cast<float>(p) - x) * stretch);
-      t.index[at(k * t.out + i)] = static_cast<int32_t>(std::clamp<int64_t>(p, 0, t.in - 1));
-      t.weight[at(k * t.out + i)] = w;
-      sum += w;
-    }
-    if ((s.exclude_outside || s.antialias) && sum != 0)
-      for (int64_t k = 0; k < t.width; ++k) t.weight[at(k * t.out + i)] /= sum;
-  }
-  return t;
-}
-
 Taps taps_of(const ResizeSpec& s, const AxisPlan& a) {
   Taps t{a.in, a.out};
-  if (a.in == a.out && a.scale == 1 && a.roi_start == 0 && a.roi_end == 1) return t;
-  if (a.in > std::numeric_limits<int32_t>::max()) unsupported("Resize of a dimension of " + std::to_string(a.in));
-  if (s.mode == Interpolation::Nearest) {
-    t.index.resize(at(a.out));
-    for (int64_t i = 0; i < a.out; ++i) {
-      const float x = source_of(s, a, static_cast<float>(i));
-      if (!(std::abs(x) < 1e9F)) malformed("Resize's scale or region leads too far outside");
-      t.index[at(i)] = static_cast<int32_t>(std::clamp<int64_t>(nearest_of(s.nearest, x, a.scale), 0, a.in - 1));
-    }
-  } else {
-    t = filter_taps(s, a);
-  }
-  if (s.coordinates == Coordinates::TfCropAndResize) {
-    for (int64_t i = 0; i < a.out; ++i) {
-      const float x = source_of(s, a, static_cast<float>(i));
-      t.outside.push_back(x < 0 || x > static_cast<float>(a.in - 1));
-    }
-  }
+  if (a.identity()) return t;
   t.identity = false;
+  t.width = tap_width(s, a);
+  t.index.resize(at(t.out * t.width));
+  if (s.mode != Interpolation::Nearest) t.weight.resize(t.index.size());
+  for (int64_t i = 0; i < t.out; ++i) {
+    put_taps(s, a, i, t.width, t.out, t.index.data() + i, t.weight.empty() ? nullptr : t.weight.data() + i);
+    if (s.coordinates == Coordinates::TfCropAndResize) t.outside.push_back(lies_outside(s, a, i));
+  }
   return t;
 }
 
@@ -210,14 +117,9 @@ void each_outside(const std::vector<Taps>& axes, F&& f) {
 
 template <class T>
 Tensor interpolated(Tensor x, const std::vector<Taps>& axes, float extrapolation) {
-  std::vector<size_t> order;
-  for (size_t d = 0; d < axes.size(); ++d)
-    if (!axes[d].identity) order.push_back(d);
-  // The axis that shrinks most (or grows least) first: fewer elements for the next. Among equals the last, which costs most, on fewer rows.
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    const int64_t first = axes[a].out * axes[b].in, second = axes[b].out * axes[a].in;
-    return first != second ? first < second : axes[a].out > axes[a].in ? a > b : a < b;
-  });
+  std::vector<AxisPlan> plans(axes.size());
+  for (size_t d = 0; d < axes.size(); ++d) plans[d] = {axes[d].in, axes[d].out, axes[d].identity ? 1.0F : 0.0F};
+  const std::vector<size_t> order = resample_order(plans);
   for (const size_t d : order) {
     Shape shape = x.shape();
     shape[d] = axes[d].out;
@@ -335,13 +237,96 @@ Tensor pick(const Tensor& x, const std::vector<Taps>& axes, float extrapolation)
   });
 }
 
+void resize(KernelContext& c, const ResizeSpec& s, const std::vector<float>& scales, const std::vector<int64_t>& sizes,
+            const std::vector<float>& roi) {
+  Layout layout;
+  const Tensor& x = c.in_any(0, layout);
+  std::vector<Taps> axes;
+  for (const AxisPlan& a : plan_resize(s, x.shape(), scales, sizes, roi)) {
+    if (a.in == 0 && a.out != 0) malformed("Resize of an empty tensor of shape " + to_string(x.shape()));
+    axes.push_back(taps_of(s, a));
+  }
+  const Shape shape = output_shape(axes);
+  if (std::all_of(axes.begin(), axes.end(), [](const Taps& t) { return t.identity; })) return c.set(0, x, layout);
+  Shape memory = x.shape();
+  if (layout == Layout::ChannelsLast) {  // as the axes lie in memory
+    std::rotate(axes.begin() + 1, axes.begin() + 2, axes.end());
+    std::rotate(memory.begin() + 1, memory.begin() + 2, memory.end());
+  }
+  const Tensor lying = x.reshaped(memory);
+  if (element_count(shape) == 0) return c.set(0, Tensor(x.dtype(), shape));
+  const Tensor y = s.mode == Interpolation::Nearest ? pick(lying, axes, s.extrapolation) : interpolate(lying, axes, s);
+  c.set(0, y.reshaped(shape), layout);
+}
+
+std::vector<float> floats(KernelContext& c, size_t i) {
+  return c.inputs() > i && c.has(i) ? to_vector<float>(c.in(i)) : std::vector<float>{};
+}
+
+std::unique_ptr<Kernel> upsample_attribute(const KernelSpec& spec) {
+  return make_kernel([s = ResizeSpec::simple(spec.node), scales = spec.node.floats("scales")](KernelContext& c) { resize(c, s, scales, {}, {}); });
+}
+
+/// Upsample-9 and Resize-10: X, scales.
+std::unique_ptr<Kernel> resize_by_scales(const KernelSpec& spec) {
+  return make_kernel([s = ResizeSpec::simple(spec.node)](KernelContext& c) { resize(c, s, floats(c, 1), {}, {}); });
+}
+
+std::unique_ptr<Kernel> resize_full(const KernelSpec& spec) {
+  return make_kernel([s = ResizeSpec::full(spec.node)](KernelContext& c) {
+    const std::vector<int64_t> sizes = c.inputs() > 3 && c.has(3) ? integers(c.in(3)) : std::vector<int64_t>{};
+    resize(c, s, sizes.empty() ? floats(c, 2) : std::vector<float>{}, sizes, floats(c, 1));
+  });
+}
+
 int64_t output_length(double length) {
   if (!(length >= 0 && length < 2147483648.0)) malformed("Resize's output would have a dimension of " + std::to_string(length));
   return static_cast<int64_t>(length);
 }
 
-/// Sizes and scales of every axis from what is given for some.
-std::vector<AxisPlan> plan(const ResizeSpec& s, const Shape& shape, const std::vector<float>& scales, const std::vector<int64_t>& sizes,
+Interpolation interpolation_of(const std::string& name) {
+  return choice<Interpolation>("interpolation mode", name,
+                               {{"nearest", Interpolation::Nearest},
+                                {"linear", Interpolation::Linear},
+                                {"bilinear", Interpolation::Linear},
+                                {"cubic", Interpolation::Cubic}});
+}
+
+}  // namespace
+
+ResizeSpec ResizeSpec::simple(const Node& node) {
+  ResizeSpec s;
+  s.mode = interpolation_of(node.s("mode", "nearest"));
+  return s;
+}
+
+ResizeSpec ResizeSpec::full(const Node& node) {
+  ResizeSpec s = simple(node);
+  s.coordinates = choice<Coordinates>("coordinate transformation", node.s("coordinate_transformation_mode", "half_pixel"),
+                                      {{"half_pixel", Coordinates::HalfPixel},
+                                       {"half_pixel_symmetric", Coordinates::HalfPixelSymmetric},
+                                       {"pytorch_half_pixel", Coordinates::PytorchHalfPixel},
+                                       {"align_corners", Coordinates::AlignCorners},
+                                       {"asymmetric", Coordinates::Asymmetric},
+                                       {"tf_half_pixel_for_nn", Coordinates::TfHalfPixelForNn},
+                                       {"tf_crop_and_resize", Coordinates::TfCropAndResize}});
+  s.nearest = choice<Nearest>("nearest mode", node.s("nearest_mode", "round_prefer_floor"),
+                              {{"round_prefer_floor", Nearest::PreferFloor},
+                               {"round_prefer_ceil", Nearest::PreferCeil},
+                               {"floor", Nearest::Floor},
+                               {"ceil", Nearest::Ceil}});
+  s.aspect = choice<Aspect>("aspect ratio policy", node.s("keep_aspect_ratio_policy", "stretch"),
+                            {{"stretch", Aspect::Stretch}, {"not_larger", Aspect::NotLarger}, {"not_smaller", Aspect::NotSmaller}});
+  s.antialias = node.i("antialias", 0) != 0;
+  s.exclude_outside = node.i("exclude_outside", 0) != 0;
+  s.cubic_a = node.f("cubic_coeff_a", -0.75F);
+  s.extrapolation = node.f("extrapolation_value", 0);
+  s.has_axes = node.find("axes") != nullptr;
+  s.axes = node.ints("axes");
+  return s;
+}
+
+std::vector<AxisPlan> plan_resize(const ResizeSpec& s, const Shape& shape, const std::vector<float>& scales, const std::vector<int64_t>& sizes,
                            const std::vector<float>& roi) {
   std::vector<int64_t> axes = s.axes;
   const auto rank = static_cast<int64_t>(shape.size());
@@ -381,86 +366,27 @@ std::vector<AxisPlan> plan(const ResizeSpec& s, const Shape& shape, const std::v
   return all;
 }
 
-void resize(KernelContext& c, const ResizeSpec& s, const std::vector<float>& scales, const std::vector<int64_t>& sizes,
-            const std::vector<float>& roi) {
-  Layout layout;
-  const Tensor& x = c.in_any(0, layout);
-  std::vector<Taps> axes;
-  for (const AxisPlan& a : plan(s, x.shape(), scales, sizes, roi)) {
-    if (a.in == 0 && a.out != 0) malformed("Resize of an empty tensor of shape " + to_string(x.shape()));
-    axes.push_back(taps_of(s, a));
-  }
-  const Shape shape = output_shape(axes);
-  if (std::all_of(axes.begin(), axes.end(), [](const Taps& t) { return t.identity; })) return c.set(0, x, layout);
-  Shape memory = x.shape();
-  if (layout == Layout::ChannelsLast) {  // as the axes lie in memory
-    std::rotate(axes.begin() + 1, axes.begin() + 2, axes.end());
-    std::rotate(memory.begin() + 1, memory.begin() + 2, memory.end());
-  }
-  const Tensor lying = x.reshaped(memory);
-  if (element_count(shape) == 0) return c.set(0, Tensor(x.dtype(), shape));
-  const Tensor y = s.mode == Interpolation::Nearest ? pick(lying, axes, s.extrapolation) : interpolate(lying, axes, s);
-  c.set(0, y.reshaped(shape), layout);
+int64_t tap_width(const Sampling& s, const AxisPlan& a) {
+  if (a.in > std::numeric_limits<int32_t>::max()) unsupported("Resize of a dimension of " + std::to_string(a.in));
+  const float stretch = s.antialias ? std::min(a.scale, 1.0F) : 1.0F;
+  const float reach = (s.mode == Interpolation::Linear ? 1.0F : 2.0F) / stretch;
+  const bool nearest = s.mode == Interpolation::Nearest;
+  if (!nearest && !(reach < 1 << 19)) unsupported("Resize with a filter that reaches over more than 524288 elements");
+  for (const int64_t i : {int64_t{0}, a.out - 1})  // those between lie between
+    if (a.out > 0 && !(std::abs(source_of(s, a, static_cast<float>(i))) < 1e9F)) malformed("Resize's scale or region leads too far outside");
+  return nearest ? 1 : 2 * static_cast<int64_t>(std::ceil(reach)) + (stretch < 1 ? 1 : 0);
 }
 
-Interpolation interpolation_of(const std::string& name) {
-  return choice<Interpolation>("interpolation mode", name,
-                               {{"nearest", Interpolation::Nearest},
-                                {"linear", Interpolation::Linear},
-                                {"bilinear", Interpolation::Linear},
-                                {"cubic", Interpolation::Cubic}});
-}
-
-std::vector<float> floats(KernelContext& c, size_t i) {
-  return c.inputs() > i && c.has(i) ? to_vector<float>(c.in(i)) : std::vector<float>{};
-}
-
-std::unique_ptr<Kernel> upsample_attribute(const KernelSpec& spec) {
-  ResizeSpec s;
-  s.mode = interpolation_of(spec.node.s("mode", "nearest"));
-  const std::vector<float> scales = spec.node.floats("scales");
-  return make_kernel([s, scales](KernelContext& c) { resize(c, s, scales, {}, {}); });
-}
-
-/// Upsample-9 and Resize-10: X, scales.
-std::unique_ptr<Kernel> resize_by_scales(const KernelSpec& spec) {
-  ResizeSpec s;
-  s.mode = interpolation_of(spec.node.s("mode", "nearest"));
-  return make_kernel([s](KernelContext& c) { resize(c, s, floats(c, 1), {}, {}); });
-}
-
-std::unique_ptr<Kernel> resize_full(const KernelSpec& spec) {
-  ResizeSpec s;
-  const Node& node = spec.node;
-  s.mode = interpolation_of(node.s("mode", "nearest"));
-  s.coordinates = choice<Coordinates>("coordinate transformation", node.s("coordinate_transformation_mode", "half_pixel"),
-                                      {{"half_pixel", Coordinates::HalfPixel},
-                                       {"half_pixel_symmetric", Coordinates::HalfPixelSymmetric},
-                                       {"pytorch_half_pixel", Coordinates::PytorchHalfPixel},
-                                       {"align_corners", Coordinates::AlignCorners},
-                                       {"asymmetric", Coordinates::Asymmetric},
-                                       {"tf_half_pixel_for_nn", Coordinates::TfHalfPixelForNn},
-                                       {"tf_crop_and_resize", Coordinates::TfCropAndResize}});
-  s.nearest = choice<Nearest>("nearest mode", node.s("nearest_mode", "round_prefer_floor"),
-                              {{"round_prefer_floor", Nearest::PreferFloor},
-                               {"round_prefer_ceil", Nearest::PreferCeil},
-                               {"floor", Nearest::Floor},
-                               {"ceil", Nearest::Ceil}});
-  s.aspect = choice<Aspect>("aspect ratio policy", node.s("keep_aspect_ratio_policy", "stretch"),
-                            {{"stretch", Aspect::Stretch}, {"not_larger", Aspect::NotLarger}, {"not_smaller", Aspect::NotSmaller}});
-  s.antialias = node.i("antialias", 0) != 0;
-  s.exclude_outside = node.i("exclude_outside", 0) != 0;
-  s.cubic_a = node.f("cubic_coeff_a", -0.75F);
-  s.extrapolation = node.f("extrapolation_value", 0);
-  s.has_axes = node.find("axes") != nullptr;
-  s.axes = node.ints("axes");
-  return make_kernel([s](KernelContext& c) {
-    const std::vector<int64_t> sizes = c.inputs() > 3 && c.has(3) ? integers(c.in(3)) : std::vector<int64_t>{};
-    resize(c, s, sizes.empty() ? floats(c, 2) : std::vector<float>{}, sizes, floats(c, 1));
+std::vector<size_t> resample_order(const std::vector<AxisPlan>& axes) {
+  std::vector<size_t> order;
+  for (size_t d = 0; d < axes.size(); ++d)
+    if (!axes[d].identity()) order.push_back(d);
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    const int64_t first = axes[a].out * axes[b].in, second = axes[b].out * axes[a].in;
+    return first != second ? first < second : axes[a].out > axes[a].in ? a > b : a < b;
   });
+  return order;
 }
-
-}  // namespace
 
 std::vector<OpDef> op_resize() {
   return {{.name = "Upsample", .since = 7, .until = 8, .cpu = &upsample_attribute},
