@@ -1,0 +1,52 @@
+// Which codes a layer's weights may take, and which weights share a scale: the grid that every rounding (to nearest, GPTQ,
+// AdaRound) rounds to. Weights are seen as W[out][k], k = input channels of a group × taps.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "lib/base/dtype.h"
+
+namespace infopt {
+
+struct WeightFormat {
+  DType dtype = DType::I8;  ///< I2, U2, I4, U4, I8 or U8
+  int64_t block = 0;        ///< weights along k that share a scale, the last block may be shorter; 0: all of an output channel's; -1: all of the layer's
+  bool symmetric = true;    ///< zero point 0 where the type is signed, the middle code where it isn't
+};
+
+/// value = (code − zero)·scale.
+struct WeightGrid {
+  WeightFormat format;
+  int64_t out = 0, k = 0;
+  int64_t block = 0, blocks = 1;  ///< along k; block = k where a channel has one scale
+  int low = -127, high = 127;     ///< codes that are used; I8 leaves out −128
+  std::vector<float> scales;      ///< [out][blocks], or one
+  std::vector<int32_t> zeros;     ///< likewise
+
+  size_t group(int64_t o, int64_t i) const { return scales.size() == 1 ? 0 : static_cast<size_t>(o * blocks + i / block); }
+  float value(int32_t code, size_t g) const { return static_cast<float>(code - zeros[g]) * scales[g]; }
+  int32_t nearest(float w, size_t g) const;  ///< rounded half to even, and clamped
+};
+
+struct CodedWeights {
+  WeightGrid grid;
+  std::vector<int16_t> codes;  ///< [out][k]
+};
+
+enum class GridFit {
+  Extremes,      ///< the largest magnitude, or both extremes, just fit
+  LeastSquares,  ///< the least Σ importance·(ŵ−w)² of a search over narrower ranges
+};
+
+/// `importance`: one weight for each of k (mean squares of the inputs, say), or empty for 1. A group that is all zero has scale 1.
+/// Throws Error(Malformed) where a weight is NaN or infinite.
+WeightGrid fit_grid(const std::vector<float>& weights, int64_t out, int64_t k, const WeightFormat& format, GridFit fit, const std::vector<double>& importance = {});
+
+CodedWeights round_to_nearest(const std::vector<float>& weights, WeightGrid grid);
+std::vector<float> decode(const CodedWeights& weights);
+
+/// Codes of a type: I4 −8 to 7, U2 0 to 3, …; I8 −127 to 127.
+int lowest_code(DType dtype);
+int highest_code(DType dtype);
+
+}  // namespace infopt
