@@ -1,6 +1,7 @@
-// Functions of one float that the compiler vectorizes: no branches, tables or library calls, so that a loop over them gives each
-// element the same bits wherever it lies and whatever the instruction set (with contraction off). Relative errors are below 4e-7
-// (tests/base/float_math_test.cpp); the polynomials are Lawson-weighted least-squares fits of our own.
+// Functions of one float that the compiler vectorizes: no branches or tables, so that a loop over them gives each element the same bits
+// wherever it lies and whatever the instruction set (with contraction off). Products with sums are fused where the text says fma: an
+// instruction set that lacks it calls the C library, slowly and to the same bits, so loops are to be INFOPT_SIMD (lib/base/simd.h). Relative
+// errors are below 4e-7 (tests/base/float_math_test.cpp); the polynomials are Lawson-weighted least-squares fits of our own.
 #pragma once
 #include <bit>
 #include <cmath>
@@ -15,22 +16,23 @@ namespace detail {
 inline constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;  // the high part has 9 bits: times an exponent it is exact
 inline constexpr float kRounder = 12582912.0f;                              // 1.5·2^23: adding it rounds to the nearest integer, half to even
 
+/// c₀ + x·(c₁ + x·(c₂ + …)).
+INFOPT_INLINE float horner(float, float c) { return c; }
+template <class... Rest> INFOPT_INLINE float horner(float x, float c, Rest... rest) { return std::fma(x, horner(x, rest...), c); }
+
 /// (exp(r) − 1 − r) / r² on |r| ≤ ln2/2.
-INFOPT_INLINE float exp_tail(float r) {
-  return 0.5f + r * (0.166665181517601f + r * (0.04166620597243309f + r * (0.008368908427655697f + r * 0.0013950521824881434f)));
-}
+INFOPT_INLINE float exp_tail(float r) { return horner(r, 0.5f, 0.166665181517601f, 0.04166620597243309f, 0.008368908427655697f, 0.0013950521824881434f); }
 
 /// erf(x)/x as a polynomial in u = x², |x| ≤ 1.
 INFOPT_INLINE float erf_ratio(float u) {
-  return 1.1283791065216064f + u * (-0.3761262595653534f + u * (0.11283600330352783f + u * (-0.026854444295167923f +
-         u * (0.005189535208046436f + u * (-0.0008020841050893068f + u * 7.889119297033176e-05f)))));
+  return horner(u, 1.1283791065216064f, -0.3761262595653534f, 0.11283600330352783f, -0.026854444295167923f, 0.005189535208046436f,
+                -0.0008020841050893068f, 7.889119297033176e-05f);
 }
 
 /// −ln erfc(t), 1 ≤ t ≤ 4.
 INFOPT_INLINE float minus_log_erfc(float t) {
-  return -0.000385898893000558f + t * (1.1305384635925293f + t * (0.6312173008918762f + t * (0.11076608300209045f +
-         t * (-0.02690250054001808f + t * (0.004977941047400236f + t * (-0.0006609168485738337f + t * (5.7827328419080004e-05f +
-         t * (-2.864966745619313e-06f + t * 5.555609661200833e-08f))))))));
+  return horner(t, -0.000385898893000558f, 1.1305384635925293f, 0.6312173008918762f, 0.11076608300209045f, -0.02690250054001808f,
+                0.004977941047400236f, -0.0006609168485738337f, 5.7827328419080004e-05f, -2.864966745619313e-06f, 5.555609661200833e-08f);
 }
 
 }  // namespace detail
@@ -38,10 +40,10 @@ INFOPT_INLINE float minus_log_erfc(float t) {
 INFOPT_INLINE float exp_f(float x) {
   float c = x > 89.0f ? 89.0f : x;
   c = c < -104.0f ? -104.0f : c;
-  const float t = c * 1.44269504f + detail::kRounder;
+  const float t = std::fma(c, 1.44269504f, detail::kRounder);
   const float n = t - detail::kRounder;
-  const float r = (c - n * detail::kLn2High) - n * detail::kLn2Low;
-  const float p = 1.0f + (r + r * r * detail::exp_tail(r));
+  const float r = std::fma(-n, detail::kLn2Low, std::fma(-n, detail::kLn2High, c));
+  const float p = 1.0f + std::fma(r * r, detail::exp_tail(r), r);
   // 2^n in two factors: n goes from -150 to 128, beyond what one float holds.
   const int32_t k = static_cast<int32_t>(std::bit_cast<uint32_t>(t) - 0x4B400000u);
   const int32_t k1 = k >> 1;
@@ -52,7 +54,7 @@ INFOPT_INLINE float exp_f(float x) {
 
 /// exp(x) − 1, also near 0.
 INFOPT_INLINE float expm1_f(float x) {
-  const float near = x + x * x * detail::exp_tail(x);
+  const float near = std::fma(x * x, detail::exp_tail(x), x);
   const float far = exp_f(x) - 1.0f;
   return std::fabs(x) < 0.34f ? near : far;
 }
@@ -64,9 +66,9 @@ INFOPT_INLINE float log_f(float x) {
   const int32_t k = static_cast<int32_t>(bits - 0x3f3504f3u) >> 23;  // the mantissa goes from sqrt(1/2) to sqrt(2)
   const float f = std::bit_cast<float>(bits - (static_cast<uint32_t>(k) << 23)) - 1.0f;
   const float e = static_cast<float>(k) - (tiny ? 23.0f : 0.0f);
-  const float p = 0.33333316445350647f + f * (-0.25000810623168945f + f * (0.2000228613615036f + f * (-0.16624553501605988f +
-                  f * (0.14181196689605713f + f * (-0.13128767907619476f + f * (0.12881621718406677f + f * -0.07859545946121216f))))));
-  const float y = e * detail::kLn2High + (f + (f * f * (f * p - 0.5f) + e * detail::kLn2Low));
+  const float p = detail::horner(f, 0.33333316445350647f, -0.25000810623168945f, 0.2000228613615036f, -0.16624553501605988f, 0.14181196689605713f,
+                                 -0.13128767907619476f, 0.12881621718406677f, -0.07859545946121216f);
+  const float y = std::fma(e, detail::kLn2High, f + std::fma(f * f, std::fma(f, p, -0.5f), e * detail::kLn2Low));
   const float special = x == 0.0f ? -std::numeric_limits<float>::infinity() : (x > 0.0f ? x : std::numeric_limits<float>::quiet_NaN());
   return x > 0.0f && x < std::numeric_limits<float>::infinity() ? y : special;
 }
@@ -75,8 +77,7 @@ INFOPT_INLINE float sigmoid_f(float x) { return 1.0f / (1.0f + exp_f(-x)); }
 
 INFOPT_INLINE float tanh_f(float x) {
   const float u = x * x;
-  const float near = x + x * u * (-0.3333328366279602f + u * (0.13331490755081177f + u * (-0.05374349653720856f +
-                     u * (0.020650578662753105f + u * -0.005717036779969931f))));
+  const float near = std::fma(x * u, detail::horner(u, -0.3333328366279602f, 0.13331490755081177f, -0.05374349653720856f, 0.020650578662753105f, -0.005717036779969931f), x);
   const float a = std::fabs(x);
   const float far = std::copysign(1.0f - 2.0f / (exp_f(a + a) + 1.0f), x);
   return a < 0.625f ? near : far;
@@ -94,7 +95,7 @@ INFOPT_INLINE float erf_f(float x) {
 INFOPT_INLINE float gelu_f(float x) {
   const float s = x * 0.70710678f;
   const float a = std::fabs(s);
-  const float near = 0.5f + 0.5f * (s * detail::erf_ratio(s * s));
+  const float near = std::fma(0.5f, s * detail::erf_ratio(s * s), 0.5f);
   const float t = a > 4.0f ? 4.0f : a;
   const float half_erfc = a > 4.0f ? 0.0f : 0.5f * exp_f(-detail::minus_log_erfc(t));
   const float far = x < 0.0f ? half_erfc : 1.0f - half_erfc;

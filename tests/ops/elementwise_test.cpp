@@ -225,5 +225,24 @@ TEST(Where, ChoosesWithAnyBroadcastAndType) {
   }
 }
 
+// This file is compiled without optimization, for the oldest instruction set: fma is the C library's.
+TEST(Elementwise, FunctionsGiveTheSameBitsOnEveryInstructionSet) {
+  const struct {
+    const char* op;
+    float (*function)(float);
+  } cases[] = {{"Exp", [](float x) { return exp_f(x); }},         {"Log", [](float x) { return log_f(x); }},   {"Erf", [](float x) { return erf_f(x); }},
+               {"Tanh", [](float x) { return tanh_f(x); }},       {"Gelu", [](float x) { return gelu_f(x); }}, {"Sigmoid", [](float x) { return sigmoid_f(x); }},
+               {"Softplus", [](float x) { return softplus_f(x); }}, {"Mish", [](float x) { return mish_f(x); }}};
+  Tensor x(DType::F32, {20011});
+  for (int64_t i = 0; i < x.size(); ++i) x.mutable_data<float>()[i] = static_cast<float>(i - 10000) * 0.00913f;
+  for (const auto& c : cases) {
+    const Tensor y = run_op(Op{c.op}, {x})[0];
+    for (int64_t i = 0; i < x.size(); ++i) {
+      const float expected = c.function(x.data<float>()[i]), got = y.data<float>()[i];
+      ASSERT_TRUE(std::memcmp(&expected, &got, sizeof got) == 0 || (std::isnan(expected) && std::isnan(got))) << c.op << " of " << x.data<float>()[i] << ": " << got << " for " << expected;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace infopt::test

@@ -130,6 +130,11 @@ INFOPT_SIMD void cap_softly(float* s, int64_t n, float scale, float cap) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) s[i] = cap * tanh_f(s[i] * inner);
 }
+/// All of one vector.
+INFOPT_SIMD void exp_lanes(float* x) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < kLanes; ++i) x[i] = exp_f(x[i]);
+}
 INFOPT_SIMD void replace_masked(float* s, int64_t n, const bool* keep, bool keep_if, float instead) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) s[i] = keep[i] == keep_if ? s[i] : instead;
@@ -368,15 +373,17 @@ class Worker {
     if (z_.pack_keys) multiply_keys(q, row, rows, begin, end);
     else
       for (int64_t r = 0; r < rows; ++r) dot_rows(q.data + (row + r) * q.row, h.k.data + (key + begin) * h.k.row, h.k.row, end - begin, a_.depth, scores_ + r * z_.block + begin);
-    float decay[kMostRows];
+    float decay[kLanes] = {};
     for (int64_t r = 0; r < rows; ++r) {
       float* s = scores_ + r * z_.block + begin;
       const float block_top = finish_scores(h, s, first + row + r, bounds_[row + r], key + begin, end - begin);
       const float top = std::max(top_[row + r], block_top), shift = top == -kInfinity ? 0.0f : top;
-      decay[r] = exp_f(top_[row + r] - shift);
-      total_[row + r] = total_[row + r] * decay[r] + exp_and_sum(s, s, end - begin, shift);
+      decay[r] = top_[row + r] - shift;
+      block_totals_[r] = exp_and_sum(s, s, end - begin, shift);
       top_[row + r] = top;
     }
+    exp_lanes(decay);
+    for (int64_t r = 0; r < rows; ++r) total_[row + r] = total_[row + r] * decay[r] + block_totals_[r];
     for (int64_t c = 0; c < z_.width; c += z_.panel)
       tiles_.multiply({scores_ + begin, z_.block, rows, end - begin, v_now_.data + begin * v_now_.row + c, v_now_.row,
                        std::min(tiles_.vectors, (z_.width - c) / tiles_.lanes), sums_ + row * z_.width + c, z_.width, key == 0 ? nullptr : decay});
@@ -425,7 +432,7 @@ class Worker {
   bool packed_ = false;
   const void* known_mask_ = nullptr;
   int64_t known_first_ = -1;
-  float longest_ = 0, spread_ = 0, high_[kChunk], top_[kChunk], total_[kChunk];
+  float longest_ = 0, spread_ = 0, high_[kChunk], top_[kChunk], total_[kChunk], block_totals_[kMostRows];
   Range ranges_[kChunk], bounds_[kChunk];
   FloatView v_now_;
 };
