@@ -11,6 +11,7 @@
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
 #include "lib/base/share.h"
+#include "lib/runtime/cpu/few_rows.h"
 
 namespace infopt::cpu {
 namespace {
@@ -126,6 +127,7 @@ struct Compiled {
   dnnl::primitive primitive;
   memory::desc src, weights, bias, dst, scratchpad;
   memory::desc user_weights;
+  int64_t panel_width = 0;  ///< of a product's weights that lie in panels of so many columns, else 0
   mutable std::mutex mutex;
   mutable std::vector<std::unique_ptr<Arguments>> idle;
 
@@ -310,6 +312,13 @@ memory::desc matrix_desc(Shape shape, bool transposed) {
   return memory::desc(dims_of(shape), memory::data_type::f32, strides);
 }
 
+/// Columns of a panel where the weights, depth × columns, lie so that multiply_few_rows can read them.
+int64_t panel_width_of(const memory::desc& weights, const Shape& shape) {
+  for (const auto& [tag, width] : {std::pair(Tag::BA16a64b, 64), {Tag::BA16a48b, 48}, {Tag::BA16a32b, 32}, {Tag::BA16a16b, 16}})
+    if (weights == memory::desc(dims_of(shape), memory::data_type::f32, tag)) return width;
+  return 0;
+}
+
 }  // namespace
 
 Product::Product(PostActivation post) : impl_(std::make_unique<Impl>()) { impl_->post = post; }
@@ -346,12 +355,18 @@ void Product::run(const Tensor& a, bool transpose_a, const Tensor& b, bool trans
         made->bias = bd;
         made->dst = pd.dst_desc();
         made->scratchpad = pd.scratchpad_desc();
+        const bool few = as.size() == 2 && !transpose_a && made->weights != made->user_weights && (!bias || bias->shape() == Shape{1, bs[1]});
+        if (const int64_t width = few ? panel_width_of(made->weights, bs) : 0; width > 0 && takes_few_rows(as[0], width)) made->panel_width = width;
         entry = std::move(made);
       }
       c = entry;
     }
     Tensor w = b;
     if (c->weights != c->user_weights) w = impl_->packed.get(*c, b);
+    if (const int64_t width = c->panel_width) {
+      const int64_t depth = (as[1] + 15) / 16 * 16;
+      return multiply_few_rows({a.data<float>(), as[0], as[1], bs[1], {reinterpret_cast<const float*>(w.raw()), width, depth * width}, bias ? bias->data<float>() : nullptr, impl_->post, dst.mutable_data<float>()});
+    }
     execute(*c, a.raw(), w.raw(), bias ? bias->raw() : nullptr, dst.raw());
   });
 }
