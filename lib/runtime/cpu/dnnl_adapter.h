@@ -1,4 +1,5 @@
-// The only door to oneDNN: float32 convolutions, deconvolutions and products, on the run's threads (lib/base/share.h). Knows 2.6 and 3.x.
+// The door to oneDNN: float32 convolutions, deconvolutions and products, on the run's threads (lib/base/share.h); gradients in
+// dnnl_gradient.h. Knows 2.6 and 3.x.
 #pragma once
 #include <memory>
 #include <vector>

@@ -1,0 +1,118 @@
+// What only moves elements. Where the order stays (Reshape and its kin) so does dy's; the others' own kernels move the elements' numbers
+// instead, and dy's elements are added where those say.
+#include <numeric>
+
+#include "lib/autodiff/gradient.h"
+#include "lib/base/error.h"
+
+namespace infopt {
+namespace {
+
+GradientFunction reshape(const KernelSpec&) {
+  return [](GradientContext& c) {
+    if (c.wants(0)) c.give(0, c.dy().reshaped(c.shape(0)));
+  };
+}
+
+GradientFunction identity(const KernelSpec&) {
+  return [](GradientContext& c) {
+    if (c.wants(0)) c.give(0, c.dy(0, c.layout()), c.layout());
+  };
+}
+
+GradientFunction conversion(const KernelSpec& spec) {
+  if (spec.node.i("to", 0) != static_cast<int64_t>(DType::F32)) throw Error(ErrorKind::Unsupported, "the gradient of a Cast to another type than float32");
+  return identity(spec);
+}
+
+/// The node's kernel over other tensors.
+class MoveContext : public KernelContext {
+ public:
+  MoveContext(std::vector<Tensor> in, size_t outputs) : in_(std::move(in)), out_(outputs) {}
+  size_t inputs() const override { return in_.size(); }
+  size_t outputs() const override { return out_.size(); }
+  bool has(size_t i) const override { return i < in_.size() && in_[i].defined(); }
+  const Tensor& in(size_t i) override { return in_.at(i); }
+  const Tensor& in_any(size_t i, Layout& layout) override {
+    layout = Layout::Plain;
+    return in_.at(i);
+  }
+  bool wanted(size_t i) const override { return i < out_.size(); }
+  Tensor& out(size_t i, DType dtype, Shape shape, Layout layout) override {
+    out_.at(i) = {Tensor(dtype, std::move(shape)), layout};
+    return out_[i].tensor;
+  }
+  Tensor& out_reusing(size_t i, size_t, DType dtype, Shape shape, Layout layout) override { return out(i, dtype, std::move(shape), layout); }
+  void set(size_t i, Tensor tensor, Layout layout) override { out_.at(i) = {std::move(tensor), layout}; }
+  std::vector<Datum> run_body(size_t, std::vector<Datum>) override { throw Error(ErrorKind::Defect, "what moves elements has no bodies"); }
+  Tensor result(size_t i) const { return out_[i].as(Layout::Plain); }
+
+ private:
+  std::vector<Tensor> in_;
+  std::vector<Laid> out_;
+};
+
+/// first, first + 1, …
+Tensor numbers(const Shape& shape, int64_t first) {
+  Tensor t(DType::I64, shape);
+  std::iota(t.mutable_data<int64_t>(), t.mutable_data<int64_t>() + t.size(), first);
+  return t;
+}
+
+/// `data`: whether input i holds elements that are moved. `fill`: the input that holds what is put where none comes to.
+GradientFunction movement(bool all, size_t fill) {
+  return [all, fill](GradientContext& c) {
+    std::vector<Tensor> in;
+    std::vector<int64_t> first;
+    int64_t count = 0;
+    for (size_t i = 0; i < c.inputs(); ++i) {
+      first.push_back(count);
+      if (!c.has(i) || (i > 0 && !all)) {
+        in.push_back(c.has(i) ? c.in(i) : Tensor());
+        continue;
+      }
+      in.push_back(numbers(c.shape(i), count));
+      count += in.back().size();
+    }
+    if (fill > 0) {
+      in.resize(std::max(in.size(), fill + 1));
+      in[fill] = Tensor::scalar<int64_t>(-1);
+    }
+    std::vector<Tensor> sums;
+    for (size_t i = 0; i < c.inputs(); ++i) sums.push_back(c.wants(i) ? Tensor::zeros(DType::F32, c.shape(i)) : Tensor());
+    MoveContext moved(in, c.outputs());
+    c.kernel().run(moved);
+    for (size_t o = 0; o < c.outputs(); ++o) {
+      if (!c.flows(o)) continue;
+      const Tensor dy = c.dy(o), places = moved.result(o);
+      const int64_t* p = places.data<int64_t>();
+      size_t input = 0;
+      for (int64_t i = 0; i < dy.size(); ++i) {
+        if (p[i] < 0) continue;
+        while (p[i] < first[input]) --input;
+        while (input + 1 < first.size() && all && p[i] >= first[input + 1]) ++input;
+        if (sums[input].defined()) sums[input].mutable_data<float>()[p[i] - first[input]] += dy.data<float>()[i];
+      }
+    }
+    for (size_t i = 0; i < sums.size(); ++i)
+      if (sums[i].defined()) c.give(i, sums[i]);
+  };
+}
+
+GradientFunction one(const KernelSpec&) { return movement(false, 0); }
+GradientFunction several(const KernelSpec&) { return movement(true, 0); }
+
+/// Pads of zeros since opset 11, whose value is an input.
+GradientFunction pad(const KernelSpec& spec) {
+  if (spec.opset < 11) throw Error(ErrorKind::Unsupported, "the gradient of Pad before opset 11");
+  return movement(false, spec.node.s("mode", "constant") == "constant" ? 2 : 0);
+}
+
+}  // namespace
+
+std::vector<GradientDef> gradient_movement() {
+  return {{"Reshape", reshape}, {"Flatten", reshape}, {"Squeeze", reshape}, {"Unsqueeze", reshape}, {"Identity", identity}, {"Dropout", identity}, {"Cast", conversion},
+          {"Transpose", one}, {"Slice", one}, {"Split", one}, {"Gather", one}, {"Expand", one}, {"Tile", one}, {"DepthToSpace", one}, {"SpaceToDepth", one}, {"Pad", pad}, {"Concat", several}};
+}
+
+}  // namespace infopt

@@ -1,0 +1,226 @@
+// Every gradient against central differences of the operator's own kernel, in double where it has one. Products and convolutions, whose
+// kernels are float32, are linear in each operand: wide steps lose nothing there.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "lib/autodiff/tape.h"
+#include "tests/ops/op_harness.h"
+
+namespace infopt::test {
+namespace {
+
+struct Case {
+  std::string what;
+  Op op;
+  std::vector<Tensor> inputs;
+  double step = 1e-4;  ///< of the differences; wide steps run in float32
+  double bound = 2e-4;
+};
+
+Attribute ints(std::string name, std::vector<int64_t> v) { return {std::move(name), std::move(v), {}}; }
+Attribute number(std::string name, int64_t v) { return {std::move(name), v, {}}; }
+Attribute real(std::string name, float v) { return {std::move(name), v, {}}; }
+Attribute text(std::string name, std::string v) { return {std::move(name), std::move(v), {}}; }
+Tensor list(std::vector<int64_t> v) { return Tensor::vector(v); }
+
+double weight(size_t output, int64_t place) { return std::sin(1.0 + 0.7 * static_cast<double>(place) + static_cast<double>(output)); }
+
+bool in_float(const Case& c) { return c.step > 0.01; }
+
+double loss(const Case& c, const std::vector<Tensor>& inputs) {
+  double sum = 0;
+  const auto outputs = run_op(c.op, inputs);
+  for (size_t o = 0; o < outputs.size(); ++o) {
+    const auto y = to_vector<double>(outputs[o]);
+    for (size_t i = 0; i < y.size(); ++i) sum += weight(o, static_cast<int64_t>(i)) * y[i];
+  }
+  return sum;
+}
+
+double difference(const Case& c, size_t input, int64_t place) {
+  double sides[2];
+  for (int side : {0, 1}) {
+    std::vector<Tensor> inputs;
+    for (size_t i = 0; i < c.inputs.size(); ++i) {
+      const Tensor& t = c.inputs[i];
+      Tensor copy = t.defined() && t.dtype() == DType::F32 && !in_float(c) ? cast(t, DType::F64) : t.defined() ? t.clone() : t;
+      if (i == input) {
+        const double by = side ? c.step : -c.step;
+        if (in_float(c)) copy.mutable_data<float>()[place] += static_cast<float>(by);
+        else copy.mutable_data<double>()[place] += by;
+      }
+      inputs.push_back(copy);
+    }
+    sides[side] = loss(c, inputs);
+  }
+  return (sides[1] - sides[0]) / (2 * c.step);
+}
+
+void check(const Case& c) {
+  SCOPED_TRACE(c.what);
+  Graph graph;
+  graph.opsets[""] = c.op.opset;
+  std::vector<ValueId> ins, outs;
+  Piece::Spec spec;
+  {
+    GraphEdit edit(graph);
+    for (const Tensor& t : c.inputs) {
+      ins.push_back(t.defined() ? edit.add_input("x" + std::to_string(ins.size()), Type::tensor(t.dtype(), t.shape())) : kNone);
+      if (!t.defined()) continue;
+      spec.inputs.push_back(ins.back());
+      if (t.dtype() == DType::F32) spec.differentiate.push_back(ins.back());
+    }
+    for (size_t i = 0; i < c.op.outputs; ++i) outs.push_back(edit.add_value("y" + std::to_string(i)));
+    edit.add_node({.op = c.op.name, .attributes = c.op.attributes}, ins, outs);
+  }
+  spec.outputs = outs;
+  const Piece piece(graph, spec);
+  Tape tape(piece);
+  std::unordered_map<ValueId, Tensor> feeds, by_outputs;
+  for (size_t i = 0; i < ins.size(); ++i)
+    if (ins[i] != kNone) feeds[ins[i]] = c.inputs[i];
+  tape.forward(feeds);
+  for (size_t o = 0; o < outs.size(); ++o) {
+    Tensor dy(DType::F32, tape.value(outs[o]).shape());
+    for (int64_t i = 0; i < dy.size(); ++i) dy.mutable_data<float>()[i] = static_cast<float>(weight(o, i));
+    by_outputs[outs[o]] = dy;
+  }
+  tape.backward(by_outputs);
+  for (size_t i = 0; i < ins.size(); ++i) {
+    if (ins[i] == kNone || c.inputs[i].dtype() != DType::F32) continue;
+    const Tensor d = tape.gradient(ins[i]);
+    ASSERT_EQ(d.shape(), c.inputs[i].shape());
+    for (int64_t k = 0; k < d.size(); k += 1 + d.size() / 60) {
+      const double expected = difference(c, i, k);
+      ASSERT_NEAR(d.data<float>()[k], expected, c.bound * (1 + std::fabs(expected))) << "input " << i << ", element " << k;
+    }
+  }
+}
+
+void check_all(const std::vector<Case>& cases) {
+  for (const Case& c : cases) check(c);
+}
+
+constexpr double kWide = 0.25;
+Numbers numbers(7);
+Tensor floats(const Shape& shape, float low = -3, float high = 3) { return numbers.floats(shape, low, high); }
+Tensor constant(float v) { return Tensor::scalar<float>(v); }
+
+TEST(Gradients, Convolutions) {
+  check_all({
+      {"plain", {"Conv"}, {floats({2, 3, 7, 6}), floats({4, 3, 3, 3}), floats({4})}, kWide},
+      {"pads and strides", {"Conv", {ints("pads", {1, 0, 2, 1}), ints("strides", {2, 3})}}, {floats({1, 3, 8, 9}), floats({5, 3, 3, 2}), floats({5})}, kWide},
+      {"groups", {"Conv", {number("group", 2), ints("pads", {1, 1, 1, 1})}}, {floats({2, 4, 5, 5}), floats({6, 2, 3, 3}), floats({6})}, kWide},
+      {"depthwise", {"Conv", {number("group", 6), ints("pads", {2, 2, 2, 2}), ints("strides", {2, 2})}}, {floats({2, 6, 7, 7}), floats({6, 1, 5, 5})}, kWide},
+      {"dilated, padded by rule", {"Conv", {text("auto_pad", "SAME_UPPER"), ints("dilations", {2, 2})}}, {floats({1, 2, 6, 7}), floats({3, 2, 3, 3})}, kWide},
+      {"of one column", {"Conv"}, {floats({3, 8, 4, 4}), floats({16, 8, 1, 1}), floats({16})}, kWide},
+      {"in one dimension", {"Conv", {ints("pads", {1, 1})}}, {floats({2, 3, 9}), floats({4, 3, 3})}, kWide},
+      {"in three", {"Conv"}, {floats({1, 2, 4, 4, 4}), floats({3, 2, 2, 2, 2})}, kWide},
+      {"transposed", {"ConvTranspose", {ints("strides", {2, 2}), ints("pads", {1, 0, 1, 0}), ints("output_padding", {1, 1})}}, {floats({2, 3, 4, 5}), floats({3, 4, 3, 3}), floats({4})}, kWide},
+      {"transposed in groups", {"ConvTranspose", {number("group", 2)}}, {floats({1, 4, 4, 4}), floats({4, 3, 2, 2})}, kWide},
+  });
+}
+
+TEST(Gradients, Products) {
+  check_all({
+      {"matrices", {"MatMul"}, {floats({4, 5}), floats({5, 3})}},
+      {"a batch by a matrix", {"MatMul"}, {floats({2, 3, 4, 5}), floats({5, 3})}},
+      {"batches", {"MatMul"}, {floats({2, 3, 4, 5}), floats({2, 3, 5, 2})}},
+      {"stretched batches", {"MatMul"}, {floats({2, 1, 4, 5}), floats({3, 5, 2})}},
+      {"a vector", {"MatMul"}, {floats({5}), floats({5, 3})}},
+      {"with a vector", {"MatMul"}, {floats({4, 5}), floats({5})}},
+      {"Gemm", {"Gemm", {real("alpha", 0.5f), real("beta", 2)}}, {floats({4, 5}), floats({5, 3}), floats({3})}},
+      {"transposed Gemm", {"Gemm", {number("transA", 1), number("transB", 1)}}, {floats({5, 4}), floats({3, 5}), floats({4, 1})}},
+      {"half transposed Gemm", {"Gemm", {number("transB", 1)}}, {floats({4, 5}), floats({3, 5})}},
+  });
+}
+
+TEST(Gradients, FunctionsOfOneElement) {
+  const Tensor x = floats({3, 4, 5}, -5, 5), positive = floats({3, 4, 5}, 0.5f, 4);
+  std::vector<Case> cases;
+  for (const char* op : {"Relu", "Elu", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "Erf", "Gelu", "Softplus", "Exp", "Neg", "Abs", "LeakyRelu", "Identity"}) cases.push_back({op, {op}, {x}});
+  for (const char* op : {"Sqrt", "Log", "Reciprocal"}) cases.push_back({op, {op}, {positive}});
+  cases.push_back({"Gelu by tanh", {"Gelu", {text("approximate", "tanh")}}, {x}});
+  for (const Case& c : cases) check(c);
+}
+
+TEST(Gradients, ClipPassesWithinItsBounds) { check({"Clip", {"Clip"}, {floats({3, 4, 5}, -5, 8)}}); }
+
+TEST(Gradients, FunctionsOfTwoElementsStretchBack) {
+  std::vector<Case> cases;
+  for (const char* op : {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min"}) {
+    cases.push_back({std::string(op) + " of one shape", {op}, {floats({2, 3, 4}, 0.5f, 3), floats({2, 3, 4}, 0.5f, 3)}});
+    cases.push_back({std::string(op) + " by channel", {op}, {floats({2, 3, 4, 2}, 0.5f, 3), floats({3, 1, 1}, 0.5f, 3)}});
+    cases.push_back({std::string(op) + " both ways", {op}, {floats({2, 1, 4}, 0.5f, 3), floats({3, 1}, 0.5f, 3)}});
+    cases.push_back({std::string(op) + " with a scalar", {op}, {constant(1.5f), floats({3, 2}, 0.5f, 3)}});
+  }
+  cases.push_back({"PRelu", {"PRelu"}, {floats({2, 3, 4}), floats({3, 1})}});
+  check_all(cases);
+}
+
+TEST(Gradients, SoftmaxAlongAnyAxis) {
+  check_all({
+      {"last", {"Softmax"}, {floats({3, 4, 5})}},
+      {"middle", {"Softmax", {number("axis", 1)}}, {floats({3, 4, 5})}},
+      {"flattened", {"Softmax", {}, 11}, {floats({3, 4, 5})}},
+      {"logarithmic", {"LogSoftmax"}, {floats({3, 4})}},
+  });
+}
+
+TEST(Gradients, Normalizations) {
+  check_all({
+      {"layer", {"LayerNormalization"}, {floats({3, 4, 8}), floats({8}), floats({8})}, 1e-3},
+      {"layer of two axes, no bias", {"LayerNormalization", {number("axis", 1)}}, {floats({3, 4, 5}), floats({4, 5})}, 1e-3},
+      {"root mean square", {"RMSNormalization", {}, 23}, {floats({3, 4, 8}), floats({8})}, 1e-3},
+  });
+}
+
+TEST(Gradients, Reductions) {
+  const Tensor x = floats({3, 4, 5});
+  for (const char* op : {"ReduceSum", "ReduceMean", "ReduceL2", "ReduceSumSquare"}) {
+    check({std::string(op) + " of all", {op, {number("keepdims", 0)}}, {x}});
+    check({std::string(op) + " of axes", {op}, {x, list({-1, 0})}});
+    check({std::string(op) + " of the middle", {op, {number("keepdims", 0)}}, {x, list({1})}});
+  }
+  check({"axes as an attribute", {"ReduceMean", {ints("axes", {1})}, 13}, {x}});
+}
+
+TEST(Gradients, Movements) {
+  const Tensor x = floats({2, 3, 4});
+  check_all({
+      {"Reshape", {"Reshape"}, {x, list({4, -1})}},
+      {"Flatten", {"Flatten"}, {x}},
+      {"Squeeze", {"Squeeze"}, {floats({2, 1, 3}), list({1})}},
+      {"Unsqueeze", {"Unsqueeze"}, {x, list({0, 2})}},
+      {"Transpose", {"Transpose", {ints("perm", {1, 2, 0})}}, {x}},
+      {"Slice", {"Slice"}, {x, list({3, 0}), list({-9, 2}), list({2, 0}), list({-2, 1})}},
+      {"Concat", {"Concat", {number("axis", 1)}}, {x, floats({2, 2, 4}), floats({2, 1, 4})}},
+      {"Split", {"Split", {number("axis", 2)}, 13, 2}, {x, list({1, 3})}},
+      {"Gather", {"Gather", {number("axis", 1)}}, {x, list({2, 0, 2})}},
+      {"Expand", {"Expand"}, {floats({3, 1}), list({2, 3, 4})}},
+      {"Pad with zeros", {"Pad"}, {x, list({0, 1, 2, 1, 0, -1})}},
+      {"Pad by reflection", {"Pad", {text("mode", "reflect")}}, {x, list({0, 1, 2, 0, 1, 3})}},
+      {"DepthToSpace", {"DepthToSpace", {number("blocksize", 2)}}, {floats({1, 8, 2, 3})}},
+  });
+}
+
+TEST(Gradients, Poolings) {
+  const Tensor x = floats({2, 3, 7, 6});
+  const std::vector<Attribute> window{ints("kernel_shape", {3, 2}), ints("strides", {2, 2}), ints("pads", {1, 0, 1, 1})};
+  std::vector<Attribute> counting = window, ceiling = window;
+  counting.push_back(number("count_include_pad", 1));
+  ceiling.push_back(number("ceil_mode", 1));
+  check_all({
+      {"maximum", {"MaxPool", window}, {x}},
+      {"maximum, ceiling", {"MaxPool", ceiling}, {x}},
+      {"average", {"AveragePool", window}, {x}},
+      {"average over pads", {"AveragePool", counting}, {x}},
+      {"average, ceiling", {"AveragePool", ceiling}, {x}},
+      {"global average", {"GlobalAveragePool"}, {x}},
+      {"global maximum", {"GlobalMaxPool"}, {x}},
+  });
+}
+
+}  // namespace
+}  // namespace infopt::test
