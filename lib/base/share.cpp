@@ -49,4 +49,13 @@ void share_work(int64_t items, int64_t least, const std::function<void(int64_t, 
   for (int64_t p = 0; p < parts; ++p) body(items * p / parts, items * (p + 1) / parts);
 }
 
+void share_items(int64_t items, const std::function<void(int64_t)>& body) {
+  const int64_t threads = std::min<int64_t>(threads_of_run, items);
+#pragma omp parallel for num_threads(static_cast<int>(std::max<int64_t>(threads, 1))) schedule(dynamic, 1)
+  for (int64_t i = 0; i < items; ++i) {
+    const RunThreads one(1);
+    body(i);
+  }
+}
+
 }  // namespace infopt

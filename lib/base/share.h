@@ -23,4 +23,7 @@ class RunThreads {
 /// The body must give the same for every cut, and must not throw.
 void share_work(int64_t items, int64_t least, const std::function<void(int64_t begin, int64_t end)>& body);
 
+/// Calls body(i) once for each i of [0, items), on run_threads() threads, for each of which run_threads() is 1 meanwhile. The body must not throw.
+void share_items(int64_t items, const std::function<void(int64_t item)>& body);
+
 }  // namespace infopt

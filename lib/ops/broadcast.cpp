@@ -214,6 +214,7 @@ std::unique_ptr<Kernel> make_binary_kernel(const BinaryOp& op, KernelFunction ru
     BinaryKernel(const BinaryOp& op, KernelFunction run) : op_(op), run_(std::move(run)) {}
     void run(KernelContext& context) const override { run_ ? run_(context) : run_binary(context, op_); }
     const BinaryOp* as_binary() const override { return &op_; }
+    ByItem by_item() const override { return ByItem::All; }
 
    private:
     BinaryOp op_;

@@ -54,6 +54,7 @@ class ConvKernel : public Kernel {
     context.set(0, cast(y, dtype), Layout::ChannelsLast);
   }
 
+  ByItem by_item() const override { return ByItem::First; }
   std::string describe() const override { return "float convolution, oneDNN, channels last"; }
 
  private:

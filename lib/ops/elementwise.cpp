@@ -63,6 +63,7 @@ std::unique_ptr<Kernel> make_map(FloatMap map, KernelFunction run) {
     MapKernel(FloatMap map, KernelFunction run) : map_(map), run_(std::move(run)) {}
     void run(KernelContext& context) const override { run_(context); }
     const FloatMap* as_map() const override { return &map_; }
+    ByItem by_item() const override { return ByItem::All; }
 
    private:
     FloatMap map_;

@@ -80,6 +80,13 @@ struct KernelSpec {
   const Tensor* constant(size_t i) const { return known ? known->constant(node.input(i)) : graph.constant(node.input(i)); }
 };
 
+/// Whether a kernel makes item i (place i of the first axis) of its outputs from item i of its inputs, so that a batch may run in parts.
+enum class ByItem {
+  No,
+  First,  ///< from input 0's; the inputs behind it are weights, if they are constants
+  All     ///< from every input's, of one rank; constants may broadcast over the items
+};
+
 /// One node's kernel, shared by all threads that run the session: `run` is const, and what it caches it guards itself.
 class Kernel {
  public:
@@ -87,6 +94,7 @@ class Kernel {
   virtual void run(KernelContext& context) const = 0;
   /// True where its tensors are in the memory of the session's device.
   virtual bool on_device() const { return false; }
+  virtual ByItem by_item() const { return ByItem::No; }
   /// The algorithm, element types and layout, in a few words, for `inspect --plan`.
   virtual std::string describe() const { return {}; }
   /// The float32 function of one element that it applies to input 0 (lib/ops/elementwise.h), or null.
@@ -97,7 +105,7 @@ class Kernel {
 
 /// A kernel of one function: most are.
 using KernelFunction = std::function<void(KernelContext&)>;
-std::unique_ptr<Kernel> make_kernel(KernelFunction function);
+std::unique_ptr<Kernel> make_kernel(KernelFunction function, ByItem by_item = ByItem::No);
 
 struct OpDef {
   std::string name;

@@ -184,7 +184,8 @@ void pool(const PoolOptions& options, KernelContext& context) {
 
 template <PoolKind kind, bool global> std::unique_ptr<Kernel> make(const KernelSpec& spec) {
   PoolOptions options{kind, WindowAttributes::of(spec.node), global, spec.node.i("count_include_pad", 0) != 0, spec.node.i("storage_order", 0) != 0, spec.node.i("p", 2)};
-  return make_kernel([options](KernelContext& context) { pool(options, context); });
+  // Of a maximum's place the number of its item is a part.
+  return make_kernel([options](KernelContext& context) { pool(options, context); }, spec.node.outputs.size() == 1 ? ByItem::First : ByItem::No);
 }
 
 }  // namespace

@@ -256,11 +256,15 @@ void run_dynamic(KernelContext& context) {
   context.set(2, Tensor::scalar(zero));
 }
 
+ByItem by_item(const KernelSpec& spec) {
+  const Tensor* scale = spec.node.inputs.size() > 1 ? spec.constant(1) : nullptr;
+  return scale && scale->size() == 1 && scale->rank() <= 1 && spec.node.i("block_size", 0) == 0 ? ByItem::First : ByItem::No;
+}
 std::unique_ptr<Kernel> make_quantize(const KernelSpec& spec) {
-  return make_kernel([options = QuantizeOptions::of(spec.node)](KernelContext& context) { run_quantize(context, options); });
+  return make_kernel([options = QuantizeOptions::of(spec.node)](KernelContext& context) { run_quantize(context, options); }, by_item(spec));
 }
 std::unique_ptr<Kernel> make_dequantize(const KernelSpec& spec) {
-  return make_kernel([options = QuantizeOptions::of(spec.node)](KernelContext& context) { run_dequantize(context, options); });
+  return make_kernel([options = QuantizeOptions::of(spec.node)](KernelContext& context) { run_dequantize(context, options); }, by_item(spec));
 }
 std::unique_ptr<Kernel> make_dynamic(const KernelSpec&) { return make_kernel(run_dynamic); }
 

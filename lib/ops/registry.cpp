@@ -6,16 +6,18 @@ namespace {
 
 class FunctionKernel : public Kernel {
  public:
-  explicit FunctionKernel(KernelFunction function) : function_(std::move(function)) {}
+  FunctionKernel(KernelFunction function, ByItem by_item) : function_(std::move(function)), by_item_(by_item) {}
   void run(KernelContext& context) const override { function_(context); }
+  ByItem by_item() const override { return by_item_; }
 
  private:
   KernelFunction function_;
+  ByItem by_item_;
 };
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_kernel(KernelFunction function) { return std::make_unique<FunctionKernel>(std::move(function)); }
+std::unique_ptr<Kernel> make_kernel(KernelFunction function, ByItem by_item) { return std::make_unique<FunctionKernel>(std::move(function), by_item); }
 
 const std::vector<OpDef>& all_ops() {
   static const std::vector<OpDef> ops = [] {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lib/runtime/planner.h"
+#include "lib/runtime/stretch.h"
 
 namespace infopt {
 
@@ -21,6 +22,7 @@ Plan::Plan(const Graph& graph, SessionOptions options, const Plan* parent)
     for (ValueId o : step.outputs)
       if (o != kNone && tapped(o)) step.tapped.push_back(o);
   plan_lifetimes();
+  if (!options_.device) stretches_ = find_stretches(*this);
   times_.resize(steps_.size());
 }
 
@@ -57,6 +59,16 @@ void Plan::plan_lifetimes() {
   for (const auto& [v, tensor] : constants_) last[static_cast<size_t>(v)] = -1;
   for (size_t v = 0; v < last.size(); ++v)
     if (last[v] >= 0) steps_[static_cast<size_t>(last[v])].free_after.push_back(static_cast<ValueId>(v));
+}
+
+std::optional<int64_t> Plan::items_at_once(const Stretch& stretch, const std::vector<Shape>& inputs) const {
+  std::lock_guard lock(mutex_);
+  const auto it = items_at_once_.find({stretch.begin, inputs});
+  return it == items_at_once_.end() ? std::nullopt : std::optional(it->second);
+}
+void Plan::note_items_at_once(const Stretch& stretch, const std::vector<Shape>& inputs, int64_t items) const {
+  std::lock_guard lock(mutex_);
+  items_at_once_[{stretch.begin, inputs}] = items;
 }
 
 void Plan::add_time(size_t step, Clock::time_point start, Clock::time_point end, const Tensor& output) const {

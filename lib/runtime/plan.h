@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -29,6 +30,14 @@ struct PlanStep {
   std::vector<ValueId> tapped;    ///< outputs that a tap sees
 };
 
+/// Consecutive steps that each make an item of their outputs from that item of their inputs (ByItem): a batch may run through them in parts.
+struct Stretch {
+  size_t begin = 0, end = 0;          ///< steps
+  std::vector<ValueId> inputs;        ///< of other steps, or given
+  std::vector<ValueId> constants;     ///< that are operands, not weights
+  std::vector<ValueId> outputs;       ///< that are needed behind it
+};
+
 class Plan {
  public:
   /// `parent` is the plan that a body's outer values come from; null for a whole model.
@@ -37,6 +46,10 @@ class Plan {
 
   const Graph& graph() const { return graph_; }
   const std::vector<PlanStep>& steps() const { return steps_; }
+  const std::vector<Stretch>& stretches() const { return stretches_; }
+  /// How many items of a batch go through a stretch at a time, by its inputs' shapes: known once some have gone.
+  std::optional<int64_t> items_at_once(const Stretch& stretch, const std::vector<Shape>& inputs) const;
+  void note_items_at_once(const Stretch& stretch, const std::vector<Shape>& inputs, int64_t items) const;
   const std::vector<ValueId>& fetches() const { return fetches_; }
   const std::vector<std::pair<ValueId, Tensor>>& constants() const { return constants_; }
   const std::vector<ValueId>& outer_values() const { return outer_; }
@@ -66,6 +79,8 @@ class Plan {
   std::vector<ValueId> fetches_, outer_;
   std::vector<bool> tapped_;
   std::vector<PlanStep> steps_;
+  std::vector<Stretch> stretches_;
+  mutable std::map<std::pair<size_t, std::vector<Shape>>, int64_t> items_at_once_;
   std::vector<std::pair<ValueId, Tensor>> constants_;
   mutable std::unordered_map<ValueId, Tensor> device_constants_;
   mutable DeviceGraphs graphs_;

@@ -6,6 +6,7 @@
 
 #include "lib/base/error.h"
 #include "lib/runtime/layout.h"
+#include "lib/runtime/stretch.h"
 
 namespace infopt {
 
@@ -48,6 +49,8 @@ class StepContext : public KernelContext {
   bool wanted(size_t i) const override { return i < step_.outputs.size() && step_.outputs[i] != kNone; }
 
   Tensor& out(size_t i, DType dtype, Shape shape, Layout layout) override {
+    if (run_.outputs_ && wanted(i))
+      if (Tensor place = run_.outputs_->place(step_.outputs[i], run_.first_item_, dtype, shape, shape.size() < 3 ? Layout::Plain : layout); place.defined()) return put_host(i, std::move(place), layout);
     return put(i, on_device() ? run_.device_->make(dtype, std::move(shape)) : Tensor(dtype, std::move(shape)), layout);
   }
 
@@ -56,7 +59,7 @@ class StepContext : public KernelContext {
     const ValueId id = input_id(j);
     const Tensor& input = run_.slot(id).tensor;
     const bool last = std::find(step_.free_after.begin(), step_.free_after.end(), id) != step_.free_after.end();
-    if (!last || !wanted(i) || !input.unique() || dtype == DType::String || bytes_of(dtype, element_count(shape)) != input.bytes())
+    if (!last || !wanted(i) || (run_.outputs_ && run_.outputs_->has(step_.outputs[i])) || !input.unique() || dtype == DType::String || bytes_of(dtype, element_count(shape)) != input.bytes())
       return out(i, dtype, std::move(shape), layout);
     // The input's slot keeps its share until the step ends, so that references to it stay good.
     if (dtype == input.dtype()) return put(i, input.reshaped(std::move(shape)), layout);
@@ -199,26 +202,43 @@ void Run::run_step(size_t index) {
       plan_.add_time(index, start, Plan::Clock::now(), first == kNone ? none : slot(first).device.defined() ? slot(first).device : slot(first).tensor);
     }
   }
+  if (outputs_) note_part(step);
+  finish_step(step);
+}
+
+void Run::finish_step(const PlanStep& step) {
   if (tap_)
     for (ValueId o : step.tapped)
       if (on_host(o).tensor.defined()) (*tap_)(o, slot(o).tensor, slot(o).layout);
   for (ValueId v : step.free_after) slot(v) = {};
 }
 
+void Run::run_named_step(size_t s) {
+  try {
+    run_step(s);
+  } catch (const Error& e) {
+    throw e.within(plan_.graph().label(plan_.steps()[s].node));
+  } catch (const std::bad_alloc&) {
+    throw Error(ErrorKind::Limit, "there isn't enough memory", plan_.graph().label(plan_.steps()[s].node));
+  } catch (const std::length_error&) {
+    throw Error(ErrorKind::Limit, "more elements than memory can hold", plan_.graph().label(plan_.steps()[s].node));
+  }
+}
+
 void Run::execute_steps() {
   if (tap_)
     for (ValueId id : plan_.graph().inputs())
       if (plan_.tapped(id) && slot(id).tensor.defined()) (*tap_)(id, slot(id).tensor, slot(id).layout);
-  for (size_t s = 0; s < plan_.steps().size(); ++s) {
-    try {
-      run_step(s);
-    } catch (const Error& e) {
-      throw e.within(plan_.graph().label(plan_.steps()[s].node));
-    } catch (const std::bad_alloc&) {
-      throw Error(ErrorKind::Limit, "there isn't enough memory", plan_.graph().label(plan_.steps()[s].node));
-    } catch (const std::length_error&) {
-      throw Error(ErrorKind::Limit, "more elements than memory can hold", plan_.graph().label(plan_.steps()[s].node));
+  auto stretch = plan_.stretches().begin();
+  for (size_t s = 0; s < plan_.steps().size();) {
+    if (stretch != plan_.stretches().end() && stretch->begin == s) {
+      const Stretch& now = *stretch++;
+      if (run_in_parts(now)) {
+        s = now.end;
+        continue;
+      }
     }
+    run_named_step(s++);
   }
 }
 

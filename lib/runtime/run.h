@@ -6,6 +6,8 @@
 
 namespace infopt {
 
+class StretchOutputs;
+
 class Run {
  public:
   /// `parent` is the run whose values a body reads; null for a whole model.
@@ -41,6 +43,19 @@ class Run {
   const Tensor& device_plain(ValueId id);
   Datum datum(ValueId id);
   void run_step(size_t index);
+  /// run_step, with the node's name in errors.
+  void run_named_step(size_t index);
+  /// Shows taps the step's outputs, and frees what nobody reads any more.
+  void finish_step(const PlanStep& step);
+
+  // lib/runtime/stretch.cpp
+  /// Runs the whole stretch where its batch is worth parting; else false, and nothing has happened.
+  bool run_in_parts(const Stretch& stretch);
+  /// How many items its inputs have, 0 where they don't fit; appends the inputs' shapes.
+  int64_t items_of(const Stretch& stretch, std::vector<Shape>& shapes) const;
+  /// The items [first, first + count) of the run `whole`.
+  void run_part(const Run& whole, const Stretch& stretch, int64_t first, int64_t count, StretchOutputs& outputs);
+  void note_part(const PlanStep& step);
 
   const Plan& plan_;
   const Run* parent_;
@@ -48,6 +63,9 @@ class Run {
   std::vector<Slot> slots_;
   std::unique_ptr<DeviceRun> own_device_;
   DeviceRun* device_ = nullptr;
+  StretchOutputs* outputs_ = nullptr;  ///< of a run of a part
+  int64_t first_item_ = 0;
+  size_t part_bytes_ = 0;  ///< the most that one step read and wrote
 };
 
 }  // namespace infopt

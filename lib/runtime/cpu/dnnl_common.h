@@ -28,8 +28,7 @@ inline const dnnl::engine& engine() {
 /// oneDNN's loops take as many threads as this run may use.
 inline dnnl::stream& stream() {
   thread_local dnnl::stream s(engine());
-  thread_local int threads = 0;
-  if (threads != run_threads()) omp_set_num_threads(threads = run_threads());
+  if (omp_get_max_threads() != run_threads()) omp_set_num_threads(run_threads());
   return s;
 }
 

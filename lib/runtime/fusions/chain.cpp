@@ -71,6 +71,7 @@ class ChainKernel : public Kernel {
     if (y.size() > 0) run_tiles(operands, small, all.physical, y.mutable_data<float>());
   }
 
+  ByItem by_item() const override { return ByItem::All; }
   std::string describe() const override { return "float32 chain of " + std::to_string(members_.size()) + " elementwise operators"; }
 
  private:

@@ -85,6 +85,7 @@ class FusedConvKernel : public Kernel {
     context.set(0, std::move(y), Layout::ChannelsLast);
   }
 
+  ByItem by_item() const override { return ByItem::All; }
   std::string describe() const override { return std::string("float32 convolution, oneDNN, channels last") + (residual_ ? ", with the residual" : "") + (post_.kind != PostActivation::None ? ", with the activation" : ""); }
 
  private:

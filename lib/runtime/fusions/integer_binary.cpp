@@ -19,6 +19,7 @@ class CodeBinaryKernel : public Kernel {
     Tensor& y = context.out(0, how_.output, plan.shape, plan.layout);
     combine_codes(how_, product_, plan, std::move(a), std::move(b), y);
   }
+  ByItem by_item() const override { return ByItem::All; }
   std::string describe() const override { return product_ ? "int8 product by element" : "int8 sum"; }
 
  private:

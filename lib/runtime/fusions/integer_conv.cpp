@@ -37,6 +37,7 @@ class IntegerConvKernel : public Kernel {
     CodeConvolution::run(ready, x, input_.zero, epilogue, residual.defined() ? &residual : nullptr, y);
   }
 
+  ByItem by_item() const override { return ByItem::All; }
   std::string describe() const override {
     return std::string(convolution_.groups() > 1 ? "int8 grouped convolution" : "int8 convolution") + ", channels last, to " +
            std::string(name_of(output_)) + (epilogue_.get().residual ? ", with the residual" : "");

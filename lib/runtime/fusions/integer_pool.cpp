@@ -54,6 +54,7 @@ class IntegerPoolKernel : public Kernel {
     });
   }
 
+  ByItem by_item() const override { return ByItem::First; }
   std::string describe() const override { return kind_ == Kind::Max ? "int8 maximum, channels last" : "int8 average, channels last"; }
 
  private:
