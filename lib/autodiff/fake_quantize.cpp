@@ -20,6 +20,13 @@ INFOPT_SIMD void round_block(const float* x, float* y, int64_t n, float scale, f
   }
 }
 
+INFOPT_SIMD void cut_block(const float* x, float* y, int64_t n, float least, float most) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float v = x[i] < least ? least : x[i];
+    y[i] = v > most ? most : v;
+  }
+}
+
 INFOPT_SIMD void mask_block(const float* x, const float* dy, float* dx, int64_t n, float least, float most) {
   for (int64_t i = 0; i < n; ++i) dx[i] = x[i] >= least && x[i] <= most ? dy[i] : 0.0f;
 }
@@ -41,25 +48,26 @@ Tensor fake_quantize(const Tensor& x, const FakeQuantizer& q, uint64_t seed) {
   if (seed == 0) round_block(from, to, x.size(), q.scale, low, high);
   for (int64_t at = 0; at < x.size() && seed != 0; at += kBlock) {
     const int64_t n = std::min(kBlock, x.size() - at);
+    float cut[kBlock];
+    cut_block(from + at, cut, n, low * q.scale, high * q.scale);
     round_block(from + at, to + at, n, q.scale, low, high);
-    spare_block(from + at, to + at, n, coins(seed, at));
+    spare_block(cut, to + at, n, coins(seed, at));
   }
   return y;
 }
 
-Tensor fake_quantize_gradient(const Tensor& x, const Tensor& dy, const FakeQuantizer& q, uint64_t seed) {
+Tensor fake_quantize_gradient(const Tensor& x, const Tensor& dy, const FakeQuantizer& q) {
   Tensor dx(DType::F32, x.shape());
-  const float* from = x.data<float>();
-  const float* given = dy.data<float>();
-  float* to = dx.mutable_data<float>();
   const float least = (static_cast<float>(q.low - q.zero) - 0.5f) * q.scale, most = (static_cast<float>(q.high - q.zero) + 0.5f) * q.scale;
-  if (seed == 0) mask_block(from, given, to, x.size(), least, most);
-  for (int64_t at = 0; at < x.size() && seed != 0; at += kBlock) {
-    const int64_t n = std::min(kBlock, x.size() - at);
-    mask_block(from + at, given + at, to + at, n, least, most);
-    spare_block(given + at, to + at, n, coins(seed, at));
-  }
+  mask_block(x.data<float>(), dy.data<float>(), dx.mutable_data<float>(), x.size(), least, most);
   return dx;
+}
+
+Tensor spare(const Tensor& rounded, const Tensor& whole, uint64_t seed) {
+  Tensor out = rounded.clone();
+  for (int64_t at = 0; at < out.size(); at += kBlock)
+    spare_block(whole.data<float>() + at, out.mutable_data<float>() + at, std::min(kBlock, out.size() - at), coins(seed, at));
+  return out;
 }
 
 }  // namespace infopt

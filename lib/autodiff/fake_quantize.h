@@ -12,10 +12,14 @@ struct FakeQuantizer {
   int32_t zero = 0, low = 0, high = 255;
 };
 
-/// `seed` other than 0: elements that a coin spares keep their value. The coins hang on seed and place alone.
+/// `seed` other than 0: elements that a coin spares are cut to the codes' range, which may stand for a Relu, but not rounded. The coins
+/// hang on seed and place alone.
 Tensor fake_quantize(const Tensor& x, const FakeQuantizer& q, uint64_t seed);
-/// dy where x lay within the codes' range, or was spared; 0 elsewhere.
-Tensor fake_quantize_gradient(const Tensor& x, const Tensor& dy, const FakeQuantizer& q, uint64_t seed);
+/// dy where x lay within the codes' range, 0 elsewhere.
+Tensor fake_quantize_gradient(const Tensor& x, const Tensor& dy, const FakeQuantizer& q);
+
+/// `rounded` with the elements that the coins spare taken from `whole`, which has the same shape.
+Tensor spare(const Tensor& rounded, const Tensor& whole, uint64_t seed);
 
 /// Bits that look random and are the same everywhere (splitmix64).
 inline uint64_t mix_bits(uint64_t x) {

@@ -12,6 +12,8 @@ namespace infopt {
 
 /// A tensor and how its elements lie.
 struct Laid {
+  Laid() = default;
+  Laid(Tensor t, Layout l = Layout::Plain) : tensor(std::move(t)), layout(l) {}
   Tensor tensor;
   Layout layout = Layout::Plain;
   /// The tensor in that layout: itself, or a copy. Tensors of less than three axes have only the plain one.

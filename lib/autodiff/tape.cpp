@@ -181,15 +181,14 @@ Laid Tape::find(ValueId id) const {
 
 Tensor Tape::value(ValueId id) const { return find(id).as(Layout::Plain); }
 
-void Tape::forward(std::unordered_map<ValueId, Tensor> inputs) {
+void Tape::forward(const std::unordered_map<ValueId, Laid>& inputs) {
   values_.clear();
   gradients_.clear();
   for (ValueId v : piece_.spec().inputs) {
     const auto it = inputs.find(v);
-    if (it == inputs.end() || !it->second.defined()) throw Error(ErrorKind::Defect, "a tape's input isn't fed");
-    values_[v] = {it->second, Layout::Plain};
+    if (it == inputs.end() || !it->second.tensor.defined()) throw Error(ErrorKind::Defect, "a tape's input isn't fed");
+    values_[v] = it->second;
   }
-  inputs.clear();
   for (size_t i = 0; i < piece_.steps().size(); ++i) {
     try {
       run_step(piece_.steps()[i], i);
@@ -213,21 +212,21 @@ void Tape::run_step(const Piece::Step& step, size_t index) {
     if (step.node->outputs[i] != kNone) values_[step.node->outputs[i]] = std::move(context.results()[i]);
 }
 
-void Tape::backward(const std::unordered_map<ValueId, Tensor>& by_outputs) {
+void Tape::backward(const std::unordered_map<ValueId, Laid>& by_outputs) {
   gradients_.clear();
-  for (const auto& [v, t] : by_outputs) gradients_[v] = {t, Layout::Plain};
+  for (const auto& [v, t] : by_outputs) gradients_[v] = t;
   const auto& steps = piece_.steps();
-  for (size_t i = steps.size(); i-- > 0;) differentiate(steps[i], i);
+  for (size_t i = steps.size(); i-- > 0;) differentiate(steps[i]);
 }
 
-void Tape::differentiate(const Piece::Step& step, size_t index) {
+void Tape::differentiate(const Piece::Step& step) {
   if (step.rounds) {
     const auto it = gradients_.find(step.to);
     if (it != gradients_.end() && piece_.differentiable(step.from)) {
       const Laid x = find(step.from);
       const Tensor dy = it->second.as(x.layout);
       gradients_.erase(it);
-      add(step.from, {fake_quantize_gradient(x.tensor, dy, *step.rounds, seed_ ? mix_bits(seed_ + index) | 1 : 0), x.layout});
+      add(step.from, {fake_quantize_gradient(x.tensor, dy, *step.rounds), x.layout});
     }
     values_.erase(step.to);
     return;

@@ -48,22 +48,23 @@ class Tape {
  public:
   explicit Tape(const Piece& piece) : piece_(piece) {}
 
-  /// Each element that a rounding step sees keeps its float value with probability one half (QDrop, arXiv 2203.05740): which, the seed says.
+  /// Each element that a rounding step sees is cut to the codes' range but not rounded with probability one half (QDrop, arXiv 2203.05740): which,
+  /// the seed says.
   /// 0: none does.
   void drop(uint64_t seed) { seed_ = seed; }
   /// Throws Error(Malformed) naming the node where shapes don't fit. All of the piece's inputs must be there.
-  void forward(std::unordered_map<ValueId, Tensor> inputs);
-  /// A value of the last forward(), in plain layout.
+  void forward(const std::unordered_map<ValueId, Laid>& inputs);
+  /// A value of the last forward(), in plain layout, and as it lies.
   Tensor value(ValueId id) const;
-  /// `by_outputs`: the loss's gradient by some of the piece's outputs, plain. Values of the run are let go as gradients pass them.
-  void backward(const std::unordered_map<ValueId, Tensor>& by_outputs);
+  Laid find(ValueId id) const;
+  /// `by_outputs`: the loss's gradient by some of the piece's outputs. Values of the run are let go as gradients pass them.
+  void backward(const std::unordered_map<ValueId, Laid>& by_outputs);
   /// The loss's gradient by one of Spec::differentiate, plain; zeros where nothing of it reaches the loss.
   Tensor gradient(ValueId id) const;
 
  private:
   void run_step(const Piece::Step& step, size_t index);
-  void differentiate(const Piece::Step& step, size_t index);
-  Laid find(ValueId id) const;
+  void differentiate(const Piece::Step& step);
   void add(ValueId id, Laid gradient);
   const Piece& piece_;
   uint64_t seed_ = 0;

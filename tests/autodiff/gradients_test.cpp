@@ -77,7 +77,7 @@ void check(const Case& c) {
   spec.outputs = outs;
   const Piece piece(graph, spec);
   Tape tape(piece);
-  std::unordered_map<ValueId, Tensor> feeds, by_outputs;
+  std::unordered_map<ValueId, infopt::Laid> feeds, by_outputs;
   for (size_t i = 0; i < ins.size(); ++i)
     if (ins[i] != kNone) feeds[ins[i]] = c.inputs[i];
   tape.forward(feeds);

@@ -1,0 +1,336 @@
+#include "passes/support/block_learner.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "lib/autodiff/fake_quantize.h"
+#include "lib/base/error.h"
+#include "lib/base/simd.h"
+#include "lib/base/threads.h"
+
+namespace infopt {
+namespace {
+
+constexpr size_t kParts = 4;         // of a batch, run side by side and added in order, however many threads there are
+constexpr float kRate = 0.02f;       // of Adam for V, and for biases in units of the noise that rounding puts on them
+constexpr float kBiasRate = 0.02f;
+double kFree = 0.2;        // the share of the steps in which nothing pulls V to either side
+constexpr double kBiasAlone = 0.1;   // the share of the steps, after those, that fit biases to the weights as rounded
+constexpr float kPull = 8;        // of the regularizer, against the root mean square of the loss's gradients
+constexpr float kSharpest = 5, kBluntest = 2;  // β of AdaRound's regularizer, from first to last
+
+/// Tensors one behind the other along the first axis.
+Tensor stack(const std::vector<Tensor>& parts) {
+  if (parts.size() == 1) return parts[0];
+  Shape shape = parts[0].shape();
+  shape[0] = 0;
+  for (const Tensor& t : parts) shape[0] += t.dim(0);
+  Tensor out(parts[0].dtype(), shape);
+  std::byte* to = out.mutable_raw();
+  for (const Tensor& t : parts) to = std::copy_n(t.raw(), t.bytes(), to);
+  return out;
+}
+
+bool same(const Tensor& a, const Tensor& b) { return a.dtype() == b.dtype() && a.shape() == b.shape() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0; }
+
+bool stackable(const Tensor& a, const Tensor& b) {
+  return a.dtype() == b.dtype() && a.rank() > 0 && bits_of(a.dtype()) >= 8 && a.shape() == b.shape();
+}
+
+/// Σ v², in eight lanes of doubles.
+INFOPT_SIMD double energy_of(const float* v, int64_t n) {
+  double lanes[8] = {};
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int64_t l = 0; l < 8; ++l) lanes[l] += static_cast<double>(v[i + l]) * static_cast<double>(v[i + l]);
+  for (; i < n; ++i) lanes[i % 8] += static_cast<double>(v[i]) * static_cast<double>(v[i]);
+  double sum = 0;
+  for (double l : lanes) sum += l;
+  return sum;
+}
+
+double energy(const Tensor& t) { return energy_of(t.data<float>(), t.size()); }
+
+INFOPT_SIMD void subtract(const float* a, const float* b, float* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = a[i] - b[i];
+}
+
+INFOPT_SIMD void multiply(float* a, float by, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) a[i] *= by;
+}
+
+Tensor minus(const Tensor& a, const Tensor& b) {
+  Tensor d(DType::F32, a.shape());
+  subtract(a.data<float>(), b.data<float>(), d.mutable_data<float>(), d.size());
+  return d;
+}
+
+void add_to(Tensor& sum, const Tensor& t) {
+  if (!sum.defined()) {
+    sum = t;
+    return;
+  }
+  const float* from = t.data<float>();
+  float* to = sum.mutable_data<float>();
+  for (int64_t i = 0; i < sum.size(); ++i) to[i] += from[i];
+}
+
+/// Orders of the samples that look random, one behind the other.
+class Shuffle {
+ public:
+  explicit Shuffle(size_t count) : order_(count) { std::iota(order_.begin(), order_.end(), 0); }
+  std::vector<size_t> next(size_t count) {
+    std::vector<size_t> out;
+    while (out.size() < count) {
+      if (at_ == 0)
+        for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[static_cast<size_t>(mix_bits(++state_) % i)]);
+      out.push_back(order_[at_]);
+      at_ = (at_ + 1) % order_.size();
+    }
+    return out;
+  }
+
+ private:
+  std::vector<size_t> order_;
+  size_t at_ = 0;
+  uint64_t state_ = 1;
+};
+
+}  // namespace
+
+BlockLearner::BlockLearner(const Graph& graph, const Block& block, std::vector<LearnedLayer> layers, const ReconstructOptions& options)
+    : graph_(graph), block_(block), layers_(std::move(layers)), options_(options) {
+  Piece::Spec spec{block.inputs, block.outputs, {}};
+  for (const LearnedLayer& l : layers_) spec.differentiate.push_back(l.coded.weights);
+  for (const LearnedLayer& l : layers_)
+    if (l.coded.bias != kNone) spec.differentiate.push_back(l.coded.bias);
+  spec.inputs.insert(spec.inputs.end(), spec.differentiate.begin(), spec.differentiate.end());
+  piece_ = std::make_unique<Piece>(graph, spec);
+}
+BlockLearner::~BlockLearner() = default;
+
+BlockReport BlockLearner::learn(BlockSamples samples) {
+  samples_ = std::move(samples);
+  shared_.clear();
+  for (size_t i = 0; i < block_.inputs.size(); ++i)
+    shared_.push_back(std::all_of(samples_.inputs.begin(), samples_.inputs.end(), [&](const auto& s) { return same(s[i], samples_.inputs[0][i]); }));
+  input_layouts_.assign(block_.inputs.size(), Layout::Plain);
+  output_layouts_.assign(block_.outputs.size(), Layout::Plain);
+  joined_ = joins_samples();
+  lay_out();
+  Parameters nearest = parameters(true);
+  for (size_t i = 0; i < layers_.size(); ++i) nearest[i] = layers_[i].rounding.decode(layers_[i].rounding.nearest());
+  BlockReport report{block_.layers, 0, 0};
+  importance_.assign(block_.outputs.size(), 0);
+  Places all(samples_.inputs.size());
+  std::iota(all.begin(), all.end(), 0);
+  const Sums before = run_batch(all, nearest, 0, false);
+  for (size_t o = 0; o < block_.outputs.size(); ++o) {
+    const double outputs = static_cast<double>(block_.outputs.size());
+    if (before.noise[o] > 0) importance_[o] = static_cast<double>(all.size()) / before.noise[o] / outputs;
+    if (before.signal[o] > 0) report.noise_before += before.noise[o] / before.signal[o] / outputs;
+  }
+  fit_units();
+  optimize();
+  report.noise_after = measure(parameters(true));
+  const bool better = report.noise_after < report.noise_before;
+  if (!better) report.noise_after = report.noise_before;
+  codes_.clear();
+  biases_.clear();
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const LearnedLayer& l = layers_[i];
+    codes_.push_back(better ? l.rounding.codes() : l.rounding.nearest());
+    biases_.push_back(l.coded.bias == kNone ? Tensor() : better ? bias(i) : l.coded.bias_values);
+  }
+  samples_ = {};
+  return report;
+}
+
+/// Turns what convolutions read, and what is compared with what they make, channels last, once.
+void BlockLearner::lay_out() {
+  const auto turn = [](Tensor& t, Layout to) {
+    if (t.defined()) t = Laid(t).as(to);
+  };
+  for (size_t i = 0; i < block_.inputs.size(); ++i) {
+    const auto& uses = graph_.value(block_.inputs[i]).uses;
+    const bool convolved = std::any_of(uses.begin(), uses.end(), [&](const Use& u) { return u.index == 0 && (graph_.node(u.node).is("Conv") || graph_.node(u.node).is("ConvTranspose")); });
+    if (!convolved) continue;
+    input_layouts_[i] = Layout::ChannelsLast;
+    for (auto& s : samples_.inputs) turn(s[i], input_layouts_[i]);
+    for (auto& s : samples_.float_inputs) turn(s[i], input_layouts_[i]);
+  }
+  Tape tape(*piece_);
+  tape.forward(feeds({0}, parameters(false), 0));
+  for (size_t o = 0; o < block_.outputs.size(); ++o) {
+    output_layouts_[o] = tape.find(block_.outputs[o]).layout;
+    for (auto& s : samples_.targets) turn(s[o], output_layouts_[o]);
+  }
+}
+
+/// Whether a batch of two samples gives what they give one by one.
+bool BlockLearner::joins_samples() const {
+  if (samples_.inputs.size() < 2) return false;
+  for (const auto& s : samples_.inputs)
+    for (size_t i = 0; i < s.size(); ++i)
+      if (!shared_[i] && !stackable(s[i], samples_.inputs[0][i])) return false;
+  for (const auto& s : samples_.targets)
+    for (size_t i = 0; i < s.size(); ++i)
+      if (!stackable(s[i], samples_.targets[0][i])) return false;
+  const Parameters now = parameters(false);
+  Tape one(*piece_), two(*piece_), both(*piece_);
+  one.forward(feeds({0}, now, 0));
+  two.forward(feeds({1}, now, 0));
+  try {
+    both.forward(feeds({0, 1}, now, 0));
+  } catch (const Error&) {
+    return false;
+  }
+  for (ValueId v : block_.outputs) {
+    const Tensor apart = stack({one.value(v), two.value(v)}), together = both.value(v);
+    if (apart.shape() != together.shape() || energy(minus(apart, together)) > 1e-8 * energy(apart)) return false;
+  }
+  return true;
+}
+
+/// A bias is moved in units of what rounding to nearest changes its channel by.
+void BlockLearner::fit_units() {
+  bias_.assign(layers_.size(), {});
+  Parameters now = parameters(false);
+  Tape whole(*piece_), rounded(*piece_);
+  whole.forward(feeds({0}, now, 0));
+  for (size_t i = 0; i < layers_.size(); ++i) now[i] = layers_[i].rounding.decode(layers_[i].rounding.nearest());
+  rounded.forward(feeds({0}, now, 0));
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const CodedLayer& l = layers_[i].coded;
+    if (l.bias == kNone) continue;
+    const Node& n = graph_.node(l.node);
+    const Tensor d = minus(whole.value(n.outputs[0]), rounded.value(n.outputs[0]));
+    const int64_t channels = l.bias_values.size(), inner = n.is("Conv") || n.is("ConvTranspose") ? d.size() / (d.dim(0) * d.dim(1)) : 1;
+    std::vector<double> sums(static_cast<size_t>(channels), 0);
+    for (int64_t k = 0; k < d.size(); ++k) sums[static_cast<size_t>(k / inner % channels)] += static_cast<double>(d.data<float>()[k]) * static_cast<double>(d.data<float>()[k]);
+    Bias& b = bias_[i];
+    for (double s : sums) b.unit.push_back(static_cast<float>(std::sqrt(s * static_cast<double>(channels) / static_cast<double>(d.size()))));
+    b.steps.assign(b.unit.size(), 0);
+    b.adam = Adam(b.unit.size());
+  }
+}
+
+double BlockLearner::measure(const Parameters& parameters) const {
+  Places all(samples_.inputs.size());
+  std::iota(all.begin(), all.end(), 0);
+  const Sums sums = run_batch(all, parameters, 0, false);
+  double noise = 0;
+  for (size_t o = 0; o < sums.noise.size(); ++o)
+    if (sums.signal[o] > 0) noise += sums.noise[o] / sums.signal[o] / static_cast<double>(sums.noise.size());
+  return noise;
+}
+
+void BlockLearner::optimize() {
+  Shuffle shuffle(samples_.inputs.size());
+  const size_t batch = std::min(static_cast<size_t>(options_.batch), samples_.inputs.size());
+  const int alone = static_cast<int>(options_.iterations * kBiasAlone), total = options_.iterations + alone;
+  for (int i = 0; i < total; ++i) {
+    const bool rounded = i >= options_.iterations;
+    const Sums sums = run_batch(shuffle.next(batch), parameters(rounded), options_.drop ? mix_bits(static_cast<uint64_t>(i)) | 1 : 0, true);
+    step(sums, rounded ? 2 : static_cast<double>(i) / options_.iterations);
+  }
+}
+
+/// `progress` from 0 to 1; beyond it the weights stay.
+void BlockLearner::step(const Sums& sums, double progress) {
+  size_t at = layers_.size();
+  const double cooled = std::max(0.0, (progress - kFree) / (1 - kFree));
+  const auto beta = static_cast<float>(kBluntest + (kSharpest - kBluntest) * (1 - cooled));
+  const float pull = progress < kFree ? 0 : kPull;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (progress <= 1) layers_[i].rounding.step(sums.gradients[i].data<float>(), pull, beta, kRate);
+    if (layers_[i].coded.bias == kNone) continue;
+    Bias& b = bias_[i];
+    std::vector<float> gradient(b.unit.size());
+    for (size_t k = 0; k < gradient.size(); ++k) gradient[k] = sums.gradients[at].data<float>()[k] * b.unit[k];
+    b.adam.step(b.steps.data(), gradient.data(), kBiasRate);
+    ++at;
+  }
+}
+
+Tensor BlockLearner::bias(size_t layer) const {
+  Tensor t = layers_[layer].coded.bias_values.clone();
+  if (layer < bias_.size())
+    for (size_t k = 0; k < bias_[layer].unit.size(); ++k) t.mutable_data<float>()[k] += bias_[layer].unit[k] * bias_[layer].steps[k];
+  return t;
+}
+
+BlockLearner::Parameters BlockLearner::parameters(bool hard) const {
+  Parameters p;
+  for (const LearnedLayer& l : layers_) p.push_back(hard ? l.rounding.hard() : l.rounding.soft());
+  for (size_t i = 0; i < layers_.size(); ++i)
+    if (layers_[i].coded.bias != kNone) p.push_back(bias(i));
+  return p;
+}
+
+/// With a seed, half of its elements are the float graph's.
+Tensor BlockLearner::input(size_t sample, size_t input, uint64_t seed) const {
+  const Tensor& x = samples_.inputs[sample][input];
+  const Tensor& whole = samples_.float_inputs[sample][input];
+  return seed && whole.defined() ? spare(x, whole, mix_bits(seed + sample * 64 + input)) : x;
+}
+
+std::unordered_map<ValueId, Laid> BlockLearner::feeds(const Places& samples, const Parameters& parameters, uint64_t seed) const {
+  std::unordered_map<ValueId, Laid> out;
+  for (size_t i = 0; i < block_.inputs.size(); ++i) {
+    std::vector<Tensor> parts;
+    for (size_t s : samples)
+      if (parts.empty() || !shared_[i]) parts.push_back(input(s, i, seed));
+    out[block_.inputs[i]] = {stack(parts), input_layouts_[i]};
+  }
+  const auto& learned = piece_->spec().differentiate;
+  for (size_t i = 0; i < learned.size(); ++i) out[learned[i]] = parameters[i];
+  return out;
+}
+
+/// Samples that run as one batch, or a single one.
+void BlockLearner::run_together(Sums& sums, double batch, const Places& samples, const Parameters& parameters, uint64_t seed, bool learning) const {
+  Tape tape(*piece_);
+  tape.drop(seed ? mix_bits(seed + samples[0]) | 1 : 0);
+  tape.forward(feeds(samples, parameters, seed));
+  std::unordered_map<ValueId, Laid> by_outputs;
+  for (size_t o = 0; o < block_.outputs.size(); ++o) {
+    std::vector<Tensor> wanted;
+    for (size_t s : samples) wanted.push_back(samples_.targets[s][o]);
+    const Tensor target = stack(wanted), y = tape.find(block_.outputs[o]).as(output_layouts_[o]);
+    if (y.shape() != target.shape()) throw Error(ErrorKind::Unsupported, "a block's output has another shape than in the float graph");
+    Tensor d = minus(y, target);
+    sums.noise[o] += energy(d);
+    sums.signal[o] += energy(target);
+    if (!learning) continue;
+    const auto by = static_cast<float>(2 * importance_[o] / batch);
+    multiply(d.mutable_data<float>(), by, d.size());
+    by_outputs[block_.outputs[o]] = {d, output_layouts_[o]};
+  }
+  if (!learning) return;
+  tape.backward(by_outputs);
+  const auto& learned = piece_->spec().differentiate;
+  for (size_t i = 0; i < learned.size(); ++i) add_to(sums.gradients[i], tape.gradient(learned[i]));
+}
+
+BlockLearner::Sums BlockLearner::run_batch(const Places& samples, const Parameters& parameters, uint64_t seed, bool learning) const {
+  const size_t together = joined_ ? std::max<size_t>(1, std::min<size_t>(8, samples.size() / kParts)) : 1;
+  const size_t groups = (samples.size() + together - 1) / together, parts = std::min(kParts, groups);
+  std::vector<Sums> sums(parts, Sums{std::vector<Tensor>(parameters.size()), std::vector<double>(block_.outputs.size()), std::vector<double>(block_.outputs.size())});
+  parallel_for(static_cast<int64_t>(parts), options_.threads, [&](int64_t part, int) {
+    for (size_t g = static_cast<size_t>(part); g < groups; g += parts) {
+      const auto from = samples.begin() + static_cast<int64_t>(g * together), to = samples.begin() + static_cast<int64_t>(std::min(samples.size(), (g + 1) * together));
+      run_together(sums[static_cast<size_t>(part)], static_cast<double>(samples.size()), {from, to}, parameters, seed, learning);
+    }
+  });
+  Sums total = std::move(sums[0]);
+  for (size_t p = 1; p < parts; ++p) {
+    for (size_t i = 0; i < total.gradients.size() && learning; ++i) add_to(total.gradients[i], sums[p].gradients[i]);
+    for (size_t o = 0; o < total.noise.size(); ++o) total.noise[o] += sums[p].noise[o], total.signal[o] += sums[p].signal[o];
+  }
+  return total;
+}
+
+}  // namespace infopt

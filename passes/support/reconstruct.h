@@ -1,0 +1,35 @@
+// Learns how a quantized graph's weights are rounded, block by block, so that each block gives out what the float graph's does: AdaRound
+// (arXiv 2004.10568) for single layers, BRECQ (2102.05426) for blocks, with QDrop's random drop of activation rounding (2203.05740).
+#pragma once
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "lib/ir/edit.h"
+
+namespace infopt {
+
+struct ReconstructOptions {
+  bool single_layers = false;  ///< each layer by itself
+  int iterations = 400;        ///< steps of Adam for each block
+  int batch = 16;              ///< samples a step
+  size_t most_layers = 4;      ///< that neighbouring blocks are joined up to
+  bool drop = true;            ///< spare half of the elements the activations' rounding while learning
+  int threads = 1;
+};
+
+/// Values of a graph over the calibration samples: [sample][value]. Float32 ones and others.
+using FetchValues = std::function<std::vector<std::vector<Tensor>>(const Graph& graph, const std::vector<ValueId>& values)>;
+
+struct BlockReport {
+  std::vector<NodeId> layers;
+  double noise_before = 0, noise_after = 0;  ///< over the signal, of the block's outputs: rounded to nearest and as learned
+};
+
+/// `quantized`: what a pass made of `original`, whose nodes and values keep their ids; `became`: values of the original and what stands for them now.
+/// Codes that a layer's DequantizeLinear reads are chosen anew, between the two that the float weight lies between, and biases are fitted. Blocks
+/// that can't be differentiated are learned layer by layer, layers that can't be keep their codes. The same bits for any number of threads.
+std::vector<BlockReport> reconstruct(GraphEdit& quantized, const Graph& original, const std::map<ValueId, ValueId>& became, const FetchValues& fetch, const ReconstructOptions& options);
+
+}  // namespace infopt
