@@ -1,4 +1,5 @@
-// MaxPool, AveragePool, LpPool and their global forms, in the layout that their input has: channels last for float32 images.
+// MaxPool, AveragePool, LpPool and their global forms, in the layout that their input has: channels last for float32 images. NaN is greater than
+// any number.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -112,9 +113,10 @@ template <class T> void max_plane(const PoolOptions& options, const Pool3& p, co
     T best = std::numeric_limits<T>::lowest();
     int64_t best_at = 0;
     each_under(p, o, [&](int64_t at) {
-      if (any && !(in[at] > best)) return;
+      const T v = in[at];
+      if (any && !(v > best || (v != v && best == best))) return;
       any = true;
-      best = in[at];
+      best = v;
       best_at = at;
     });
     out[index] = best;
