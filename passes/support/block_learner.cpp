@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kParts = 4;         // of a batch, run side by side and added in order, however many threads there are
 constexpr float kRate = 0.02f;       // of Adam for V, and for biases in units of the noise that rounding puts on them
 constexpr float kBiasRate = 0.02f;
-double kFree = 0.2;        // the share of the steps in which nothing pulls V to either side
+constexpr double kFree = 0.2;        // the share of the steps in which nothing pulls V to either side
 constexpr double kBiasAlone = 0.1;   // the share of the steps, after those, that fit biases to the weights as rounded
 constexpr float kPull = 8;        // of the regularizer, against the root mean square of the loss's gradients
 constexpr float kSharpest = 5, kBluntest = 2;  // β of AdaRound's regularizer, from first to last

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <tuple>
 
+#include "lib/runtime/cpu/depthwise_gradient.h"
 #include "lib/runtime/cpu/dnnl_common.h"
 
 namespace infopt::cpu {
@@ -113,6 +114,8 @@ void ConvolutionGradient::by_input(const Tensor& dy, const Tensor& weights, Tens
 
 void ConvolutionGradient::by_weights(const Tensor& x, const Tensor& dy, Tensor& dw) const {
   if (dw.size() == 0) return;
+  const bool large = dw.size() / (dw.dim(0) * dw.dim(1)) > 9;  // where oneDNN is slow
+  if (large && is_depthwise(impl_->geometry, x.shape(), dw.shape())) return depthwise_by_weights(impl_->geometry, x, dy, dw);
   translate([&] {
     stream();
     const auto c = impl_->compile(x.shape(), dw, dy.shape(), true);
