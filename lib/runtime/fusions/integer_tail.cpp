@@ -1,6 +1,7 @@
 #include "lib/runtime/fusions/integer_tail.h"
 
 #include <algorithm>
+#include <cmath>
 #include <unordered_map>
 
 #include "lib/base/error.h"
@@ -165,6 +166,34 @@ std::optional<IntegerTail> integer_tail(PlanView& view, const Node& node, bool (
   return std::nullopt;
 }
 
+namespace {
+
+/// v, in steps of the output, as a code relative to its zero.
+float rounded(const cpu::Int8Epilogue& e, float v) {
+  const int32_t least = e.output == DType::I8 ? -128 : 0;
+  v = std::nearbyint(std::min(std::max(v, e.low), e.high));
+  return std::min(std::max(v, static_cast<float>(least - e.zero)), static_cast<float>(least + 255 - e.zero));
+}
+
+/// The bias in whole steps where those that the sums have no room for belong to columns that the sums can't change: quantizers give
+/// channels of next to no weights such biases. Their columns get the nearest bias with room, whose code is the same.
+std::vector<int32_t> narrowed(const CodedBias& bias, const IntegerEpilogue& all) {
+  const int64_t room = kMostSum - bias.sum;
+  const auto reach = static_cast<float>(bias.sum);
+  std::vector<int32_t> out = bias.wide;
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (std::abs(int64_t{out[i]}) <= room) continue;
+    const int64_t near = std::clamp<int64_t>(out[i], -room, room);
+    const float by = all.scale[i], code = rounded(all.epilogue, all.float_bias[i]);
+    for (const float v : {-reach * by + all.float_bias[i], reach * by + all.float_bias[i], static_cast<float>(near - bias.sum) * by, static_cast<float>(near + bias.sum) * by})
+      if (!(rounded(all.epilogue, v) == code)) return {};
+    out[i] = static_cast<int32_t>(near);
+  }
+  return out;
+}
+
+}  // namespace
+
 TailEpilogue::TailEpilogue(const IntegerTail& tail, const std::vector<float>& step, const CodedBias& bias) : all_(std::make_shared<IntegerEpilogue>()) {
   IntegerEpilogue& all = *all_;
   all.scale = step, all.float_bias = bias.real, all.bias = bias.whole;
@@ -178,7 +207,11 @@ TailEpilogue::TailEpilogue(const IntegerTail& tail, const std::vector<float>& st
   e.bias = all.bias.empty() ? nullptr : all.bias.data();
   e.float_bias = all.float_bias.empty() ? nullptr : all.float_bias.data();
   if (tail.bounds.kind == PostActivation::Clip) e.low = tail.bounds.low / unit, e.high = tail.bounds.high / unit;
-  if (tail.output) e.zero = tail.output->zero;
+  if (tail.output) {
+    e.zero = tail.output->zero;
+    if (!bias.wide.empty()) all.bias = narrowed(bias, all);
+    if (!all.bias.empty()) e.bias = all.bias.data(), e.float_bias = nullptr, all.float_bias.clear();
+  }
   if (tail.residual) {
     e.residual = true;
     e.residual_dtype = tail.residual->dtype;

@@ -137,12 +137,17 @@ bool read_bias(PlanView& view, ValueId value, const std::vector<float>& step, in
     const Tensor *codes = view.constant(node->input(0)), *scale = view.constant(node->input(1));
     if (codes && scale && codes->dtype() == DType::I32 && scale->dtype() == DType::F32 && codes->size() == static_cast<int64_t>(n) && codes->rank() == 1 &&
         (scale->size() == 1 || scale->size() == static_cast<int64_t>(n))) {
-      bool same = true;
+      bool same = true, fits = true;
       for (size_t i = 0; i < n; ++i) {
         const float s = scale->data<float>()[scale->size() == 1 ? 0 : i];
-        same = same && std::fabs(s - step[i]) <= 1e-6f * step[i] && std::abs(int64_t{codes->data<int32_t>()[i]}) + sum <= kMostSum;
+        same = same && std::fabs(s - step[i]) <= 1e-6f * step[i];
+        fits = fits && std::abs(int64_t{codes->data<int32_t>()[i]}) + sum <= kMostSum;
       }
-      if (same) {
+      if (same && !fits) {
+        bias.wide.assign(codes->data<int32_t>(), codes->data<int32_t>() + n);
+        bias.sum = sum;
+      }
+      if (same && fits) {
         bias.whole.assign(codes->data<int32_t>(), codes->data<int32_t>() + n);
         return true;
       }

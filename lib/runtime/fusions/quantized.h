@@ -37,6 +37,8 @@ std::optional<CodedWeights> dequantized_weights(PlanView& view, ValueId value, i
 struct CodedBias {
   std::vector<int32_t> whole;
   std::vector<float> real;
+  std::vector<int32_t> wide = {};  ///< beside `real`: whole steps too, some of which leave the sums no room in 32 bits
+  int64_t sum = 0;                 ///< the largest magnitude of what those are added to
 };
 /// False where the value isn't constant or finite or doesn't have as many elements as `step` (a single one is repeated). Whole steps only
 /// where `sum`, the largest magnitude of what they are added to, leaves room for them in 32 bits.
