@@ -110,7 +110,7 @@ struct PoolCase {
 
   PoolCase(Random& r, int64_t images, bool deep) {
     extent.images = images;
-    window.channels = r.pick<int64_t>({1, 5, 64, 70, 130});
+    window.channels = r.pick<int64_t>({1, 5, 16, 24, 33, 48, 64, 70, 112, 130});
     for (size_t i = deep ? 0 : 1; i < 3; ++i) {
       window.kernel[i] = r.in(1, 3);
       window.strides[i] = r.in(1, 3);

@@ -36,12 +36,31 @@ INFOPT_SIMD void max_lanes(const uint8_t* const* rows, int64_t count, int64_t fi
   std::memcpy(y + first + 32, &high, sizeof high);
 }
 
-void max_rest(const uint8_t* const* rows, int64_t count, int64_t first, int64_t channels, uint8_t flip, uint8_t* y) {
+/// The same for sixteen channels, and for fewer than that.
+INFOPT_SIMD void max_sixteen(const uint8_t* const* rows, int64_t count, int64_t first, uint8_t flip, uint8_t* y) {
+  HalfBytes most{};
+  for (int64_t r = 0; r < count; ++r) {
+    HalfBytes a;
+    std::memcpy(&a, rows[r] + first, sizeof a);
+    a ^= flip;
+    most = a > most ? a : most;
+  }
+  most ^= flip;
+  std::memcpy(y + first, &most, sizeof most);
+}
+void max_few(const uint8_t* const* rows, int64_t count, int64_t first, int64_t channels, uint8_t flip, uint8_t* y) {
   for (int64_t c = first; c < channels; ++c) {
     uint8_t most = 0;
     for (int64_t r = 0; r < count; ++r) most = std::max<uint8_t>(most, rows[r][c] ^ flip);
     y[c] = most ^ flip;
   }
+}
+void max_rest(const uint8_t* const* rows, int64_t count, int64_t first, int64_t channels, uint8_t flip, uint8_t* y) {
+  int64_t c = first;
+  for (; c + 16 <= channels; c += 16) max_sixteen(rows, count, c, flip, y);
+  if (c == channels) return;
+  if (channels < 16) max_few(rows, count, c, channels, flip, y);
+  else max_sixteen(rows, count, channels - 16, flip, y);  // some of them twice
 }
 
 INFOPT_INLINE void add_words(Words (&words)[4], const uint8_t* row, uint8_t flip) {
