@@ -74,6 +74,7 @@ struct PassDef {
   bool needs_calibration = false;
   int64_t needs_opset = 0;  ///< the default domain's least opset that what it writes needs; the pipeline upgrades first
   void (*run)(GraphEdit&, PassContext&, const Options&) = nullptr;
+  int64_t (*opset_for)(const Graph&, const std::vector<GroupRule>&, const Options&) = nullptr;  ///< needs_opset where it depends on these; may be null
 };
 
 /// All passes, sorted by name.

@@ -52,14 +52,15 @@ ContractCheck compare_outputs(const std::vector<Tensor>& before, const std::vect
 }
 
 /// False where the model can't be carried to the opset that the pass needs and it may be left out.
-bool reach_opset(Model& model, const PassDef& pass, Report& report) {
-  if (model.graph->opset() >= pass.needs_opset) return true;
+bool reach_opset(Model& model, const PassDef& pass, const PipelineContext& context, const Options& options, Report& report) {
+  const int64_t needed = pass.opset_for ? pass.opset_for(*model.graph, context.groups, options) : pass.needs_opset;
+  if (model.graph->opset() >= needed) return true;
   try {
-    upgrade_opset(model, pass.needs_opset);
+    upgrade_opset(model, needed);
     return true;
   } catch (const Error& e) {
-    if (e.kind() != ErrorKind::Unsupported || pass.contract == Contract::Lossy) throw e.within("the step " + pass.name + " needs opset " + std::to_string(pass.needs_opset));
-    report.warnings.push_back(pass.name + " was left out: the model can't be carried to opset " + std::to_string(pass.needs_opset) + " (" + e.what() + ")");
+    if (e.kind() != ErrorKind::Unsupported || pass.contract == Contract::Lossy) throw e.within("the step " + pass.name + " needs opset " + std::to_string(needed));
+    report.warnings.push_back(pass.name + " was left out: the model can't be carried to opset " + std::to_string(needed) + " (" + e.what() + ")");
     return false;
   }
 }
@@ -67,7 +68,7 @@ bool reach_opset(Model& model, const PassDef& pass, Report& report) {
 void run_step(Model& model, const PipelineStep& step, const PipelineContext& context, Report& report) {
   const PassDef* pass = find_pass(step.pass);
   if (!pass) throw Error(ErrorKind::Usage, "there is no pass '" + step.pass + "'");
-  if (!reach_opset(model, *pass, report)) return;
+  if (!reach_opset(model, *pass, context, step.options, report)) return;
   PassReport entry;
   entry.name = pass->name;
   entry.summary = pass->summary;

@@ -15,6 +15,9 @@ bool one_of(const Node& n, std::initializer_list<const char*> names) {
 
 bool is_qlinear(const Node& n) { return one_of(n, {"QLinearConv", "QLinearMatMul"}); }
 
+/// com.microsoft's product with packed weights.
+bool is_packed(const Node& n) { return n.op == "MatMulNBits" && n.domain == "com.microsoft"; }
+
 /// The constant that a value is made from by decoding and moving alone; null where there is none.
 const Tensor* source_constant(const Graph& graph, ValueId v) {
   for (int hops = 0; hops < 16 && v != kNone; ++hops) {
@@ -37,6 +40,7 @@ LayerForm form_of(const Graph& graph, const Node& n, const std::vector<Observed>
   if (one_of(n, {"MatMulInteger", "ConvInteger"})) return LayerForm::Int8Dynamic;
   if (is_dequantized(graph, n.input(0)) && is_dequantized(graph, n.input(1))) return LayerForm::Int8Static;
   const Tensor* weights = source_constant(graph, n.input(1));
+  if (is_packed(n) || (weights && !is_float(weights->dtype()) && bits_of(weights->dtype()) < 8)) return LayerForm::WeightOnly;
   if (weights && !is_float(weights->dtype()) && bits_of(weights->dtype()) <= 8) return LayerForm::Int8Storage;
   const DType type = n.input(0) == kNone ? DType::Undefined : seen[static_cast<size_t>(n.input(0))].dtype;
   return type == DType::F16 ? LayerForm::Float16 : type == DType::BF16 ? LayerForm::BFloat16 : LayerForm::Float32;
@@ -46,7 +50,8 @@ LayerForm form_of(const Graph& graph, const Node& n, const std::vector<Observed>
 Node as_float(const Node& n) {
   Node f = n;
   if (is_qlinear(n)) f.inputs = {n.input(0), n.input(3)};
-  f.op = n.op == "MatMulInteger" || n.op == "QLinearMatMul" ? "MatMul" : n.op == "ConvInteger" || n.op == "QLinearConv" ? "Conv" : n.op;
+  f.domain.clear();
+  f.op = n.op == "MatMulInteger" || is_packed(n) || n.op == "QLinearMatMul" ? "MatMul" : n.op == "ConvInteger" || n.op == "QLinearConv" ? "Conv" : n.op;
   return f;
 }
 
@@ -70,7 +75,7 @@ std::vector<LayerReport> layers_of_file(const Graph& graph, DataSet& data) {
   std::vector<LayerReport> layers;
   for (NodeId id : graph.order()) {
     const Node& n = graph.node(id);
-    if (!is_qlinear(n) && !one_of(n, {"MatMulInteger", "ConvInteger", "Conv", "ConvTranspose", "Gemm", "MatMul"})) continue;
+    if (!is_qlinear(n) && !is_packed(n) && !one_of(n, {"MatMulInteger", "ConvInteger", "Conv", "ConvTranspose", "Gemm", "MatMul"})) continue;
     const Node f = as_float(n);
     LayerReport r;
     r.node = graph.label(id);
@@ -78,7 +83,8 @@ std::vector<LayerReport> layers_of_file(const Graph& graph, DataSet& data) {
     r.form = form_of(graph, n, seen);
     r.reason = "as it stands in the file";
     r.macs = macs_of(graph, f, seen);
-    if (const Tensor* weights = source_constant(graph, f.input(1))) r.weight_elements = weights->size();
+    if (is_packed(n)) r.weight_elements = n.i("N", 0) * n.i("K", 0);
+    else if (const Tensor* weights = source_constant(graph, f.input(1))) r.weight_elements = weights->size();
     layers.push_back(std::move(r));
   }
   return layers;

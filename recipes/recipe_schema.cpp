@@ -82,6 +82,8 @@ Schema steps_schema(const Vocabulary& names) {
 
 Schema groups_schema() {
   std::vector<std::string> types{"int8", "float16", "bfloat16", "float32"};
+  std::vector<std::string> weights = types;
+  weights.insert(weights.begin() + 1, {"uint8", "int4", "uint4", "int2", "uint2"});
   Schema rule = map(
       "A node belongs to the first group of which every condition given fits.",
       {{"name", text("What reports call the group."), true},
@@ -91,7 +93,7 @@ Schema groups_schema() {
                       one_of("", "role", {"attention", "ffn", "embedding", "head", "normalization", "convolution"}), 1, {})},
        {"depth_from", number("Condition: at least so far through the weighted nodes, 0 to 1.", 0, 1)},
        {"depth_to", number("Condition: at most so far through the weighted nodes, 0 to 1.", 0, 1)},
-       {"weights", one_of("The type of the weights; without it, as the step chooses.", "type", types)},
+       {"weights", one_of("The type of the weights; without it, as the step chooses.", "type", weights)},
        {"activations", one_of("The type of the activations; without it, as the step chooses.", "type", types)},
        {"form", one_of("The form of int8 layers; without it, as the step chooses.", "form", {"auto", "static", "dynamic", "storage", "float"})}});
   return list("Precision by group.", std::move(rule), {}, 1000, false);

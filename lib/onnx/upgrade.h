@@ -11,6 +11,6 @@ namespace infopt {
 /// the way. From an opset before 7 ONNX's own version converter takes the model to 7 first.
 /// Throws Error(Unsupported) naming operator and node where the newer opset can't say the same; the model is then as it was.
 void upgrade_opset(Model& model, int64_t to);
-inline constexpr int64_t kNewestTarget = 21;
+inline constexpr int64_t kNewestTarget = 25;
 
 }  // namespace infopt

@@ -40,9 +40,9 @@ struct PassReport {
 };
 
 /// How a layer's products are computed.
-enum class LayerForm { Int8Static, Int8Dynamic, Int8Storage, Float16, BFloat16, Float32 };
-inline constexpr int kLayerFormCount = 6;
-/// "int8 static", "int8 dynamic", "int8 storage", "float16", "bfloat16", "float32".
+enum class LayerForm { Int8Static, Int8Dynamic, Int8Storage, WeightOnly, Float16, BFloat16, Float32 };
+inline constexpr int kLayerFormCount = 7;
+/// "int8 static", "int8 dynamic", "int8 storage", "weights only", "float16", "bfloat16", "float32".
 std::string_view name_of(LayerForm form);
 /// Whether the products themselves are of integers (storage form computes in float).
 bool is_integer(LayerForm form);
@@ -52,6 +52,8 @@ struct LayerReport {
   std::string node, op;
   LayerForm form = LayerForm::Float32;
   std::string reason;           ///< why it took this form, or stayed in float
+  std::string weights;          ///< what the weights alone became: "int4, blocks of 32"; empty where the form says it
+  std::string algorithm;        ///< what rounded them; empty for to nearest in the form's own pass
   std::string cost;             ///< what that costs, in words; may be empty
   int64_t macs = 0;             ///< of one sample; 0 where shapes aren't known
   int64_t weight_elements = 0;

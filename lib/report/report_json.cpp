@@ -72,6 +72,8 @@ Json pass_json(const PassReport& p) {
 Json layer_json(const LayerReport& l) {
   Json out{{"node", format::utf8(l.node)}, {"op", format::utf8(l.op)}, {"form", name_of(l.form)}};
   put(out, "reason", l.reason);
+  put(out, "weights", l.weights);
+  put(out, "algorithm", l.algorithm);
   put(out, "cost", l.cost);
   out["macs"] = l.macs;
   out["weight_elements"] = l.weight_elements;

@@ -11,7 +11,7 @@ namespace {
 
 class IntegerConvKernel : public Kernel {
  public:
-  IntegerConvKernel(const Node& node, Codes input, std::vector<int64_t> pads, CodedWeights weights, const IntegerTail& tail,
+  IntegerConvKernel(const Node& node, Codes input, std::vector<int64_t> pads, WeightCodes weights, const IntegerTail& tail,
                     const std::vector<float>& step, const CodedBias& bias)
       : convolution_(node, std::move(pads), std::move(weights.codes), std::move(weights.zeros)),
         input_(input),

@@ -172,7 +172,7 @@ std::optional<FusedStep> fuse_activation_product(PlanView& view, const IntegerTa
   const Node& product = *tail.core;
   const auto a = dequantized(view, product.input(0)), b = dequantized(view, product.input(1));
   if (!a || !b || !product.is("MatMul") || tail.residual || (tail.table && tail.table->rank > 1)) return std::nullopt;
-  CodedWeights one;
+  WeightCodes one;
   one.scales = {b->scale};
   const auto step = sum_steps(*a, one, tail.output ? tail.output->scale : 1.0f);
   if (!step) {

@@ -84,7 +84,7 @@ std::optional<Codes> quantizes(PlanView& view, const Node& node) {
   return codes;
 }
 
-std::optional<CodedWeights> dequantized_weights(PlanView& view, ValueId value, int64_t axis, int64_t rank) {
+std::optional<WeightCodes> dequantized_weights(PlanView& view, ValueId value, int64_t axis, int64_t rank) {
   const Node* node = view.producer(value);
   if (!node || !node->is("DequantizeLinear") || node->i("block_size", 0) != 0) return std::nullopt;
   const Tensor *codes = view.constant(node->input(0)), *scale = view.constant(node->input(1));
@@ -94,7 +94,7 @@ std::optional<CodedWeights> dequantized_weights(PlanView& view, ValueId value, i
   int64_t own = node->i("axis", 1);
   if (own < 0) own += rank;
   if (scale->size() != 1 && (own != axis || scale->size() != channels)) return std::nullopt;
-  CodedWeights w;
+  WeightCodes w;
   w.codes = *codes;
   w.scales = to_vector<float>(*scale);
   w.scales.resize(static_cast<size_t>(channels), w.scales.empty() ? 1.0f : w.scales[0]);
@@ -110,7 +110,7 @@ std::optional<CodedWeights> dequantized_weights(PlanView& view, ValueId value, i
 
 bool keeps_digits(float scale) { return std::isfinite(scale) && (scale == 0 || std::fabs(scale) >= std::numeric_limits<float>::min()); }
 
-std::optional<std::vector<float>> sum_steps(const Codes& input, const CodedWeights& weights, float output_scale) {
+std::optional<std::vector<float>> sum_steps(const Codes& input, const WeightCodes& weights, float output_scale) {
   std::vector<float> step = weights.scales;
   for (float& s : step) {
     s = input.scale * s;
@@ -119,7 +119,7 @@ std::optional<std::vector<float>> sum_steps(const Codes& input, const CodedWeigh
   return step;
 }
 
-int64_t largest_sum(const Codes& input, const CodedWeights& weights) {
+int64_t largest_sum(const Codes& input, const WeightCodes& weights) {
   const auto reach = [](DType type, int64_t zero) {
     const int64_t least = type == DType::I8 ? -128 : 0;
     return std::max(zero - least, least + 255 - zero);

@@ -25,13 +25,13 @@ std::optional<Codes> quantizes(PlanView& view, const Node& node);
 DType code_type(PlanView& view, ValueId value);
 
 /// Constant 8-bit weights with one scale, or one for each output channel.
-struct CodedWeights {
+struct WeightCodes {
   Tensor codes;
   std::vector<float> scales;     ///< `channels` of them
   std::vector<int32_t> zeros;    ///< the same, empty where all are 0
 };
 /// The weights behind a value that DequantizeLinear makes from a constant; `axis` is the output channels', of `channels` places.
-std::optional<CodedWeights> dequantized_weights(PlanView& view, ValueId value, int64_t axis, int64_t rank);
+std::optional<WeightCodes> dequantized_weights(PlanView& view, ValueId value, int64_t axis, int64_t rank);
 
 /// A bias for int32 sums whose scale is step[n]: whole steps where it is stored so, else floats.
 struct CodedBias {
@@ -45,12 +45,12 @@ struct CodedBias {
 bool read_bias(PlanView& view, ValueId value, const std::vector<float>& step, int64_t sum, CodedBias& bias);
 
 /// The largest |Σ (a − za)·(w − zw)| that there can be in a column. Where it is beyond 32 bits, integer kernels won't do.
-int64_t largest_sum(const Codes& input, const CodedWeights& weights);
+int64_t largest_sum(const Codes& input, const WeightCodes& weights);
 inline constexpr int64_t kMostSum = (int64_t{1} << 31) - 1;
 
 /// True for scales that float32 holds with all its digits: finite, and 0 or not below the normal numbers.
 bool keeps_digits(float scale);
 /// The scale of a convolution's or product's int32 sums for each column; none where they or their share of the output's step lose digits.
-std::optional<std::vector<float>> sum_steps(const Codes& input, const CodedWeights& weights, float output_scale);
+std::optional<std::vector<float>> sum_steps(const Codes& input, const WeightCodes& weights, float output_scale);
 
 }  // namespace infopt

@@ -1,0 +1,30 @@
+// Rounds weights so that the layer's output changes least: GPTQ (Frantar et al., arXiv 2210.17323), then descent over the codes and scales of
+// one block at a time (as QuantEase, arXiv 2309.01885, does over single codes).
+//
+// With e = w − ŵ a row's error is eᵀHe. Let H = L·Lᵀ; the error is Σu L²uu·(eu + Σv>u Lvu/Luu·ev)²: each column, from the last to the first,
+// is rounded where the errors of those already rounded have moved its target (Babai's nearest plane, which GPTQ is). A block's scales are
+// searched when it is reached, by what they leave of that sum.
+#pragma once
+#include <vector>
+
+#include "passes/support/weight_grid.h"
+
+namespace infopt {
+
+struct GptqOptions {
+  bool act_order = true;  ///< blocks, and columns within a block, with most energy first
+  double damp = 0.05;     ///< added to H's diagonal, as a share of its mean
+  GridFit fit = GridFit::LeastSquares;  ///< Extremes: scales are those of a block's largest weights, and stay
+  int sweeps = 12;        ///< of the descent, at most; 0 for GPTQ alone
+  bool nearest = false;   ///< codes are the nearest ones: only scales and zero points are searched, as AWQ searches what to clip
+  int threads = 1;
+};
+
+/// `weights` is W[out][k]; `h` is k×k, Σ xxᵀ of the layer's inputs, symmetric. The same bits for any number of threads.
+/// Throws Error(Malformed) where a weight or H holds a NaN or an infinity.
+CodedWeights gptq(const std::vector<float>& weights, int64_t out, const std::vector<float>& h, const WeightFormat& format, const GptqOptions& options = {});
+
+/// Σ over the rows of eᵀHe, in double.
+double quadratic_error(const std::vector<float>& weights, const std::vector<float>& quantized, int64_t out, const std::vector<float>& h, int threads = 1);
+
+}  // namespace infopt

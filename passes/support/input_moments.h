@@ -1,0 +1,56 @@
+// What a layer's inputs are like: H = Σ x̂x̂ᵀ of the inputs that it has in the quantized graph, and C = Σ x x̂ᵀ with the same inputs in the
+// float graph, summed over all places that its weights are applied to.
+#pragma once
+#include <vector>
+
+#include "lib/ir/graph.h"
+#include "lib/ops/op.h"
+#include "passes/support/layers.h"
+
+namespace infopt {
+
+/// A tensor as a Tap sees it.
+struct LaidOut {
+  const Tensor& tensor;
+  Layout layout;
+};
+
+/// Of one layer, or of all that share its input and see it through the same window. Sums are taken in the order of add(): the same bits for
+/// any number of threads.
+class InputMoments {
+ public:
+  InputMoments(const Graph& graph, const Layer& layer);
+
+  /// Whether such layers can be seen as a product: not transposed convolutions.
+  static bool possible(const Layer& layer) { return !layer.transposed; }
+  /// One sample's input. A convolution's places are thinned out to some 1,024 a sample, evenly.
+  /// Throws Error(Malformed) where its shape doesn't fit the layer.
+  void add(LaidOut quantized, int threads);
+  /// With the float graph's.
+  void add(LaidOut quantized, LaidOut original, int threads);
+  /// After the last sample.
+  void finish(int threads);
+
+  int64_t k() const { return k_; }
+  int64_t groups() const { return static_cast<int64_t>(h_.size()); }
+  int64_t places() const { return places_; }
+  /// k×k, of one group's inputs in the order of read_weights().
+  const std::vector<float>& h(int64_t group) const { return h_[static_cast<size_t>(group)]; }
+  bool has_cross() const { return !cross_.empty(); }
+  /// The rows of one group's weights, W[rows][k], as they serve the quantized inputs best: W + W·(C − H)·(H + λ)⁻¹, λ = damp times the
+  /// mean of H's diagonal. `weights` themselves where there is no C.
+  std::vector<float> corrected(const std::vector<float>& weights, int64_t rows, int64_t group, double damp, int threads) const;
+
+ private:
+  std::vector<float> rows_of(LaidOut x, int64_t group) const;
+  void take(int threads);
+
+  const Node& node_;
+  Layer layer_;
+  Shape kernel_;
+  int64_t k_, places_ = 0;
+  std::vector<std::vector<float>> h_, cross_;         ///< by group
+  std::vector<std::vector<float>> rows_, originals_;  ///< by group: what waits to be multiplied
+};
+
+}  // namespace infopt
