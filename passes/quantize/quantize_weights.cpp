@@ -43,9 +43,11 @@ class ChannelScaler {
     for (const WeightsPlan& p : plan)
       if (p.moments && !p.layer.convolution && graph_.value(p.layer.weights).uses.size() == 1) layers.push_back(p.layer), formats.push_back(p.format);
     std::vector<SharedInput> shared = find_shared_inputs(graph_, layers);
+    const std::shared_ptr<Graph> original = graph_.clone();  // scaling changes what the run has passed
+    MomentsRun moments(*original, nullptr, layers, shared, context_);
     for (std::span<SharedInput> rest(shared); !rest.empty();) {
       const std::span<SharedInput> now = rest.first(together(rest, false));
-      collect_moments(graph_, nullptr, layers, now, context_);
+      moments.collect(now);
       for (SharedInput& s : now) {
         scale(s, layers, formats);
         s.moments.reset();

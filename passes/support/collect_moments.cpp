@@ -1,17 +1,20 @@
 #include "passes/support/collect_moments.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <mutex>
 
-#include "calibration/calibration.h"
+#include "calibration/staged_run.h"
+#include "calibration/tensor_store.h"
 #include "lib/base/error.h"
-#include "lib/base/threads.h"
-#include "lib/runtime/session.h"
+#include "lib/base/finite.h"
 
 namespace infopt {
 namespace {
 
 constexpr int64_t kMostMoments = int64_t{512} << 20;  // bytes
+constexpr int64_t kMostHeld = int64_t{256} << 20;     // bytes of the float graph's inputs; more go into a file
 
 bool same_window(const Graph& graph, const Layer& a, const Layer& b) {
   if (a.convolution != b.convolution || a.in != b.in || a.taps != b.taps || a.groups != b.groups) return false;
@@ -51,7 +54,9 @@ std::vector<SharedInput> find_shared_inputs(const Graph& graph, const std::vecto
     for (ValueId v : n.outputs)
       if (v != kNone) depth[static_cast<size_t>(v)] = most;
   }
-  std::stable_sort(shared.begin(), shared.end(), [](const SharedInput& a, const SharedInput& b) { return a.depth < b.depth; });
+  std::map<ValueId, size_t> first;
+  for (size_t i = 0; i < shared.size(); ++i) first.emplace(shared[i].input, i);
+  std::stable_sort(shared.begin(), shared.end(), [&](const SharedInput& a, const SharedInput& b) { return std::pair(a.depth, first[a.input]) < std::pair(b.depth, first[b.input]); });
   return shared;
 }
 
@@ -59,50 +64,83 @@ size_t together(std::span<const SharedInput> inputs, bool by_depth) {
   size_t count = 0;
   for (int64_t bytes = 0; count < inputs.size(); ++count) {
     bytes += inputs[count].bytes;
-    if (count > 0 && (bytes > kMostMoments || (by_depth && inputs[count].depth != inputs[0].depth))) break;
+    const bool same = count > 0 && inputs[count].input == inputs[count - 1].input;  // is computed once
+    if (count > 0 && !same && (bytes > kMostMoments || (by_depth && inputs[count].depth != inputs[0].depth))) break;
   }
   return count;
 }
 
-void collect_moments(const Graph& graph, const Graph* quantized, const std::vector<Layer>& layers, std::span<SharedInput> inputs, PassContext& context) {
+struct MomentsRun::Impl {
+  const Graph& graph;
+  const std::vector<Layer>& layers;
+  PassContext& context;
+  std::unique_ptr<StagedRun> exact, rounded;
+
+  /// Adds samples in their order, whatever order they come in.
+  class Ordered {
+   public:
+    explicit Ordered(std::function<void(int64_t, const std::vector<Tensor>&)> add) : add_(std::move(add)) {}
+    void take(int64_t sample, const std::vector<Tensor>& values) {
+      const std::lock_guard lock(mutex_);
+      waiting_.emplace(sample, values);
+      for (auto it = waiting_.begin(); it != waiting_.end() && it->first == next_; it = waiting_.erase(it), ++next_) add_(it->first, it->second);
+    }
+
+   private:
+    std::function<void(int64_t, const std::vector<Tensor>&)> add_;
+    std::mutex mutex_;
+    int64_t next_ = 0;
+    std::map<int64_t, std::vector<Tensor>> waiting_;
+  };
+
+  void check(ValueId value, const Tensor& t) const {
+    if (first_nonfinite(t) >= 0) throw Error(ErrorKind::Malformed, "it has a NaN or an infinite element", graph.value(value).name);
+  }
+};
+
+MomentsRun::MomentsRun(const Graph& graph, const Graph* quantized, const std::vector<Layer>& layers, std::span<const SharedInput> inputs, PassContext& context)
+    : impl_(new Impl{graph, layers, context, nullptr, nullptr}) {
+  std::vector<ValueId> values, behind;  // what no layer lies before is the same in both graphs
+  for (const SharedInput& input : inputs) {
+    if (values.empty() || values.back() != input.input) values.push_back(input.input);
+    if (input.depth > 0 && (behind.empty() || behind.back() != input.input)) behind.push_back(input.input);
+  }
+  const StagedOptions options{.threads = context.threads};
+  impl_->exact = std::make_unique<StagedRun>(graph, *context.calibration, values, options);
+  if (quantized && !behind.empty()) impl_->rounded = std::make_unique<StagedRun>(*quantized, *context.calibration, behind, options);
+}
+
+MomentsRun::~MomentsRun() = default;
+
+void MomentsRun::collect(std::span<SharedInput> inputs) {
   if (inputs.empty()) return;
-  const bool cross = quantized && inputs.front().depth > 0;
-  SessionOptions options;
-  options.fold = false;
+  const int threads = impl_->context.threads;
+  const bool cross = impl_->rounded && inputs.front().depth > 0;
+  std::vector<ValueId> values;
   std::vector<size_t> place;
   for (SharedInput& input : inputs) {
-    input.moments = std::make_unique<InputMoments>(graph, layers[input.layers[0]]);
-    const auto at = std::find(options.fetches.begin(), options.fetches.end(), input.input);
-    place.push_back(static_cast<size_t>(at - options.fetches.begin()));
-    if (at == options.fetches.end()) options.fetches.push_back(input.input);
+    input.moments = std::make_unique<InputMoments>(impl_->graph, impl_->layers[input.layers[0]]);
+    if (values.empty() || values.back() != input.input) values.push_back(input.input);
+    place.push_back(values.size() - 1);
   }
-  const Session exact(graph, options);
-  const std::unique_ptr<Session> rounded = cross ? std::make_unique<Session>(*quantized, options) : nullptr;
-  DataSet& data = context.calibration->data();
-  data.reset();
-  std::vector<Sample> samples(static_cast<size_t>(std::max(1, context.threads) * 2));
-  std::vector<std::vector<Tensor>> original(samples.size()), seen(samples.size());
-  for (bool more = true; more;) {
-    size_t count = 0;
-    while (count < samples.size() && (more = data.next(samples[count]))) ++count;
-    parallel_for(static_cast<int64_t>(count), context.threads, [&](int64_t s, int) {
-      const auto i = static_cast<size_t>(s);
-      try {
-        check_finite(samples[i]);
-        original[i] = exact.run(samples[i].inputs);
-        if (rounded) seen[i] = rounded->run(samples[i].inputs);
-      } catch (const Error& e) {
-        throw e.where().find(samples[i].where) == std::string::npos ? e.within(samples[i].where) : e;
-      }
-    });
-    for (size_t s = 0; s < count; ++s)
-      for (size_t i = 0; i < inputs.size(); ++i) {
-        const LaidOut x{original[s][place[i]], Layout::Plain};
-        if (rounded) inputs[i].moments->add({seen[s][place[i]], Layout::Plain}, x, context.threads);
-        else inputs[i].moments->add(x, context.threads);
-      }
-  }
-  for (SharedInput& input : inputs) input.moments->finish(context.threads);
+  TensorStore originals(kMostHeld);
+  std::vector<std::vector<int64_t>> tickets(static_cast<size_t>(impl_->exact->samples()));
+  Impl::Ordered add([&](int64_t sample, const std::vector<Tensor>& seen) {
+    std::vector<Tensor> exact;
+    for (int64_t ticket : tickets[static_cast<size_t>(sample)]) exact.push_back(originals.get(ticket)), originals.drop(ticket);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const LaidOut x{seen[place[i]], Layout::Plain};
+      if (cross) inputs[i].moments->add(x, {exact[place[i]], Layout::Plain}, threads);
+      else inputs[i].moments->add(x, threads);
+    }
+  });
+  impl_->exact->advance(values, [&](int64_t sample, const std::vector<Tensor>& seen) {
+    for (size_t i = 0; i < seen.size(); ++i) impl_->check(values[i], seen[i]);
+    if (!cross) return add.take(sample, seen);
+    for (const Tensor& t : seen) tickets[static_cast<size_t>(sample)].push_back(originals.put(t));
+  });
+  if (cross) impl_->rounded->advance(values, [&](int64_t sample, const std::vector<Tensor>& seen) { add.take(sample, seen); });
+  for (SharedInput& input : inputs) input.moments->finish(threads);
 }
 
 }  // namespace infopt

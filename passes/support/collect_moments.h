@@ -18,14 +18,26 @@ struct SharedInput {
   std::unique_ptr<InputMoments> moments;
 };
 
-/// Of the layers that InputMoments can see, by depth, then in the graph's order.
+/// Of the layers that InputMoments can see, by depth, then in the graph's order; those of one value follow each other.
 std::vector<SharedInput> find_shared_inputs(const Graph& graph, const std::vector<Layer>& layers);
 
 /// How many of the inputs, from the first on, are collected together: up to some 512 MB of moments; where `by_depth`, of one depth only.
 size_t together(std::span<const SharedInput> inputs, bool by_depth);
 
-/// Fills in `moments` from all samples of the data. `quantized` is null, or `graph` with other weights in it: then H is of its values, and C of
-/// both graphs'. Throws Error naming the sample.
-void collect_moments(const Graph& graph, const Graph* quantized, const std::vector<Layer>& layers, std::span<SharedInput> inputs, PassContext& context);
+/// Runs the graph over the data once, from one place that is asked about to the next.
+class MomentsRun {
+ public:
+  /// `quantized` is null, or `graph` with other weights in it: then H is of its values, and C of both graphs'. It may be changed between calls
+  /// of collect(), ahead of what was asked for. All of these must outlive this.
+  MomentsRun(const Graph& graph, const Graph* quantized, const std::vector<Layer>& layers, std::span<const SharedInput> inputs, PassContext& context);
+  ~MomentsRun();
+  /// Fills in `moments` of the next inputs, in the order in which the constructor was given them, by together().
+  /// Throws Error(Malformed) naming the value where an input holds a NaN or an infinity.
+  void collect(std::span<SharedInput> inputs);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
 
 }  // namespace infopt

@@ -46,9 +46,10 @@ void Rounder::round_with_data(std::vector<bool>& done) {
   for (size_t i = 0; i < plan_.size(); ++i)
     if (plan_[i].moments) layers.push_back(plan_[i].layer), places.push_back(i);
   std::vector<SharedInput> shared = find_shared_inputs(graph_, layers);
+  MomentsRun moments(graph_, quantized_.get(), layers, shared, context_);
   for (std::span<SharedInput> rest(shared); !rest.empty();) {
     const std::span<SharedInput> now = rest.first(together(rest, edit_ != nullptr));
-    collect_moments(graph_, quantized_.get(), layers, now, context_);
+    moments.collect(now);
     for (SharedInput& s : now) {
       for (size_t l : s.layers) {
         round(places[l], s.moments.get());
