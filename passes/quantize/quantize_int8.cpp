@@ -11,6 +11,7 @@
 #include "passes/pass.h"
 #include "passes/support/measure_int8.h"
 #include "passes/support/plan_int8.h"
+#include "passes/support/refine_weights.h"
 #include "passes/support/tied.h"
 #include "passes/support/write_int8.h"
 
@@ -18,6 +19,17 @@ namespace infopt {
 namespace {
 
 constexpr int kRounds = 4;
+
+/// Weights of fewer bits and their rounding: once the forms stand, which 8 bits decided.
+void refine(GraphEdit& edit, const Graph& original, Int8Plan& plan, PassContext& context, const Options& options) {
+  const bool narrow = options.text("weight_type") == "int4", learns = options.text("rounding") != "nearest";
+  if (narrow) recode_weights(edit, original, plan, context, options);
+  if (learns) learn_rounding(edit, original, plan, context, options);
+  if (!narrow) return;
+  const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads);
+  if (db && *db < options.number("min_sqnr_db"))
+    context.report.warnings.push_back("4-bit weights leave the outputs " + std::to_string(static_cast<int>(std::lround(*db))) + " dB, below quantize_int8.min_sqnr_db");
+}
 
 void run(GraphEdit& edit, PassContext& context, const Options& options) {
   if (!context.calibration) throw Error(ErrorKind::Usage, "the step quantize_int8 needs calibration data: give --calib DATA");
@@ -42,6 +54,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
       }
     }
     if (!enough) context.report.warnings.push_back("int8 leaves the outputs " + std::to_string(static_cast<int>(std::lround(*db))) + " dB, below quantize_int8.min_sqnr_db");
+    refine(edit, *original, attempt, context, options);
     if (context.measure_layers) {
       const Int8Noise noise = measure_int8(*original, edit.graph(), attempt, *context.calibration, true);
       for (size_t i = 0; i < attempt.layers.size(); ++i) {
@@ -65,6 +78,9 @@ PassDef pass_quantize_int8() {
           {
               {.name = "activations", .help = "auto chooses for each product; the others allow only that form", .otherwise = std::string("auto"), .choices = {"auto", "static", "dynamic", "none"}},
               {.name = "per_channel", .help = "a scale for each output channel of a weight", .otherwise = true},
+              {.name = "weight_type", .help = "of layers that compute in integers; int4 has codes from -8 to 7 and needs opset 21", .otherwise = std::string("int8"), .choices = {"int8", "int4"}},
+              {.name = "rounding", .help = "nearest, or learned on the calibration data: layer by layer (adaround) or block by block (reconstruct)", .otherwise = std::string("nearest"), .choices = {"nearest", "adaround", "reconstruct"}},
+              {.name = "iterations", .help = "steps for each block where the rounding is learned", .otherwise = int64_t{200}, .least = 10, .most = 100000},
               {.name = "bias_correction", .help = "take the mean error of quantized weights out of the bias", .otherwise = true},
               {.name = "equalize", .help = "move outlier channels of a product's input into its weights", .otherwise = true},
               {.name = "embeddings", .help = "form of tables that are only looked up in", .otherwise = std::string("storage"), .choices = {"storage", "float"}},
@@ -76,6 +92,7 @@ PassDef pass_quantize_int8() {
       .needs_calibration = true,
       .needs_opset = 13,
       .run = run,
+      .opset_for = [](const Graph&, const std::vector<GroupRule>&, const Options& o) -> int64_t { return o.text("weight_type") == "int4" ? 21 : 13; },
   };
 }
 

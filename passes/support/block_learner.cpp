@@ -240,19 +240,20 @@ void BlockLearner::optimize() {
 
 /// `progress` from 0 to 1; beyond it the weights stay.
 void BlockLearner::step(const Sums& sums, double progress) {
-  size_t at = layers_.size();
   const double cooled = std::max(0.0, (progress - kFree) / (1 - kFree));
   const auto beta = static_cast<float>(kBluntest + (kSharpest - kBluntest) * (1 - cooled));
   const float pull = progress < kFree ? 0 : kPull;
-  for (size_t i = 0; i < layers_.size(); ++i) {
+  std::vector<size_t> place(layers_.size());  // of a bias among the gradients
+  for (size_t i = 0, at = layers_.size(); i < layers_.size(); ++i) place[i] = layers_[i].coded.bias == kNone ? 0 : at++;
+  parallel_for(static_cast<int64_t>(layers_.size()), options_.threads, [&](int64_t layer, int) {
+    const auto i = static_cast<size_t>(layer);
     if (progress <= 1) layers_[i].rounding.step(sums.gradients[i].data<float>(), pull, beta, kRate);
-    if (layers_[i].coded.bias == kNone) continue;
+    if (place[i] == 0) return;
     Bias& b = bias_[i];
     std::vector<float> gradient(b.unit.size());
-    for (size_t k = 0; k < gradient.size(); ++k) gradient[k] = sums.gradients[at].data<float>()[k] * b.unit[k];
+    for (size_t k = 0; k < gradient.size(); ++k) gradient[k] = sums.gradients[place[i]].data<float>()[k] * b.unit[k];
     b.adam.step(b.steps.data(), gradient.data(), kBiasRate);
-    ++at;
-  }
+  });
 }
 
 Tensor BlockLearner::bias(size_t layer) const {
@@ -263,8 +264,11 @@ Tensor BlockLearner::bias(size_t layer) const {
 }
 
 BlockLearner::Parameters BlockLearner::parameters(bool hard) const {
-  Parameters p;
-  for (const LearnedLayer& l : layers_) p.push_back(hard ? l.rounding.hard() : l.rounding.soft());
+  Parameters p(layers_.size());
+  parallel_for(static_cast<int64_t>(layers_.size()), options_.threads, [&](int64_t i, int) {
+    const SoftRounding& r = layers_[static_cast<size_t>(i)].rounding;
+    p[static_cast<size_t>(i)] = hard ? r.hard() : r.soft();
+  });
   for (size_t i = 0; i < layers_.size(); ++i)
     if (layers_[i].coded.bias != kNone) p.push_back(bias(i));
   return p;

@@ -1,0 +1,158 @@
+#include "passes/support/refine_weights.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "calibration/calibration.h"
+#include "lib/base/threads.h"
+#include "lib/runtime/session.h"
+#include "passes/support/coded_layers.h"
+#include "passes/support/quantize_weights.h"
+#include "passes/support/reconstruct.h"
+#include "passes/support/weight_grid.h"
+
+namespace infopt {
+namespace {
+
+constexpr int64_t kMemory = 600'000'000;  // of one block's values, estimated from the largest activation
+constexpr int64_t kFewest = 8;            // samples that are taken whatever their size
+
+class Recoder {
+ public:
+  Recoder(GraphEdit& edit, const Graph& original, Int8Plan& plan, const Options& options) : edit_(edit), graph_(edit.graph()), original_(original), plan_(plan), options_(options) {}
+
+  /// False where the layer's weights aren't int8 codes of its own.
+  bool recode(const LayerPlan& p) {
+    if (p.form == LayerForm::Float32 || !graph_.alive(p.layer.node)) return false;
+    const auto coded = coded_layer(graph_, p.layer.node);
+    if (!coded || coded->grid.dtype != DType::I8) return false;
+    const std::vector<float> weights = read_weights(p.layer, *original_.constant(p.layer.weights));
+    const Node d = *graph_.producer(coded->weights);
+    const Tensor& old_scales = *graph_.constant(d.input(1));
+    const WeightFormat format{DType::I4, old_scales.size() == 1 ? -1 : 0, true};
+    const CodedWeights made = round_to_nearest(weights, fit_grid(weights, p.layer.out, p.layer.in * p.layer.taps, format, GridFit::LeastSquares));
+    const QuantizedWeights before = quantized(read_weights(p.layer, *graph_.constant(coded->codes)), old_scales), after = quantized({made.codes.begin(), made.codes.end()}, Tensor::vector(made.grid.scales));
+    const Tensor scales = Tensor::vector(made.grid.scales).reshaped(old_scales.shape());
+    edit_.set_inputs(d.id, {edit_.add_constant(cast(write_weights(p.layer, coded->grid.shape, after.codes), DType::I4)), edit_.add_constant(scales), edit_.add_constant(Tensor::zeros(DType::I4, old_scales.shape()))});
+    if (coded->bias != kNone) adapt_bias(p, *coded, weights, before, after, old_scales, scales);
+    return true;
+  }
+
+ private:
+  static QuantizedWeights quantized(const std::vector<float>& codes, const Tensor& scales) {
+    QuantizedWeights q;
+    q.codes.assign(codes.begin(), codes.end());
+    q.scales = {scales.data<float>(), scales.data<float>() + scales.size()};
+    return q;
+  }
+
+  /// Its codes' scale is input scale × weight scale; and what the weights' rounding shifts the output by is another amount now.
+  void adapt_bias(const LayerPlan& p, const CodedLayer& coded, const std::vector<float>& weights, const QuantizedWeights& before, const QuantizedWeights& after, const Tensor& old_scales, const Tensor& scales) {
+    Tensor values = coded.bias_values.clone();
+    const auto it = plan_.statistics.find(original_.node(p.layer.node).input(0));
+    const auto channels = static_cast<size_t>(p.layer.in * p.layer.groups);
+    if (options_.flag("bias_correction") && it != plan_.statistics.end() && it->second.channel_sum.size() == channels && values.size() == p.layer.out) {
+      std::vector<double> means(channels);
+      for (size_t c = 0; c < channels; ++c) means[c] = it->second.mean(c);
+      const auto was = output_shift(p.layer, weights, before, means), now = output_shift(p.layer, weights, after, means);
+      for (int64_t i = 0; i < values.size(); ++i) values.mutable_data<float>()[i] += static_cast<float>(was[static_cast<size_t>(i)] - now[static_cast<size_t>(i)]);
+    }
+    if (!graph_.constant(coded.bias)) {
+      const Node d = *graph_.producer(coded.bias);
+      Tensor scale = graph_.constant(d.input(1))->clone();
+      for (int64_t i = 0; i < scale.size(); ++i) {
+        const int64_t k = scales.size() == 1 ? 0 : i;
+        scale.mutable_data<float>()[i] *= scales.data<float>()[k] / old_scales.data<float>()[k];
+      }
+      edit_.set_input(d.id, 1, edit_.add_constant(scale));
+    }
+    set_bias(edit_, coded, values);
+  }
+
+  GraphEdit& edit_;
+  const Graph& graph_;
+  const Graph& original_;
+  Int8Plan& plan_;
+  const Options& options_;
+};
+
+/// Signal to noise of a layer's weights as they are coded now.
+std::optional<double> weight_sqnr(const Graph& graph, const Graph& original, const LayerPlan& p) {
+  const auto coded = graph.alive(p.layer.node) ? coded_layer(graph, p.layer.node) : std::nullopt;
+  if (!coded) return std::nullopt;
+  const std::vector<double> codes = to_vector<double>(*graph.constant(coded->codes)), weights = to_vector<double>(*original.constant(p.layer.weights));
+  double signal = 0, noise = 0;
+  for (size_t i = 0; i < codes.size(); ++i) {
+    const double d = (codes[i] - static_cast<double>(coded->grid.zeros[i])) * static_cast<double>(coded->grid.scales[i]) - weights[i];
+    signal += weights[i] * weights[i];
+    noise += d * d;
+  }
+  return noise > 0 ? std::optional(10 * std::log10(signal / noise)) : std::nullopt;
+}
+
+/// As many samples as let three of the largest activation of each fit.
+int64_t samples_that_fit(const Int8Plan& plan) {
+  int64_t largest = 1;
+  for (const Observed& o : plan.seen)
+    if (is_float(o.dtype)) largest = std::max(largest, element_count(o.shape) * 4);
+  return std::max(kFewest, kMemory / (3 * largest));
+}
+
+FetchValues fetch_from(const std::vector<Sample>& samples, int threads) {
+  return [&samples, threads](const Graph& graph, const std::vector<ValueId>& values) {
+    SessionOptions o;
+    for (ValueId v : values)
+      if (graph.producer(v)) o.fetches.push_back(v);
+    const auto session = o.fetches.empty() ? nullptr : std::make_unique<Session>(graph, o);
+    std::vector<std::vector<Tensor>> out(samples.size());
+    parallel_for(static_cast<int64_t>(samples.size()), threads, [&](int64_t i, int) {
+      const Sample& sample = samples[static_cast<size_t>(i)];
+      const std::vector<Tensor> made = session ? session->run(sample.inputs) : std::vector<Tensor>{};
+      size_t at = 0;
+      for (ValueId v : values) out[static_cast<size_t>(i)].push_back(graph.producer(v) ? made[at++] : sample.inputs.at(graph.value(v).name));
+    });
+    return out;
+  };
+}
+
+}  // namespace
+
+void recode_weights(GraphEdit& edit, const Graph& original, Int8Plan& plan, PassContext& context, const Options& options) {
+  Recoder recoder(edit, original, plan, options);
+  int64_t left = 0;
+  for (const LayerPlan& p : plan.layers) {
+    LayerReport& r = plan.reports[p.report];
+    if (recoder.recode(p)) {
+      r.reason += "; weights of 4 bits";
+      r.weight_sqnr_db = weight_sqnr(edit.graph(), original, p);
+    } else if (p.form != LayerForm::Float32) {
+      r.reason += "; weights of 8 bits, in this form there are none of 4";
+      ++left;
+    }
+  }
+  edit.finish();
+  if (left > 0) context.report.warnings.push_back(std::to_string(left) + " layers keep 8-bit weights; the layers' reasons say which");
+}
+
+void learn_rounding(GraphEdit& edit, const Graph& original, Int8Plan& plan, PassContext& context, const Options& options) {
+  ReconstructOptions o;
+  o.single_layers = options.text("rounding") == "adaround";
+  o.iterations = static_cast<int>(options.integer("iterations"));
+  o.threads = context.threads;
+  const std::vector<Sample> samples = context.calibration->first_samples(samples_that_fit(plan));
+  const auto blocks = reconstruct(edit, original, plan.became, fetch_from(samples, context.threads), o);
+  edit.finish();
+  const auto db = [](double noise) { return std::to_string(static_cast<int>(std::lround(-10 * std::log10(std::max(noise, 1e-30))))) + " dB"; };
+  size_t learned = 0;
+  for (const BlockReport& b : blocks) {
+    learned += b.layers.size();
+    std::string line = original.label(b.layers.front());
+    if (b.layers.size() > 1) line += " to " + original.label(b.layers.back());
+    edit.note(line + ": rounding learned, block's output from " + db(b.noise_before) + " to " + db(b.noise_after));
+  }
+  for (const LayerPlan& p : plan.layers)
+    if (const auto sqnr = p.form == LayerForm::Float32 ? std::nullopt : weight_sqnr(edit.graph(), original, p)) plan.reports[p.report].weight_sqnr_db = sqnr;
+  if (learned == 0) context.report.warnings.push_back("the rounding of no layer could be learned");
+}
+
+}  // namespace infopt
