@@ -13,6 +13,7 @@
 #include "passes/support/collect_moments.h"
 #include "passes/support/round_weights.h"
 #include "passes/support/tied.h"
+#include "passes/support/weight_tables.h"
 #include "passes/support/write_weights.h"
 
 namespace infopt {
@@ -112,16 +113,21 @@ void run(GraphEdit& edit, PassContext& context, const Options& given) {
     reports.clear();
     plan = plan_weights(edit.graph(), context, options, seen, reports);
   }
+  const std::vector<TablePlan> tables = plan_tables(edit.graph(), context, options);
+  const std::map<size_t, ValueId> tied = tie_layers(edit.graph(), tables, plan, reports);
   const std::shared_ptr<Graph> original = edit.graph().clone();
   WeightsWriter writer(edit);
+  TablesWriter table_writer(edit);
   round_weights(*original, plan, options, context, [&](size_t index, const CodedWeights& codes, const std::vector<float>& weights) {
     const WeightsPlan& p = plan[index];
     LayerReport& report = reports[p.report];
     report.weight_sqnr_db = sqnr_db(weights, codes);
     report.algorithm = !p.moments ? "nearest" : options.gptq ? (options.awq ? "awq, gptq" : "gptq") : options.awq ? "awq" : "nearest";
-    if (options.nbits && !p.layer.convolution && codes.grid.format.block > 0) writer.write_nbits(p.layer, codes);
+    if (tied.contains(index)) table_writer.write_layer(p.layer, tied.at(index), codes);
+    else if (options.nbits && !p.layer.convolution && codes.grid.format.block > 0) writer.write_nbits(p.layer, codes);
     else writer.write_dequantized(p.layer, codes);
   });
+  for (const TablePlan& t : tables) table_writer.write_lookup(t, options.fit);
   for (LayerReport& report : reports) context.report.layers.push_back(std::move(report));
 }
 

@@ -122,6 +122,23 @@ def test_convolutions_are_rounded_per_channel_whatever_their_groups(tmp_path):
     assert db["gptq"] > db["nearest"] + 1
 
 
+@pytest.mark.parametrize("product", ["l = Transpose<perm = [1,0]>(table)\n y = MatMul(h, l)", "f = Reshape(h, flat)\n y = Gemm<transB = 1>(f, table)"])
+def test_a_table_that_is_multiplied_with_too_is_stored_once(tmp_path, product):
+    text = "g (int64[N,6] ids) => (float[M,K,50] y) { e = Gather(table, ids)\n h = MatMul(e, w)\n %s }" % product
+    if "Gemm" in product:
+        text = text.replace("float[M,K,50]", "float[M,50]")
+    ids = {"ids": rng(3).integers(0, 50, (40, 6))}
+    source = build(text, table=normal(50, 64, seed=1), w=normal(64, 64, scale=0.1, seed=2), flat=np.array([-1, 64]))
+    q = Quantized(tmp_path, source, ids, recipe=STEPS % "type: int4")
+    assert [list(t.dims) for t in q.constants.values() if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 2] == [[50, 64]]
+    onnx.save(source, tmp_path / "float.onnx")
+    ours = run_infopt(tmp_path, q.path, ids)
+    assert sqnr(run_ort(q.path, ids), ours) > 100
+    assert sqnr(run_ort(tmp_path / "float.onnx", ids), ours) > 20
+    kept = Quantized(tmp_path, source, ids, recipe=STEPS % "type: int4, embeddings: float")
+    assert "Gather" in [n.op_type for n in kept.nodes] and any(list(t.dims) == [50, 64] and t.data_type == 1 for t in kept.constants.values())
+
+
 def test_groups_choose_types_and_keep_layers_in_float(tmp_path):
     groups = "groups:\n  - {name: first, nodes: [w1], weights: int8}\n  - {name: second, nodes: [w2], weights: float32}\n"
     q = Quantized(tmp_path, model(), data(), recipe=STEPS % "algorithm: nearest" + groups)
