@@ -48,6 +48,7 @@ class Job {
   ~Job() { drop_withheld(); }
   Report run();
   StatisticsSet calibrate();
+  PreparedModel prepare();
 
  private:
   template <class F> void stage(const std::string& name, F f) {
@@ -58,7 +59,7 @@ class Job {
   }
   Progress progress(const std::string& name) const {
     if (!spec_.progress) return {};
-    return [this, name](int64_t done, int64_t total) { spec_.progress(name, done, total); };
+    return [report = spec_.progress, name](int64_t done, int64_t total) { report(name, done, total); };
   }
   void check_paths() const;
   void open_calibration();
@@ -343,6 +344,21 @@ StatisticsSet Job::calibrate() {
   return calibration_->statistics();
 }
 
+PreparedModel Job::prepare() {
+  model_ = read_model(spec_.model);
+  check_weights();
+  open_calibration();
+  if (!calibration_) throw Error(ErrorKind::Usage, spec_.command + " needs data: give --calib DATA");
+  std::vector<PipelineStep> steps;
+  for (PipelineStep& s : steps_of(spec_.recipe)) {
+    const PassDef* pass = find_pass(s.pass);
+    if (pass && pass->contract == Contract::Lossy) break;
+    steps.push_back(std::move(s));
+  }
+  run_pipeline(model_, steps, pipeline_context("calibrate"), report_);
+  return {std::move(model_), std::move(calibration_)};
+}
+
 }  // namespace
 
 std::shared_ptr<DataSet> open_data(const std::string& path, const Model& model, const Recipe& recipe, int64_t limit) {
@@ -354,5 +370,6 @@ std::shared_ptr<DataSet> open_data(const std::string& path, const Model& model, 
 
 Report run_job(const JobSpec& job) { return Job(job).run(); }
 StatisticsSet calibrate_model(const JobSpec& job) { return Job(job).calibrate(); }
+PreparedModel prepare_model(const JobSpec& job) { return Job(job).prepare(); }
 
 }  // namespace infopt

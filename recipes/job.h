@@ -37,6 +37,13 @@ Report run_job(const JobSpec& job);
 /// Statistics of the model as the recipe's steps before the first that needs calibration leave it.
 StatisticsSet calibrate_model(const JobSpec& job);
 
+/// The model as the recipe's steps before the first lossy one leave it, with its calibration data.
+struct PreparedModel {
+  Model model;
+  std::unique_ptr<Calibration> calibration;
+};
+PreparedModel prepare_model(const JobSpec& job);
+
 /// Opens data for a model with the recipe's preprocessing. `limit` 0: all.
 std::shared_ptr<DataSet> open_data(const std::string& path, const Model& model, const Recipe& recipe, int64_t limit);
 

@@ -19,6 +19,7 @@ struct Context {
 void add_quantize(CLI::App& app, Context& context);
 void add_optimize(CLI::App& app, Context& context);
 void add_calibrate(CLI::App& app, Context& context);
+void add_sensitivity(CLI::App& app, Context& context);
 void add_run(CLI::App& app, Context& context);
 void add_validate(CLI::App& app, Context& context);
 void add_bench(CLI::App& app, Context& context);

@@ -45,6 +45,7 @@ int run(int argc, char** argv) {
   add_quantize(app, context);
   add_optimize(app, context);
   add_calibrate(app, context);
+  add_sensitivity(app, context);
   add_run(app, context);
   add_validate(app, context);
   add_bench(app, context);

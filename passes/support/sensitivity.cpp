@@ -1,0 +1,264 @@
+#include "passes/support/sensitivity.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <mutex>
+
+#include "calibration/observer.h"
+#include "calibration/staged_run.h"
+#include "lib/base/error.h"
+#include "lib/base/memory.h"
+#include "lib/ir/edit.h"
+#include "passes/support/layers.h"
+#include "passes/support/site_causes.h"
+#include "passes/support/weight_grid.h"
+
+namespace infopt {
+namespace {
+
+struct Difference {
+  double signal = 0, noise = 0, kl = 0;
+  int64_t rows = 0;
+  bool broken = false;
+};
+
+/// KL(softmax(a) ‖ softmax(b)) over the last axis, summed over the rows.
+void add_divergence(Difference& d, const float* a, const float* b, int64_t rows, int64_t n) {
+  for (int64_t r = 0; r < rows; ++r, a += n, b += n) {
+    const double top_a = static_cast<double>(*std::max_element(a, a + n)), top_b = static_cast<double>(*std::max_element(b, b + n));
+    double sum_a = 0, sum_b = 0, cross = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const double x = static_cast<double>(a[i]) - top_a, y = static_cast<double>(b[i]) - top_b, e = std::exp(x);
+      sum_a += e;
+      sum_b += std::exp(y);
+      cross += e > 0 ? e * (x - y) : 0;
+    }
+    d.kl += std::max(0.0, cross / sum_a - std::log(sum_a) + std::log(sum_b));
+  }
+  d.rows += rows;
+}
+
+Difference difference(const Tensor& reference, const Tensor& other, bool divergence) {
+  Difference out;
+  if (reference.shape() != other.shape()) {
+    out.broken = true;
+    return out;
+  }
+  const Tensor a = cast(reference, DType::F32), b = cast(other, DType::F32);
+  const float* x = a.data<float>();
+  const float* y = b.data<float>();
+  for (int64_t i = 0; i < a.size(); ++i) {
+    const double v = static_cast<double>(x[i]), d = x[i] == y[i] ? 0 : static_cast<double>(y[i]) - v;
+    if (!std::isfinite(v) && d == 0) continue;
+    out.signal += v * v;
+    out.noise += d * d;
+  }
+  if (divergence && a.rank() >= 1 && a.dim(-1) > 1 && std::isfinite(out.noise)) add_divergence(out, x, y, a.size() / a.dim(-1), a.dim(-1));
+  return out;
+}
+
+class Prober {
+ public:
+  Prober(const Graph& graph, Calibration& calibration, const Profile& profile, const SensitivityOptions& options)
+      : graph_(graph), calibration_(calibration), profile_(profile), options_(options), layers_(find_layers(graph)) {}
+
+  std::vector<Site> run() {
+    seen_ = calibration_.observe(graph_);
+    std::erase_if(layers_, [&](const Layer& l) { return !observed(graph_.node(l.node).input(0)); });
+    for (ValueId v : graph_.outputs())
+      if (observed(v) && is_float(seen_[static_cast<size_t>(v)].dtype)) outputs_.push_back(v);
+    if (outputs_.empty()) throw Error(ErrorKind::Unsupported, "none of the model's outputs can be computed by infopt in float");
+    collect();
+    std::vector<ValueId> targets = outputs_;
+    for (const Layer& l : layers_) targets.push_back(graph_.node(l.node).input(0));
+    StagedRun staged(graph_, calibration_, targets, {.samples = options_.samples, .threads = options_.threads});
+    reference_.resize(static_cast<size_t>(staged.samples()));
+    staged.peek(graph_, outputs_, [&](int64_t sample, const std::vector<Tensor>& made) { reference_[static_cast<size_t>(sample)] = made; });
+    for (const Layer& l : layers_) {
+      const ValueId input = graph_.node(l.node).input(0);
+      if (!std::count(reached_.begin(), reached_.end(), input)) {
+        reached_.push_back(input);
+        staged.advance({input}, [](int64_t, const std::vector<Tensor>&) {});
+        probe_activation(staged, input);
+      }
+      probe_weights(staged, l);
+      trim_memory();
+    }
+    return std::move(sites_);
+  }
+
+ private:
+  bool observed(ValueId v) const { return v != kNone && seen_[static_cast<size_t>(v)].dtype != DType::Undefined; }
+
+  void collect() {
+    std::vector<CollectRequest> requests;
+    for (const Layer& l : layers_) requests.push_back({graph_.node(l.node).input(0), l.input_axis});
+    statistics_ = calibration_.collect(graph_, requests).tensors;
+  }
+
+  std::string name_of(ValueId v) const { return graph_.value(v).name.empty() && graph_.producer(v) ? graph_.label(graph_.producer(v)->id) : graph_.value(v).name; }
+
+  std::string pattern_of(const Layer& l) const { return graph_.node(l.node).name.empty() ? graph_.value(l.weights).name : graph_.node(l.node).name; }
+
+  void probe_activation(const StagedRun& staged, ValueId v) {
+    Site site{name_of(v), false, {}, {}, {}, {}};
+    std::vector<NodeId> readers;
+    for (const Layer& l : layers_)
+      if (graph_.node(l.node).input(0) == v) {
+        readers.push_back(l.node);
+        site.readers.push_back(graph_.label(l.node));
+        site.patterns.push_back(pattern_of(l));
+      }
+    const auto it = statistics_.find(v);
+    if (it == statistics_.end() || it->second.elements == 0 || !is_float(seen_[static_cast<size_t>(v)].dtype)) return;
+    for (const Precision& p : options_.precisions) {
+      if (p.weights) continue;
+      const auto changed = graph_.clone();
+      round_input(*changed, v, readers, it->second, p);
+      site.damage.push_back(measure(staged, *changed, p));
+    }
+    site.causes = causes_of(it->second, options_.percentile);
+    if (!site.damage.empty()) sites_.push_back(std::move(site));
+  }
+
+  /// x → clip(round(x / scale), low − zero, high − zero) · scale, for those readers.
+  void round_input(Graph& changed, ValueId v, const std::vector<NodeId>& readers, const TensorStatistics& s, const Precision& p) const {
+    ObserverOptions o;
+    o.percentile = options_.percentile;
+    o.symmetric = profile_.activations_symmetric;
+    const Range range = find_observer(options_.method).range(s, o);
+    const double levels = std::ldexp(1.0, p.bits) - 1, low = std::min(range.low, 0.0), high = std::max(range.high, 0.0);
+    const double symmetric = std::floor(levels / 2);
+    double scale = o.symmetric ? std::max(-low, high) / symmetric : (high - low) / levels;
+    if (!(scale > 0)) scale = 1;
+    const double zero = o.symmetric ? 0 : std::nearbyint(-low / scale), least = o.symmetric ? -symmetric : -zero, most = o.symmetric ? symmetric : levels - zero;
+    GraphEdit edit(changed);
+    const DType type = seen_[static_cast<size_t>(v)].dtype;
+    auto constant = [&](double value) { return edit.add_constant(cast(Tensor::scalar(value), type)); };
+    const ValueId steps = edit.add({.op = "Round"}, {edit.add({.op = "Div"}, {v, constant(scale)})});
+    const ValueId clipped = edit.add({.op = "Min"}, {edit.add({.op = "Max"}, {steps, constant(least)}), constant(most)});
+    const ValueId rounded = edit.add({.op = "Mul"}, {clipped, constant(scale)});
+    for (NodeId r : readers) edit.set_input(r, 0, rounded);
+    edit.finish();
+  }
+
+  void probe_weights(const StagedRun& staged, const Layer& l) {
+    Site site{graph_.label(l.node), true, {graph_.label(l.node)}, {pattern_of(l)}, {}, {}};
+    const Tensor& stored = *graph_.constant(l.weights);
+    const std::vector<float> weights = read_weights(l, stored);
+    for (const Precision& p : options_.precisions) {
+      if (!p.weights || (p.block > 0 && l.convolution)) continue;
+      const WeightFormat format{p.bits == 8 ? DType::I8 : p.bits == 4 ? DType::I4 : DType::I2, p.block, true};
+      const CodedWeights coded = round_to_nearest(weights, fit_grid(weights, l.out, l.in * l.taps, format, GridFit::Extremes));
+      const auto changed = graph_.clone();
+      {
+        GraphEdit edit(*changed);
+        edit.set_input(l.node, 1, edit.add_constant(cast(write_weights(l, stored.shape(), decode(coded)), stored.dtype())));
+      }
+      site.damage.push_back(measure(staged, *changed, p));
+    }
+    const auto it = statistics_.find(graph_.node(l.node).input(0));
+    site.causes = causes_of(graph_, l, weights, it == statistics_.end() ? nullptr : &it->second, profile_);
+    if (!site.damage.empty()) sites_.push_back(std::move(site));
+  }
+
+  Damage measure(const StagedRun& staged, const Graph& changed, const Precision& p) const {
+    std::vector<std::vector<Difference>> parts(reference_.size());
+    staged.peek(changed, outputs_, [&](int64_t sample, const std::vector<Tensor>& made) {
+      const auto s = static_cast<size_t>(sample);
+      for (size_t o = 0; o < made.size(); ++o) parts[s].push_back(difference(reference_[s][o], made[o], o == 0));
+    });
+    Damage damage{p, {}, {}};
+    for (size_t o = 0; o < outputs_.size(); ++o) {
+      Difference sum;
+      for (const auto& part : parts) {  // in the order of the samples
+        sum.signal += part[o].signal, sum.noise += part[o].noise, sum.kl += part[o].kl, sum.rows += part[o].rows;
+        sum.broken = sum.broken || part[o].broken;
+      }
+      if (o == 0 && sum.rows > 0) damage.kl = sum.kl / static_cast<double>(sum.rows);
+      if (sum.broken || !(sum.signal > 0)) continue;
+      const double db = std::isfinite(sum.noise) ? -10 * std::log10(std::max(sum.noise / sum.signal, 1e-30)) : -300.0;
+      if (!damage.sqnr_db || db < *damage.sqnr_db) damage.sqnr_db = db;
+    }
+    return damage;
+  }
+
+  const Graph& graph_;
+  Calibration& calibration_;
+  const Profile& profile_;
+  const SensitivityOptions& options_;
+  std::vector<Layer> layers_;
+  std::vector<Observed> seen_;
+  std::vector<ValueId> outputs_, reached_;
+  std::map<ValueId, TensorStatistics> statistics_;
+  std::vector<std::vector<Tensor>> reference_;
+  std::vector<Site> sites_;
+};
+
+std::optional<double> noise_at(const Site& site, const std::string& precision) {
+  for (const Damage& d : site.damage)
+    if (d.precision.name == precision && d.sqnr_db) return std::pow(10.0, -*d.sqnr_db / 10);
+  return std::nullopt;
+}
+
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + "\"";
+}
+
+}  // namespace
+
+Precision parse_precision(const std::string& name) {
+  int bits = 0, end = 0;
+  long long block = 0;
+  const auto length = static_cast<int>(name.size());
+  const bool weights = !name.empty() && name[0] == 'w';
+  if (weights && std::sscanf(name.c_str(), "w%d%n", &bits, &end) == 1 && (bits == 8 || bits == 4 || bits == 2)) {
+    if (end == length) return {name, true, bits, 0};
+    if (std::sscanf(name.c_str() + end, "b%lld%n", &block, &bits) == 1 && end + bits == length && block >= 16 && block <= 65536 && (block & (block - 1)) == 0)
+      return {name, true, name[1] - '0', block};
+  } else if (std::sscanf(name.c_str(), "a%d%n", &bits, &end) == 1 && end == length && (bits == 8 || bits == 16)) {
+    return {name, false, bits, 0};
+  }
+  throw Error(ErrorKind::Usage, "there is no precision '" + name + "'; there are w8, w4, w2, these with a block size (w4b32: a power of 2 from 16 on), a8 and a16");
+}
+
+std::vector<Site> find_sensitivity(const Graph& graph, Calibration& calibration, const Profile& profile, const SensitivityOptions& options) {
+  return Prober(graph, calibration, profile, options).run();
+}
+
+std::string groups_that_mend(const std::vector<Site>& sites, const std::vector<std::string>& precisions, double target_db) {
+  struct Entry { double noise; const Site* site; };
+  std::vector<Entry> entries;
+  double total = 0;
+  for (const Site& s : sites)
+    for (const std::string& p : precisions)
+      if (const auto n = noise_at(s, p)) {
+        entries.push_back({*n, &s});
+        total += *n;
+      }
+  const double allowed = std::pow(10.0, -target_db / 10);
+  if (total <= allowed) return {};
+  std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.noise > b.noise; });
+  std::string weights, activations;
+  for (const Entry& e : entries) {
+    if (total <= allowed) break;
+    total -= e.noise;
+    for (const std::string& reader : e.site->patterns) {
+      std::string& list = e.site->weights ? weights : activations;
+      if (list.find(quoted(reader)) == std::string::npos) list += (list.empty() ? "" : ", ") + quoted(reader);
+    }
+  }
+  std::string text = "groups:\n";
+  if (!activations.empty()) text += "  - name: keep-activations\n    nodes: [" + activations + "]\n    activations: float32\n";
+  if (!weights.empty()) text += "  - name: keep-weights\n    nodes: [" + weights + "]\n    weights: float32\n";
+  return text;
+}
+
+}  // namespace infopt
