@@ -7,6 +7,8 @@
 namespace infopt {
 namespace {
 
+constexpr int64_t kMost = int64_t{1} << 40;  // elements
+
 struct Packing {
   int64_t n, k, block, bits;
   int64_t blocks() const { return (k + block - 1) / block; }
@@ -16,7 +18,7 @@ struct Packing {
 
 Packing packing_of(const Node& node) {
   const Packing p{node.i("N", 0), node.i("K", 0), node.i("block_size", 0), node.i("bits", 4)};
-  if (p.n < 1 || p.k < 1 || p.block < 1 || p.n > (int64_t{1} << 40) / p.k || p.block > int64_t{1} << 30) throw Error(ErrorKind::Malformed, "MatMulNBits of N " + std::to_string(p.n) + ", K " + std::to_string(p.k) + " and blocks of " + std::to_string(p.block));
+  if (p.n < 1 || p.k < 1 || p.block < 1 || p.k > kMost || p.block > kMost || p.n > kMost / (p.blocks() * p.block)) throw Error(ErrorKind::Malformed, "MatMulNBits of N " + std::to_string(p.n) + ", K " + std::to_string(p.k) + " and blocks of " + std::to_string(p.block));
   if ((p.bits != 2 && p.bits != 4 && p.bits != 8) || p.block * p.bits % 8 != 0) throw Error(ErrorKind::Unsupported, "MatMulNBits with " + std::to_string(p.bits) + " bits");
   return p;
 }
