@@ -10,7 +10,7 @@
 namespace infopt {
 namespace {
 
-constexpr int64_t kMostRows = 256;  ///< of a product, in a search
+constexpr int64_t kMostRows = 128;  ///< of a product, in a search
 constexpr int kSteps = 10;          ///< of α
 
 /// Every so many rows, so that no more than kMostRows are left.

@@ -22,7 +22,7 @@ struct ChannelScales {
 };
 
 /// Searches s = rms(x)^α / max|W|^β over α in (0, 1] and β in {0, 1 − α} for the products that share an input, whose moments are h (k×k): least
-/// Σ‖(Ŵ' diag(1/s) − W)·x‖² / ‖W·x‖² with weights rounded to nearest on grids of the least squares. Looks at no more than 256 rows of each.
+/// Σ‖(Ŵ' diag(1/s) − W)·x‖² / ‖W·x‖² with weights rounded to nearest on grids of the least squares. Looks at no more than 128 rows of each.
 ChannelScales search_channel_scales(const std::vector<ScaledProduct>& products, const std::vector<float>& h, GridFit fit, int threads);
 
 /// Divides a value's last axis by s in what makes it: a normalization's gain and bias, a product's output channels, a Mul or an Add with a
