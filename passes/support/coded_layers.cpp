@@ -41,6 +41,7 @@ std::vector<float> values(const Tensor& t) { return {t.data<float>(), t.data<flo
 const Node* constant_codes(const Graph& graph, ValueId v) {
   const Node* d = v == kNone ? nullptr : graph.producer(v);
   if (!d || !d->is("DequantizeLinear") || graph.value(v).uses.size() != 1 || !graph.constant(d->input(0)) || !graph.constant(d->input(1))) return nullptr;
+  if (graph.constant(d->input(1))->dtype() != DType::F32) return nullptr;
   return d->input(2) == kNone || graph.constant(d->input(2)) ? d : nullptr;
 }
 

@@ -11,6 +11,8 @@ namespace infopt {
 namespace {
 
 constexpr double kMemory = 0.95;  // of that running mean
+constexpr float kOnCode = 1e-3f;  // a weight this near to a code, in steps, has it: zeros stay zeros
+constexpr float kFixed = 20;      // V where h is 0 or 1 and its gradient 0
 constexpr float kStretch = 1.2f, kShift = 0.1f;
 
 INFOPT_INLINE float unclipped(float v) { return kStretch * sigmoid_f(v) - kShift; }
@@ -52,10 +54,11 @@ INFOPT_SIMD void to_v(const float* v, const float* by_weights, const float* scal
 SoftRounding::SoftRounding(const std::vector<float>& weights, CodeGrid grid) : grid_(std::move(grid)), adam_(weights.size()) {
   for (size_t i = 0; i < weights.size(); ++i) {
     const float place = std::clamp(weights[i] / grid_.scales[i] + grid_.zeros[i], static_cast<float>(grid_.low), static_cast<float>(grid_.high));
-    const float floor = std::min(std::floor(place), static_cast<float>(grid_.high - 1)), rest = std::clamp(place - floor, 0.01f, 0.99f);
+    const float floor = std::min(std::floor(place), static_cast<float>(grid_.high - 1)), rest = place - floor;
     floor_.push_back(floor);
     nearest_.push_back(static_cast<int32_t>(std::nearbyint(place)));
-    v_.push_back(-std::log(kStretch / (rest + kShift) - 1));
+    const bool fixed = rest < kOnCode || rest > 1 - kOnCode;
+    v_.push_back(fixed ? (rest > 0.5f ? kFixed : -kFixed) : -std::log(kStretch / (rest + kShift) - 1));
   }
   gradient_.resize(weights.size());
 }

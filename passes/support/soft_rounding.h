@@ -16,7 +16,7 @@ struct CodeGrid {
   std::vector<float> scales, zeros;
 };
 
-/// ŵ = (clamp(⌊w/s + z⌋ + h(V), low, high) − z)·s with h(V) = clamp(1.2·σ(V) − 0.1, 0, 1), V such that at first ŵ = w.
+/// ŵ = (clamp(⌊w/s + z⌋ + h(V), low, high) − z)·s with h(V) = clamp(1.2·σ(V) − 0.1, 0, 1), V such that at first ŵ = w. Weights that lie on a code, or beyond the last one, keep it.
 class SoftRounding {
  public:
   SoftRounding(const std::vector<float>& weights, CodeGrid grid);

@@ -136,6 +136,27 @@ struct Problem {
 
 std::vector<int64_t> codes_of(const Model& m) { return to_vector<int64_t>(*m.graph->constant(m.graph->producer(node_of(m, "Gemm").input(1))->input(0))); }
 
+TEST(SoftRounding, BeginsAsTheFloatWeightsAndKeepsThoseOnACode) {
+  const std::vector<float> weights{0.3f, 0, -1.0f, -0.26f, 9, -9};
+  SoftRounding r(weights, {DType::I4, {6}, -8, 7, std::vector<float>(6, 0.5f), std::vector<float>(6, 0)});
+  const std::vector<float> expected{0.3f, 0, -1.0f, -0.26f, 3.5f, -4};
+  for (size_t i = 0; i < 6; ++i) EXPECT_NEAR(r.soft().data<float>()[i], expected[i], 2e-6);
+  EXPECT_EQ(r.nearest(), (std::vector<int32_t>{1, 0, -2, -1, 7, -8}));
+  const std::vector<float> up(6, -1), down(6, 1);
+  for (int i = 0; i < 300; ++i) r.step(up.data(), 0, 2, 0.05f);
+  EXPECT_EQ(r.codes(), (std::vector<int32_t>{1, 0, -2, 0, 7, -8}));
+  for (int i = 0; i < 300; ++i) r.step(down.data(), 0, 2, 0.05f);
+  EXPECT_EQ(r.hard().data<float>()[1], 0);
+}
+
+TEST(SoftRounding, IsPulledToTheNearerCode) {
+  SoftRounding r({0.2f, 0.3f, -0.2f, -0.3f}, {DType::I4, {4}, -8, 7, std::vector<float>(4, 0.5f), std::vector<float>(4, 0)});
+  const float gradients[] = {1e-3f, -1e-3f, 1e-3f, -1e-3f};  // small, so that the pull decides
+  for (int i = 0; i < 400; ++i) r.step(gradients, 100, 2, 0.05f);
+  EXPECT_EQ(r.codes(), (std::vector<int32_t>{0, 1, 0, -1}));
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(r.soft().data<float>()[i], r.hard().data<float>()[i], 1e-3);
+}
+
 TEST(Reconstruct, FindsARoundingAmongTheBestOfAll) {
   Problem p(8, 1, 40);  // 256 ways to round
   const double nearest = p.noise_of(p.quantized);
