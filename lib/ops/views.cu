@@ -31,6 +31,7 @@ class ViewContext : public KernelContext {
 std::unique_ptr<Kernel> view(const KernelSpec& spec) {
   const OpDef* op = find_op(spec.node.domain, spec.node.op, spec.opset);
   if (!op) throw Error(ErrorKind::Unsupported, "opset " + std::to_string(spec.opset) + " of " + spec.node.op + " isn't known");
+  if (!spec.graph.value(spec.node.input(0)).type.opaque.empty()) throw Error(ErrorKind::Unsupported, "no CUDA kernel of sequences and optionals");
   const std::shared_ptr<Kernel> host = op->cpu(spec);
   return make_cuda_kernel(
       [host](CudaContext& context) {

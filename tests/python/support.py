@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 INFOPT = os.environ.get("INFOPT", str(ROOT / "build" / "release" / "tools" / "infopt"))
+EMULATED = os.environ.get("INFOPT_EMULATED", str(ROOT / "build" / "release" / "tools" / "infopt_emulated"))
 DIGITS = ROOT / "sample_models" / "digits_cnn"
 
 OK, USAGE, MALFORMED, UNSUPPORTED, ESCAPE, LIMIT, IO, GATE = 0, 2, 3, 4, 5, 6, 7, 8

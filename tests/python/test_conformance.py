@@ -1,4 +1,5 @@
-"""ONNX's own backend suite, made by the installed onnx package: every case ends as tests/conformance/unsupported.txt says, or passes."""
+"""ONNX's own backend suite, made by the installed onnx package: every case ends as tests/conformance/unsupported.txt says, or passes. On the
+CPU, and on the emulated CUDA device, where nodes without a kernel run on the CPU."""
 import collections
 import concurrent.futures
 import fnmatch
@@ -13,13 +14,15 @@ import pytest
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
-from support import GATE, INFOPT, OK, ROOT, UNSUPPORTED
+from support import EMULATED, GATE, INFOPT, OK, ROOT, UNSUPPORTED
 
 LIST = ROOT / "tests" / "conformance" / "unsupported.txt"
 KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 CODES = {"unsupported": UNSUPPORTED, "differs": GATE}
 # What the issue of the runtime promises; the list may only shrink.
 AT_LEAST = 1996
+# On the CUDA device alone, where Attention is run by the body that ONNX defines for it.
+CUDA_DIFFERS = ["test_attention_4d_causal_fp16"]
 
 Result = collections.namedtuple("Result", "code error operators")
 Listed = collections.namedtuple("Listed", "outcome pattern reason line")
@@ -63,16 +66,16 @@ def write_case(case, folder):
     (folder / "tolerance.txt").write_text(f"{case.rtol} {case.atol}\n")
 
 
-def run_case(folder):
+def run_case(command, folder):
     """Exit code, stderr, and the operators of the model; the folder is gone then."""
-    done = subprocess.run([INFOPT, "run", folder / "model.onnx", "--test-data", folder], capture_output=True, text=True, errors="replace", timeout=300)
+    done = subprocess.run([command[0], "run", folder / "model.onnx", "--test-data", folder, *command[1:]], capture_output=True, text=True, errors="replace", timeout=300)
     operators = {node.op_type for node in onnx.load(folder / "model.onnx").graph.node} if done.returncode == UNSUPPORTED else set()
     shutil.rmtree(folder, ignore_errors=True)
     return Result(done.returncode, done.stderr.strip(), operators)
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
+@pytest.fixture(scope="module", params=[[INFOPT], [EMULATED, "--device", "cuda"]], ids=["cpu", "cuda"])
+def results(request, tmp_path_factory):
     """Results by the cases' names. Cases are run while others are written."""
     root = tmp_path_factory.mktemp("suite")
     running = {}
@@ -83,8 +86,13 @@ def results(tmp_path_factory):
                 if case.model_dir and not os.path.isdir(case.model_dir):
                     continue
                 write_case(case, root / case.name)
-                running[case.name] = pool.submit(run_case, root / case.name)
+                running[case.name] = pool.submit(run_case, request.param, root / case.name)
         return {name: result.result() for name, result in running.items()}
+
+
+@pytest.fixture
+def cuda_differs(request):
+    return CUDA_DIFFERS if "cuda" in request.node.callspec.id else []
 
 
 def test_the_whole_suite_is_there(results):
@@ -97,8 +105,8 @@ def test_nothing_crashes(results):
     assert not crashed
 
 
-def test_cases_end_as_listed(results):
-    listed = read_list()
+def test_cases_end_as_listed(results, cuda_differs):
+    listed = read_list() + [Listed("differs", name, "the body rounds each step of Softmax to 16 bits", 0) for name in cuda_differs]
     wrong = []
     for name, result in results.items():
         entry = next((e for e in listed if fnmatch.fnmatchcase(name, e.pattern)), None)
@@ -120,5 +128,5 @@ def test_refusals_name_the_operator(results):
             assert len(result.error.splitlines()) == 1, f"{name}: {result.error}"
 
 
-def test_as_many_cases_pass_as_promised(results):
-    assert sum(result.code == OK for result in results.values()) >= AT_LEAST
+def test_as_many_cases_pass_as_promised(results, cuda_differs):
+    assert sum(result.code == OK for result in results.values()) >= AT_LEAST - len(cuda_differs)

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 import support
-from support import LIMIT, OK, ROOT, UNSUPPORTED
+from support import EMULATED, LIMIT, OK, ROOT, UNSUPPORTED
 
-EMULATED = os.environ.get("INFOPT_EMULATED", str(ROOT / "build" / "release" / "tools" / "infopt_emulated"))
 DEFECT = 1
 SAMPLES = ["digits_cnn", "photo_patches", "text_language"]
 
@@ -34,6 +33,16 @@ def test_without_a_driver_it_ends_with_4_and_says_what_is_missing(folder):
     done, out = run(UNSUPPORTED, folder, "no_device")
     assert "driver" in done.stderr and "--device cuda" in done.stderr
     assert not out.exists()
+
+
+def test_the_infopt_that_was_built_says_what_it_lacks_for_cuda(folder):
+    """Not the emulated one: where it was built for GPUs, the driver is asked for, and here shows no device."""
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "INFOPT_EMULATE": "no_device"}
+    done = support.expect(UNSUPPORTED, "run", folder.model, "--input", folder.calib, "-o", folder / "o.npz", "--device", "cuda", env=hidden)
+    built = os.environ.get("INFOPT_CUDA_BUILT")
+    missing = {"1": ["no CUDA device: "], "0": ["built without CUDA"]}.get(built, ["no CUDA device: ", "built without CUDA"])
+    assert any(text in done.stderr for text in missing), done.stderr
+    assert not (folder / "o.npz").exists()
 
 
 def test_auto_needs_no_device(folder):
