@@ -230,10 +230,14 @@ TEST(Stretch, TheSteadyStateAsksTheSystemForNoMemory) {
   options.threads = 2;
   const Session session(m.net.graph(), options);
   const Tensor x = random_floats(r, {6, 3, 110, 110});
-  for (int i = 0; i < 5; ++i) session.run(Feeds{{m.x, x}});
-  const uint64_t before = blocks_from_system();
-  for (int i = 0; i < 10; ++i) session.run(Feeds{{m.x, x}});
-  EXPECT_EQ(blocks_from_system(), before);
+  // Threads whose needs never met before may meet at a higher peak: it takes some runs until that has happened, not a number that can be told.
+  uint64_t grown = 1;
+  for (int round = 0; round < 30 && grown > 0; ++round) {
+    const uint64_t before = blocks_from_system();
+    for (int i = 0; i < 10; ++i) session.run(Feeds{{m.x, x}});
+    grown = blocks_from_system() - before;
+  }
+  EXPECT_EQ(grown, 0u);
 }
 
 }  // namespace
