@@ -38,8 +38,10 @@ bool is_dequantized(const Graph& graph, ValueId v) {
 LayerForm form_of(const Graph& graph, const Node& n, const std::vector<Observed>& seen) {
   if (is_qlinear(n)) return LayerForm::Int8Static;
   if (one_of(n, {"MatMulInteger", "ConvInteger"})) return LayerForm::Int8Dynamic;
-  if (is_dequantized(graph, n.input(0)) && is_dequantized(graph, n.input(1))) return LayerForm::Int8Static;
+  const bool quantized = is_dequantized(graph, n.input(0)) && is_dequantized(graph, n.input(1));
   const Tensor* weights = source_constant(graph, n.input(1));
+  if (weights && is_float(weights->dtype()) && bits_of(weights->dtype()) == 8) return quantized ? LayerForm::Float8 : LayerForm::WeightOnly;
+  if (quantized) return LayerForm::Int8Static;
   if (is_packed(n) || (weights && !is_float(weights->dtype()) && bits_of(weights->dtype()) < 8)) return LayerForm::WeightOnly;
   if (weights && !is_float(weights->dtype()) && bits_of(weights->dtype()) <= 8) return LayerForm::Int8Storage;
   const DType type = n.input(0) == kNone ? DType::Undefined : seen[static_cast<size_t>(n.input(0))].dtype;

@@ -81,7 +81,7 @@ Schema steps_schema(const Vocabulary& names) {
 }
 
 Schema groups_schema() {
-  std::vector<std::string> types{"int8", "float16", "bfloat16", "float32"};
+  std::vector<std::string> types{"int8", "float8", "float16", "bfloat16", "float32"};
   std::vector<std::string> weights = types;
   weights.insert(weights.begin() + 1, {"uint8", "int4", "uint4", "int2", "uint2"});
   Schema rule = map(

@@ -7,7 +7,7 @@ namespace infopt {
 
 std::string_view name_of(LayerForm form) {
   static constexpr std::array<std::string_view, kLayerFormCount> names{"int8 static", "int8 dynamic", "int8 storage", "weights only",
-                                                                       "float16",     "bfloat16",     "float32"};
+                                                                       "float16",     "bfloat16",     "float32",      "float8"};
   return names[static_cast<size_t>(form)];
 }
 

@@ -40,9 +40,9 @@ struct PassReport {
 };
 
 /// How a layer's products are computed.
-enum class LayerForm { Int8Static, Int8Dynamic, Int8Storage, WeightOnly, Float16, BFloat16, Float32 };
-inline constexpr int kLayerFormCount = 7;
-/// "int8 static", "int8 dynamic", "int8 storage", "weights only", "float16", "bfloat16", "float32".
+enum class LayerForm { Int8Static, Int8Dynamic, Int8Storage, WeightOnly, Float16, BFloat16, Float32, Float8 };
+inline constexpr int kLayerFormCount = 8;
+/// "int8 static", "int8 dynamic", "int8 storage", "weights only", "float16", "bfloat16", "float32", "float8".
 std::string_view name_of(LayerForm form);
 /// Whether the products themselves are of integers (storage form computes in float).
 bool is_integer(LayerForm form);
