@@ -1,16 +1,14 @@
 #include "recipes/task_metric.h"
 
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <filesystem>
 
 #include "lib/base/error.h"
 #include "lib/data/npz_writer.h"
+#include "recipes/shell_command.h"
 
 namespace infopt {
 namespace {
@@ -63,35 +61,6 @@ class TopK : public TaskMetric {
   int64_t best_, right_[2] = {0, 0}, total_ = 0;
 };
 
-/// 'x' for the shell, whatever x holds.
-std::string shell_word(const std::string& text) {
-  std::string out = "'";
-  for (char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return out + "'";
-}
-
-std::string replaced(std::string text, const std::string& what, const std::string& by) {
-  for (size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += by.size()) text.replace(at, what.size(), by);
-  return text;
-}
-
-/// The last line that the command prints, as a number.
-double run_command(const std::string& command) {
-  FILE* pipe = ::popen(command.c_str(), "r");
-  if (!pipe) throw Error(ErrorKind::Io, "the metric's command can't be started", command);
-  std::string text;
-  char buffer[4096];
-  while (const size_t n = std::fread(buffer, 1, sizeof buffer, pipe)) text.append(buffer, n);
-  const int status = ::pclose(pipe);
-  if (status != 0) throw Error(ErrorKind::Usage, "the metric's command ended with " + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : status), command);
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back()))) text.pop_back();
-  const std::string last = text.substr(text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1);
-  char* end = nullptr;
-  const double value = std::strtod(last.c_str(), &end);
-  if (last.empty() || *end != '\0' || !std::isfinite(value)) throw Error(ErrorKind::Usage, "the metric's command printed '" + last + "', a number was expected", command);
-  return value;
-}
-
 class CommandMetric : public TaskMetric {
  public:
   CommandMetric(const EvalSpec& eval, const Graph& model, std::string data_path) : eval_(eval), data_path_(std::move(data_path)) {
@@ -117,7 +86,7 @@ class CommandMetric : public TaskMetric {
     double value[2];
     for (int m : {0, 1}) {
       writers_[m]->commit();
-      value[m] = run_command(replaced(replaced(eval_.command, "{outputs}", shell_word(path(m))), "{data}", shell_word(data_path_)));
+      value[m] = run_number_command(replaced(replaced(eval_.command, "{outputs}", shell_word(path(m))), "{data}", shell_word(data_path_)), "the metric's");
     }
     return {eval_.name.empty() ? "command" : eval_.name, value[0], value[1], eval_.higher_is_better};
   }

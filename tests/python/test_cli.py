@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from support import DIGITS, GATE, IO, MALFORMED, OK, ROOT, UNSUPPORTED, USAGE, batch, expect, model_of, two_layers
 
-COMMANDS = ["quantize", "optimize", "calibrate", "sensitivity", "run", "validate", "bench", "inspect", "recipe", "passes"]
+COMMANDS = ["quantize", "optimize", "calibrate", "sensitivity", "tune", "run", "validate", "bench", "inspect", "recipe", "passes"]
 RECIPES = ["cnn-edge", "dynamic", "fp16", "fp8", "int4-awq", "int4-gptq", "int8", "int8-percentile", "mixed-transformer", "optimize", "w4a8-reconstruct"]
 
 

@@ -1,0 +1,50 @@
+// What `infopt tune` may choose: a point of its search space, and the plain recipe that it stands for.
+#pragma once
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "passes/support/sensitivity.h"
+#include "recipes/recipe.h"
+
+namespace infopt {
+
+struct TunePoint {
+  std::string base = "int8";        ///< int8, w4a8, int4, fp8 or fp16: the built-in recipe that it changes
+  std::string method = "minmax";    ///< an observer
+  std::string activations = "auto"; ///< of int8
+  std::string rounding = "nearest"; ///< int8, w4a8: nearest, adaround, reconstruct; int4: nearest, gptq, awq
+  int64_t block = 32;               ///< of int4
+  bool smooth = false;              ///< smooth_activations before
+  /// Places that keep float (weights of int4 and w4a8: 8 bits), the most sensitive first; of all weights and of all activations.
+  int64_t kept_weights = 0, kept_activations = 0;
+
+  bool operator==(const TunePoint&) const = default;
+};
+
+/// Names of the layers' weights and activations, the most sensitive first, and what each costs.
+struct TuneSites {
+  struct Place {
+    std::vector<std::string> patterns;
+    double noise8 = 0, noise4 = 0;  ///< over the signal of the worst output, rounded alone
+  };
+  std::vector<Place> weights, activations;
+};
+TuneSites rank_sites(const std::vector<Site>& sites);
+
+/// Points to begin with for a target, the cheapest to make first.
+std::vector<TunePoint> first_points(const std::string& target);
+/// One knob of a point turned, by chance.
+TunePoint mutated(const TunePoint& point, const TuneSites& sites, const std::string& target, std::mt19937_64& random);
+/// Each knob from one of two.
+TunePoint crossed(const TunePoint& a, const TunePoint& b, std::mt19937_64& random);
+/// The noise that the sites' damage adds up to; to compare points of one base with.
+double predicted_noise(const TunePoint& point, const TuneSites& sites);
+
+/// `settings` gives data, evaluation, gates, target and output; the steps are the base's.
+Recipe recipe_of(const TunePoint& point, const TuneSites& sites, const Recipe& settings);
+/// A few words: "int8, entropy, 3 weights kept".
+std::string words(const TunePoint& point);
+
+}  // namespace infopt
