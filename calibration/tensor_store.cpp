@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <string>
 
 #include "lib/base/error.h"
@@ -16,8 +17,7 @@ namespace {
 [[noreturn]] void fail(const std::string& what) { throw Error(ErrorKind::Io, what + ": " + std::strerror(errno)); }
 
 int open_temporary() {
-  const char* folder = std::getenv("TMPDIR");
-  std::string path = std::string(folder && *folder ? folder : "/tmp") + "/infopt-XXXXXX";
+  std::string path = (std::filesystem::temp_directory_path() / "infopt-XXXXXX").string();
   const int file = ::mkostemp(path.data(), O_CLOEXEC);
   if (file < 0) fail("a temporary file for activations can't be made in " + path.substr(0, path.rfind('/')));
   ::unlink(path.c_str());

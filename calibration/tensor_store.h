@@ -15,7 +15,7 @@ class TensorStore {
   TensorStore(const TensorStore&) = delete;
   TensorStore& operator=(const TensorStore&) = delete;
 
-  /// Any thread. Throws Error(Io) where the file (in TMPDIR, else /tmp) can't be written.
+  /// Any thread. Throws Error(Io) where the file (in the system's folder for temporary files) can't be written.
   int64_t put(const Tensor& tensor);
   /// The tensor, read from the file where it lies there.
   Tensor get(int64_t ticket) const;

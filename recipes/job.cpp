@@ -63,6 +63,7 @@ class Job {
   }
   void check_paths() const;
   void open_calibration();
+  void read_with_data();
   void run_original();
   void check_float_graph();
   PipelineContext pipeline_context(const std::string& name);
@@ -322,12 +323,17 @@ Report Job::run() {
   return report_;
 }
 
-StatisticsSet Job::calibrate() {
+/// What commands begin with that can do nothing without calibration data.
+void Job::read_with_data() {
   model_ = read_model(spec_.model);
   check_weights();
   check_paths();
   open_calibration();
-  if (!calibration_) throw Error(ErrorKind::Usage, "calibrate needs data: give --calib DATA");
+  if (!calibration_) throw Error(ErrorKind::Usage, spec_.command + " needs data: give --calib DATA");
+}
+
+StatisticsSet Job::calibrate() {
+  read_with_data();
   calibration_->key_statistics();
   std::vector<PipelineStep> steps;
   bool reached = false;
@@ -345,10 +351,7 @@ StatisticsSet Job::calibrate() {
 }
 
 PreparedModel Job::prepare() {
-  model_ = read_model(spec_.model);
-  check_weights();
-  open_calibration();
-  if (!calibration_) throw Error(ErrorKind::Usage, spec_.command + " needs data: give --calib DATA");
+  read_with_data();
   std::vector<PipelineStep> steps;
   for (PipelineStep& s : steps_of(spec_.recipe)) {
     const PassDef* pass = find_pass(s.pass);

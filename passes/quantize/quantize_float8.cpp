@@ -15,6 +15,7 @@
 #include "passes/pass.h"
 #include "passes/support/groups.h"
 #include "passes/support/layers.h"
+#include "passes/support/signal_to_noise.h"
 
 namespace infopt {
 namespace {
@@ -62,7 +63,7 @@ CodedFloats encode(const Layer& layer, const std::vector<float>& weights, bool p
       noise += d * d;
     }
   }
-  if (signal > 0 && noise > 0) out.sqnr_db = 10 * std::log10(signal / noise);
+  out.sqnr_db = sqnr_db(signal, noise);
   return out;
 }
 
@@ -88,24 +89,17 @@ class Float8Pass {
     for (NodeId id : graph_.order()) {
       const Node& n = graph_.node(id);
       const auto layer = layer_of(graph_, id);
-      const int64_t macs = seen_.empty() ? 0 : macs_of(graph_, n, seen_);
-      if (!layer && macs == 0) continue;
-      LayerReport r;
-      r.node = graph_.label(id);
-      r.op = n.op;
-      r.macs = macs;
-      if (layer) r.weight_elements = graph_.constant(layer->weights)->size();
-      judge(n, layer, groups[static_cast<size_t>(id)], r);
-      reports_.push_back(std::move(r));
+      auto r = product_report(graph_, n, layer, seen_);
+      if (!r) continue;
+      if (layer) judge(n, *layer, groups[static_cast<size_t>(id)], *r);
+      reports_.push_back(std::move(*r));
     }
   }
 
   /// Fills in form and reason, and adds the layer where it is quantized.
-  void judge(const Node& n, const std::optional<Layer>& layer, const GroupRule* rule, LayerReport& r) {
+  void judge(const Node& n, const Layer& layer, const GroupRule* rule, LayerReport& r) {
     const std::string wish = rule ? rule->weights : "", activations = rule ? rule->activations : "";
-    if (!layer) {
-      r.reason = "a product of two activations";
-    } else if (r.weight_elements < min_weights_) {
+    if (r.weight_elements < min_weights_) {
       r.reason = "too few weights to gain from it";
     } else if ((!wish.empty() && wish != "float8") || (rule && rule->form == "float")) {
       r.reason = "group " + rule->name + " keeps its weights in " + (wish.empty() ? "float" : wish);
@@ -114,11 +108,11 @@ class Float8Pass {
       const bool free = activations.empty() || activations == "float8";
       const bool quantizes = static_ && free && computed;
       r.form = quantizes ? LayerForm::Float8 : LayerForm::WeightOnly;
-      r.weights = std::string(name_of(format_)) + (scale_per_channel(*layer) ? ", per channel" : ", one scale");
+      r.weights = std::string(name_of(format_)) + (scale_per_channel(layer) ? ", per channel" : ", one scale");
       r.reason = wish.empty() ? "asked for" : "group " + rule->name;
       if (static_ && !free) r.reason += "; group " + rule->name + " keeps its activations in " + activations;
       else if (static_ && !computed) r.reason += "; its input can't be calibrated: it lies behind what infopt can't run";
-      layers_.push_back({*layer, reports_.size(), quantizes});
+      layers_.push_back({layer, reports_.size(), quantizes});
     }
   }
 

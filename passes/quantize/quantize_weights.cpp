@@ -12,6 +12,7 @@
 #include "passes/support/awq.h"
 #include "passes/support/collect_moments.h"
 #include "passes/support/round_weights.h"
+#include "passes/support/signal_to_noise.h"
 #include "passes/support/tied.h"
 #include "passes/support/weight_tables.h"
 #include "passes/support/write_weights.h"
@@ -19,7 +20,7 @@
 namespace infopt {
 namespace {
 
-std::optional<double> sqnr_db(const std::vector<float>& weights, const CodedWeights& codes) {
+std::optional<double> sqnr_of(const std::vector<float>& weights, const CodedWeights& codes) {
   const std::vector<float> values = decode(codes);
   double signal = 0, noise = 0;
   for (size_t i = 0; i < weights.size(); ++i) {
@@ -27,8 +28,7 @@ std::optional<double> sqnr_db(const std::vector<float>& weights, const CodedWeig
     signal += w * w;
     noise += d * d;
   }
-  if (signal <= 0 || noise <= 0) return std::nullopt;
-  return 10 * std::log10(signal / noise);
+  return sqnr_db(signal, noise);
 }
 
 constexpr double kFoldPays = 0.97;    ///< what a scaling must leave of the error at most, where something takes it
@@ -121,7 +121,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& given) {
   round_weights(*original, plan, options, context, [&](size_t index, const CodedWeights& codes, const std::vector<float>& weights) {
     const WeightsPlan& p = plan[index];
     LayerReport& report = reports[p.report];
-    report.weight_sqnr_db = sqnr_db(weights, codes);
+    report.weight_sqnr_db = sqnr_of(weights, codes);
     report.algorithm = !p.moments ? "nearest" : options.gptq ? (options.awq ? "awq, gptq" : "gptq") : options.awq ? "awq" : "nearest";
     if (tied.contains(index)) table_writer.write_layer(p.layer, tied.at(index), codes);
     else if (options.nbits && !p.layer.convolution && codes.grid.format.block > 0) writer.write_nbits(p.layer, codes);

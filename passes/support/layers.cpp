@@ -98,6 +98,18 @@ int64_t macs_of(const Graph& graph, const Node& node, const std::vector<Observed
   return k * element_count(*y);
 }
 
+std::optional<LayerReport> product_report(const Graph& graph, const Node& node, const std::optional<Layer>& layer, const std::vector<Observed>& seen) {
+  const int64_t macs = seen.empty() ? 0 : macs_of(graph, node, seen);
+  if (!layer && macs == 0) return std::nullopt;
+  LayerReport r;
+  r.node = graph.label(node.id);
+  r.op = node.op;
+  r.macs = macs;
+  if (layer) r.weight_elements = layer->out * layer->in * layer->taps;
+  else r.reason = "a product of two activations";
+  return r;
+}
+
 std::vector<float> read_weights(const Layer& layer, const Tensor& weights) {
   const Tensor w = cast(weights, DType::F32);
   const float* p = w.data<float>();

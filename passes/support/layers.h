@@ -5,6 +5,7 @@
 
 #include "calibration/calibration.h"
 #include "lib/ir/graph.h"
+#include "lib/report/report.h"
 
 namespace infopt {
 
@@ -24,6 +25,9 @@ std::optional<Layer> layer_of(const Graph& graph, NodeId id);
 std::vector<Layer> find_layers(const Graph& graph);
 /// Multiplications of one run with those shapes; 0 where the output's shape isn't known. Also for products of two activations.
 int64_t macs_of(const Graph& graph, const Node& node, const std::vector<Observed>& seen);
+/// What a report on a node that multiplies begins with: label, operator, multiplications and weights, and where `layer` is empty that it is
+/// a product of two activations. Empty for other nodes. `seen` may be empty: then no multiplications are known.
+std::optional<LayerReport> product_report(const Graph& graph, const Node& node, const std::optional<Layer>& layer, const std::vector<Observed>& seen);
 
 /// The weights as float, W[out][in][tap], whatever their order and type in the graph; `out` counts over all groups.
 std::vector<float> read_weights(const Layer& layer, const Tensor& weights);

@@ -9,39 +9,12 @@
 #include "lib/ir/edit.h"
 #include "lib/runtime/layout.h"
 #include "lib/runtime/session.h"
+#include "passes/support/signal_to_noise.h"
 
 namespace infopt {
 namespace {
 
 constexpr int64_t kSamples = 2;
-
-struct Sums {
-  double signal = 0, noise = 0;
-  bool broken = false;
-  std::optional<double> ratio() const { return signal > 0 && !broken ? std::optional(noise / signal) : std::nullopt; }
-};
-
-void add(Sums& sums, const Tensor& reference, const Tensor& other) {
-  if (reference.shape() != other.shape()) {
-    sums.broken = true;
-    return;
-  }
-  const Tensor a = cast(reference, DType::F32), b = cast(other, DType::F32);
-  const float* x = a.data<float>();
-  const float* y = b.data<float>();
-  for (int64_t i = 0; i < a.size(); ++i) {
-    const double v = static_cast<double>(x[i]), d = x[i] == y[i] ? 0 : static_cast<double>(y[i]) - v;
-    if (!std::isfinite(v) && d == 0) continue;
-    sums.signal += v * v;
-    sums.noise += d * d;
-  }
-}
-
-std::optional<double> decibels(const Sums& s) {
-  const auto r = s.ratio();
-  if (!r) return std::nullopt;
-  return std::isfinite(*r) ? -10 * std::log10(std::max(*r, 1e-30)) : -300.0;
-}
 
 /// What a layer gives out, where its quantized form is: behind the activation that it absorbed.
 ValueId output_of(const Graph& graph, const Int8Plan& plan, const LayerPlan& p) {
@@ -67,7 +40,7 @@ class Measurement {
     calibration_.session(quantized_, options(false)).run(sample.inputs, [&](ValueId v, const Tensor& t, Layout layout) {
       const auto [begin, end] = origin_.equal_range(v);
       for (auto it = begin; it != end; ++it)
-        if (const auto s = seen.find(it->second); s != seen.end()) add(sums_[it->second], s->second, convert_layout(t, layout, Layout::Plain));
+        if (const auto s = seen.find(it->second); s != seen.end()) sums_[it->second].add(s->second, convert_layout(t, layout, Layout::Plain));
     });
     if (!local) return;
     trim_memory();
@@ -77,10 +50,10 @@ class Measurement {
   Int8Noise result() const {
     Int8Noise noise;
     for (const LayerPlan& p : plan_.layers) {
-      const Sums* out = find(output_of(graph_, plan_, p));
-      const Sums* in = find(graph_.node(p.layer.node).input(0));
-      noise.layer_db.push_back(out ? decibels(*out) : std::nullopt);
-      if (const auto it = local_.find(output_of(graph_, plan_, p)); it != local_.end() && p.form != LayerForm::Float32) noise.local_db.push_back(decibels(it->second));
+      const NoiseSums* out = find(output_of(graph_, plan_, p));
+      const NoiseSums* in = find(graph_.node(p.layer.node).input(0));
+      noise.layer_db.push_back(out ? out->decibels() : std::nullopt);
+      if (const auto it = local_.find(output_of(graph_, plan_, p)); it != local_.end() && p.form != LayerForm::Float32) noise.local_db.push_back(it->second.decibels());
       else noise.local_db.emplace_back();
       const double before = in && in->ratio() ? *in->ratio() : 0, after = out && out->ratio() ? *out->ratio() : 0;
       noise.added.push_back(std::isfinite(after) ? std::max(0.0, after - before) : 1e30);
@@ -113,7 +86,7 @@ class Measurement {
     }
     if (layers.empty()) return;
     const auto outputs = Session(*apart, o).run(inputs);
-    for (size_t i = 0; i < layers.size(); ++i) add(local_[layers[i]], seen.at(layers[i]), outputs[i]);
+    for (size_t i = 0; i < layers.size(); ++i) local_[layers[i]].add(seen.at(layers[i]), outputs[i]);
   }
 
   /// A new input whose value, rounded as `value` is, the readers of `value` read instead.
@@ -157,7 +130,7 @@ class Measurement {
     return o;
   }
 
-  const Sums* find(ValueId v) const {
+  const NoiseSums* find(ValueId v) const {
     const auto it = sums_.find(v);
     return it == sums_.end() ? nullptr : &it->second;
   }
@@ -168,7 +141,7 @@ class Measurement {
   Calibration& calibration_;
   std::set<ValueId> watched_;
   std::multimap<ValueId, ValueId> origin_;  ///< a value of the quantized graph, and the float graph's that it stands for
-  std::map<ValueId, Sums> sums_, local_;
+  std::map<ValueId, NoiseSums> sums_, local_;
 };
 
 }  // namespace
@@ -178,16 +151,16 @@ std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibrati
   SessionOptions options;
   options.fold = false;
   const PartialSession session = calibration.session(quantized, options);
-  std::vector<Sums> sums(quantized.outputs().size());
+  std::vector<NoiseSums> sums(quantized.outputs().size());
   const std::vector<Sample> samples = calibration.first_samples(std::min<int64_t>(kSamples, static_cast<int64_t>(expected.size())));
   std::vector<std::vector<Tensor>> outputs(samples.size());
   parallel_for(static_cast<int64_t>(samples.size()), threads, [&](int64_t i, int) { outputs[static_cast<size_t>(i)] = session.run(samples[static_cast<size_t>(i)].inputs); });
   for (size_t i = 0; i < samples.size(); ++i)
     for (size_t o = 0; o < sums.size() && o < expected[i].size(); ++o)
-      if (outputs[i][o].defined() && expected[i][o].defined() && is_float(outputs[i][o].dtype())) add(sums[o], expected[i][o], outputs[i][o]);
+      if (outputs[i][o].defined() && expected[i][o].defined() && is_float(outputs[i][o].dtype())) sums[o].add(expected[i][o], outputs[i][o]);
   std::optional<double> worst;
-  for (const Sums& s : sums)
-    if (const auto db = decibels(s); db && (!worst || *db < *worst)) worst = db;
+  for (const NoiseSums& s : sums)
+    if (const auto db = s.decibels(); db && (!worst || *db < *worst)) worst = db;
   return worst;
 }
 

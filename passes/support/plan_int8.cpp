@@ -119,21 +119,13 @@ void Planner::choose_forms() {
   for (NodeId id : graph_.order()) {
     const Node& n = graph_.node(id);
     const auto layer = layer_of(graph_, id);
-    const int64_t macs = macs_of(graph_, n, plan_.seen);
-    if (!layer && macs == 0) continue;
-    LayerReport r;
-    r.node = graph_.label(id);
-    r.op = n.op;
-    r.macs = macs;
-    if (!layer) {
-      r.reason = "a product of two activations";
-      plan_.reports.push_back(std::move(r));
-      continue;
+    auto r = product_report(graph_, n, layer, plan_.seen);
+    if (!r) continue;
+    if (layer) {
+      r->form = form_of(*layer, wish(id), costs.node(n), r->reason);
+      plan_.layers.push_back({*layer, r->form, plan_.reports.size()});
     }
-    r.weight_elements = layer->out * layer->in * layer->taps;
-    r.form = form_of(*layer, wish(id), costs.node(n), r.reason);
-    plan_.layers.push_back({*layer, r.form, plan_.reports.size()});
-    plan_.reports.push_back(std::move(r));
+    plan_.reports.push_back(std::move(*r));
   }
 }
 

@@ -60,24 +60,20 @@ std::vector<WeightsPlan> plan_weights(const Graph& graph, const PassContext& con
   for (NodeId id : graph.order()) {
     const Node& n = graph.node(id);
     const auto layer = layer_of(graph, id);
-    const int64_t macs = seen.empty() ? 0 : macs_of(graph, n, seen);
-    if (!layer && macs == 0) continue;
-    LayerReport r;
-    r.node = graph.label(id);
-    r.op = n.op;
-    r.macs = macs;
+    auto begun = product_report(graph, n, layer, seen);
+    if (!begun) continue;
+    LayerReport& r = reports.emplace_back(std::move(*begun));
+    if (!layer) continue;
     const GroupRule* rule = groups[static_cast<size_t>(id)];
     const std::string wish = rule ? rule->weights : "";
-    if (!layer) {
-      r.reason = "a product of two activations";
-    } else if (r.weight_elements = layer->out * layer->in * layer->taps; r.weight_elements < options.min_weights) {
+    if (r.weight_elements < options.min_weights) {
       r.reason = "too few weights to gain from it";
     } else if ((!wish.empty() && weight_type(wish) == DType::Undefined) || (rule && rule->form == "float")) {
       r.reason = "group " + rule->name + " keeps its weights in " + (wish.empty() ? "float" : wish);
     } else {
       WeightFormat format = options.format;
       if (!wish.empty()) format.dtype = weight_type(wish);
-      WeightsPlan p{*layer, fitted(*layer, format, options.nbits), reports.size()};
+      WeightsPlan p{*layer, fitted(*layer, format, options.nbits), reports.size() - 1};
       const bool computed = !seen.empty() && seen[static_cast<size_t>(n.input(0))].dtype != DType::Undefined;
       p.moments = options.needs_data() && computed && InputMoments::possible(*layer);
       r.form = LayerForm::WeightOnly;
@@ -86,7 +82,6 @@ std::vector<WeightsPlan> plan_weights(const Graph& graph, const PassContext& con
       if (options.needs_data() && !p.moments) r.reason += computed ? "; rounded to nearest: a transposed convolution" : "; rounded to nearest: its input can't be computed";
       plans.push_back(std::move(p));
     }
-    reports.push_back(std::move(r));
   }
   return plans;
 }

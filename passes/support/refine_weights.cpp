@@ -9,6 +9,7 @@
 #include "passes/support/coded_layers.h"
 #include "passes/support/quantize_weights.h"
 #include "passes/support/reconstruct.h"
+#include "passes/support/signal_to_noise.h"
 #include "passes/support/weight_grid.h"
 
 namespace infopt {
@@ -87,7 +88,7 @@ std::optional<double> weight_sqnr(const Graph& graph, const Graph& original, con
     signal += weights[i] * weights[i];
     noise += d * d;
   }
-  return noise > 0 ? std::optional(10 * std::log10(signal / noise)) : std::nullopt;
+  return sqnr_db(signal, noise);
 }
 
 /// As many samples as let three of the largest activation of each fit.

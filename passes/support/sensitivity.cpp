@@ -12,6 +12,7 @@
 #include "lib/base/memory.h"
 #include "lib/ir/edit.h"
 #include "passes/support/layers.h"
+#include "passes/support/signal_to_noise.h"
 #include "passes/support/site_causes.h"
 #include "passes/support/weight_grid.h"
 
@@ -19,9 +20,9 @@ namespace infopt {
 namespace {
 
 struct Difference {
-  double signal = 0, noise = 0, kl = 0;
+  NoiseSums sums;
+  double kl = 0;
   int64_t rows = 0;
-  bool broken = false;
 };
 
 /// KL(softmax(a) ‖ softmax(b)) over the last axis, summed over the rows.
@@ -42,20 +43,10 @@ void add_divergence(Difference& d, const float* a, const float* b, int64_t rows,
 
 Difference difference(const Tensor& reference, const Tensor& other, bool divergence) {
   Difference out;
-  if (reference.shape() != other.shape()) {
-    out.broken = true;
-    return out;
-  }
+  out.sums.add(reference, other);
+  if (!divergence || out.sums.broken || reference.rank() < 1 || reference.dim(-1) < 2 || !std::isfinite(out.sums.noise)) return out;
   const Tensor a = cast(reference, DType::F32), b = cast(other, DType::F32);
-  const float* x = a.data<float>();
-  const float* y = b.data<float>();
-  for (int64_t i = 0; i < a.size(); ++i) {
-    const double v = static_cast<double>(x[i]), d = x[i] == y[i] ? 0 : static_cast<double>(y[i]) - v;
-    if (!std::isfinite(v) && d == 0) continue;
-    out.signal += v * v;
-    out.noise += d * d;
-  }
-  if (divergence && a.rank() >= 1 && a.dim(-1) > 1 && std::isfinite(out.noise)) add_divergence(out, x, y, a.size() / a.dim(-1), a.dim(-1));
+  add_divergence(out, a.data<float>(), b.data<float>(), a.size() / a.dim(-1), a.dim(-1));
   return out;
 }
 
@@ -174,13 +165,12 @@ class Prober {
     for (size_t o = 0; o < outputs_.size(); ++o) {
       Difference sum;
       for (const auto& part : parts) {  // in the order of the samples
-        sum.signal += part[o].signal, sum.noise += part[o].noise, sum.kl += part[o].kl, sum.rows += part[o].rows;
-        sum.broken = sum.broken || part[o].broken;
+        sum.sums.add(part[o].sums);
+        sum.kl += part[o].kl, sum.rows += part[o].rows;
       }
       if (o == 0 && sum.rows > 0) damage.kl = sum.kl / static_cast<double>(sum.rows);
-      if (sum.broken || !(sum.signal > 0)) continue;
-      const double db = std::isfinite(sum.noise) ? -10 * std::log10(std::max(sum.noise / sum.signal, 1e-30)) : -300.0;
-      if (!damage.sqnr_db || db < *damage.sqnr_db) damage.sqnr_db = db;
+      const auto db = sum.sums.decibels();
+      if (db && (!damage.sqnr_db || *db < *damage.sqnr_db)) damage.sqnr_db = db;
     }
     return damage;
   }

@@ -7,6 +7,7 @@
 #include "lib/base/threads.h"
 #include "passes/support/qdq_writer.h"
 #include "passes/support/quantize_weights.h"
+#include "passes/support/signal_to_noise.h"
 
 namespace infopt {
 namespace {
@@ -126,7 +127,7 @@ Writer::Prepared Writer::prepare(const LayerPlan& p) {
     throw e.within(graph_.label(p.layer.node));
   }
   z.shift = shift_of(p, weights, z);
-  if (z.q.noise > 0) report(p).weight_sqnr_db = 10 * std::log10(z.q.signal / z.q.noise);
+  report(p).weight_sqnr_db = sqnr_db(z.q.signal, z.q.noise);
   return z;
 }
 

@@ -7,12 +7,14 @@
 #include "lib/onnx/export.h"
 #include "lib/runtime/session.h"
 #include "passes/pipeline.h"
+#include "tests/passes/one_sample.h"
 #include "tests/support/model_text.h"
 
 namespace infopt {
 namespace {
 
 using test::model_of;
+using test::OneSample;
 using testing::AllOf;
 using testing::Contains;
 using testing::HasSubstr;
@@ -76,28 +78,6 @@ Model two_products(const std::string& between = "h = Relu(a)") {
     edit.set_constant(model.graph->find_value(name), waves(shape));
   return model;
 }
-
-/// Calibration data for an input x.
-class OneSample : public DataSet {
- public:
-  explicit OneSample(Tensor x) : x_(std::move(x)) {}
-  int64_t size() const override { return 1; }
-  const std::vector<std::string>& names() const override { return names_; }
-  const std::vector<std::string>& unused() const override { return none_; }
-  bool has_label() const override { return false; }
-  bool next(Sample& sample) override {
-    if (given_) return false;
-    sample.inputs = {{"x", x_}};
-    return given_ = true;
-  }
-  void reset() override { given_ = false; }
-  std::string content_key() const override { return "one"; }
-
- private:
-  Tensor x_;
-  std::vector<std::string> names_{"x"}, none_;
-  bool given_ = false;
-};
 
 TEST(ConvertFloat16, KeepsInterfaceTypesBetweenTwoCasts) {
   Model model = two_products();

@@ -7,6 +7,7 @@
 #include "calibration/calibration.h"
 #include "lib/base/error.h"
 #include "tests/passes/graph_helper.h"
+#include "tests/passes/one_sample.h"
 
 namespace infopt {
 namespace {
@@ -23,28 +24,6 @@ Model product(const std::vector<float>& weights = kWeights) {
   edit.set_constant(model.graph->find_value("w"), Tensor::of<float>({2, 4}, weights));
   return model;
 }
-
-/// Calibration data of one sample, for an input x.
-class OneSample : public DataSet {
- public:
-  explicit OneSample(Tensor x) : x_(std::move(x)) {}
-  int64_t size() const override { return 1; }
-  const std::vector<std::string>& names() const override { return names_; }
-  const std::vector<std::string>& unused() const override { return none_; }
-  bool has_label() const override { return false; }
-  bool next(Sample& sample) override {
-    if (given_) return false;
-    sample.inputs = {{"x", x_}};
-    return given_ = true;
-  }
-  void reset() override { given_ = false; }
-  std::string content_key() const override { return "one"; }
-
- private:
-  Tensor x_;
-  std::vector<std::string> names_{"x"}, none_;
-  bool given_ = false;
-};
 
 struct Case {
   Settings settings = {};

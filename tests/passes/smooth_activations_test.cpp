@@ -2,30 +2,10 @@
 
 #include "calibration/calibration.h"
 #include "tests/passes/graph_helper.h"
+#include "tests/passes/one_sample.h"
 
 namespace infopt::test {
 namespace {
-
-class OneInput : public DataSet {
- public:
-  explicit OneInput(Tensor x) : x_(std::move(x)) {}
-  int64_t size() const override { return 1; }
-  const std::vector<std::string>& names() const override { return names_; }
-  const std::vector<std::string>& unused() const override { return none_; }
-  bool has_label() const override { return false; }
-  bool next(Sample& sample) override {
-    if (given_) return false;
-    sample.inputs = {{"x", x_}};
-    return given_ = true;
-  }
-  void reset() override { given_ = false; }
-  std::string content_key() const override { return "one"; }
-
- private:
-  Tensor x_;
-  std::vector<std::string> names_{"x"}, none_;
-  bool given_ = false;
-};
 
 struct Smoothed {
   Model model;
@@ -34,7 +14,7 @@ struct Smoothed {
     Options options;
     for (const OptionDef& o : find_pass("smooth_activations")->options) options.set(o.name, o.otherwise);
     for (const auto& [name, value] : settings) options.set(name, value);
-    Calibration calibration(std::make_shared<OneInput>(x), {});
+    Calibration calibration(std::make_shared<OneSample>(x), {});
     Report report;
     static const std::vector<GroupRule> kNoGroups;
     run_pipeline(model, {{"smooth_activations", options}}, {.profile = find_profile("ort-cpu"), .groups = kNoGroups, .calibration = &calibration}, report);

@@ -4,6 +4,7 @@
 
 #include "lib/autodiff/gradient.h"
 #include "lib/base/error.h"
+#include "lib/runtime/fold.h"
 
 namespace infopt {
 namespace {
@@ -24,33 +25,6 @@ GradientFunction conversion(const KernelSpec& spec) {
   if (spec.node.i("to", 0) != static_cast<int64_t>(DType::F32)) throw Error(ErrorKind::Unsupported, "the gradient of a Cast to another type than float32");
   return identity(spec);
 }
-
-/// The node's kernel over other tensors.
-class MoveContext : public KernelContext {
- public:
-  MoveContext(std::vector<Tensor> in, size_t outputs) : in_(std::move(in)), out_(outputs) {}
-  size_t inputs() const override { return in_.size(); }
-  size_t outputs() const override { return out_.size(); }
-  bool has(size_t i) const override { return i < in_.size() && in_[i].defined(); }
-  const Tensor& in(size_t i) override { return in_.at(i); }
-  const Tensor& in_any(size_t i, Layout& layout) override {
-    layout = Layout::Plain;
-    return in_.at(i);
-  }
-  bool wanted(size_t i) const override { return i < out_.size(); }
-  Tensor& out(size_t i, DType dtype, Shape shape, Layout layout) override {
-    out_.at(i) = {Tensor(dtype, std::move(shape)), layout};
-    return out_[i].tensor;
-  }
-  Tensor& out_reusing(size_t i, size_t, DType dtype, Shape shape, Layout layout) override { return out(i, dtype, std::move(shape), layout); }
-  void set(size_t i, Tensor tensor, Layout layout) override { out_.at(i) = {std::move(tensor), layout}; }
-  std::vector<Datum> run_body(size_t, std::vector<Datum>) override { throw Error(ErrorKind::Defect, "what moves elements has no bodies"); }
-  Tensor result(size_t i) const { return out_[i].as(Layout::Plain); }
-
- private:
-  std::vector<Tensor> in_;
-  std::vector<Laid> out_;
-};
 
 /// first, first + 1, …
 Tensor numbers(const Shape& shape, int64_t first) {
@@ -80,11 +54,10 @@ GradientFunction movement(bool all, size_t fill) {
     }
     std::vector<Tensor> sums;
     for (size_t i = 0; i < c.inputs(); ++i) sums.push_back(c.wants(i) ? Tensor::zeros(DType::F32, c.shape(i)) : Tensor());
-    MoveContext moved(in, c.outputs());
-    c.kernel().run(moved);
+    const std::vector<Tensor> moved = run_alone(c.kernel(), c.node(), in);
     for (size_t o = 0; o < c.outputs(); ++o) {
       if (!c.flows(o)) continue;
-      const Tensor dy = c.dy(o), places = moved.result(o);
+      const Tensor dy = c.dy(o), places = moved[o];
       const int64_t* p = places.data<int64_t>();
       size_t input = 0;
       for (int64_t i = 0; i < dy.size(); ++i) {
