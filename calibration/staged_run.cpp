@@ -178,10 +178,14 @@ int64_t StagedRun::samples() const { return static_cast<int64_t>(impl_->samples.
 int64_t StagedRun::held() const { return impl_->store.held(); }
 int64_t StagedRun::spilled() const { return impl_->store.spilled(); }
 
+void StagedRun::forget(const std::vector<ValueId>& targets) {
+  std::erase_if(impl_->targets, [&](ValueId v) { return std::find(targets.begin(), targets.end(), v) != targets.end(); });
+}
+
 void StagedRun::advance(const std::vector<ValueId>& values, const Visit& visit) {
   Impl& m = *impl_;
   const std::vector<bool> done = nodes_behind(m.graph, values, m.known);
-  std::erase_if(m.targets, [&](ValueId v) { return std::find(values.begin(), values.end(), v) != values.end(); });
+  forget(values);
   const std::vector<ValueId> frontier = m.frontier(done);
   std::vector<ValueId> wanted = values;
   for (ValueId v : frontier)

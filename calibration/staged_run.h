@@ -19,7 +19,7 @@ struct StagedOptions {
 /// The graph may be changed between calls where it hasn't been computed yet: constants, nodes and values ahead, but not ids of what is held.
 class StagedRun {
  public:
-  /// `targets`: every value that advance() will be asked for, each once; nothing that only others need is held.
+  /// `targets`: every value that advance() or peek() will be asked for, each once; nothing that only others need is held.
   /// Throws what the data set throws.
   StagedRun(const Graph& graph, Calibration& calibration, std::vector<ValueId> targets, StagedOptions options = {});
   ~StagedRun();
@@ -34,7 +34,9 @@ class StagedRun {
   /// Computes the values for every sample, and holds what it computed on the way and the targets that are left will read.
   /// Throws Error(Unsupported) where an operator can't be run; Error(Io) where the temporary file can't be written.
   void advance(const std::vector<ValueId>& values, const Visit& visit);
-  /// The same without holding anything: to try a change of the graph, `on` being a changed copy with the same ids up to here, or the graph itself.
+  /// advance() won't be asked for these after all: what only they need is given up when it is called next.
+  void forget(const std::vector<ValueId>& targets);
+  /// As advance() without holding anything: to try a change of the graph, `on` being a changed copy with the same ids up to here, or the graph itself.
   void peek(const Graph& on, const std::vector<ValueId>& values, const Visit& visit) const;
 
  private:

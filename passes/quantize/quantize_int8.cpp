@@ -10,6 +10,7 @@
 #include "lib/base/memory.h"
 #include "passes/pass.h"
 #include "passes/support/measure_int8.h"
+#include "passes/support/measured_bias.h"
 #include "passes/support/plan_int8.h"
 #include "passes/support/refine_weights.h"
 #include "passes/support/tied.h"
@@ -29,6 +30,14 @@ void refine(GraphEdit& edit, const Graph& original, Int8Plan& plan, PassContext&
   const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads);
   if (db && *db < options.number("min_sqnr_db"))
     context.report.warnings.push_back("4-bit weights leave the outputs " + std::to_string(static_cast<int>(std::lround(*db))) + " dB, below quantize_int8.min_sqnr_db");
+}
+
+void correct_measured(GraphEdit& edit, const Graph& original, const Int8Plan& plan, PassContext& context) {
+  std::vector<NodeId> layers;
+  for (const LayerPlan& p : plan.layers) layers.push_back(p.layer.node);
+  const int64_t changed = correct_biases(edit, original, layers, *context.calibration, context.threads);
+  edit.finish();
+  edit.note("the mean error on the calibration data taken out of " + std::to_string(changed) + " layers' biases");
 }
 
 void run(GraphEdit& edit, PassContext& context, const Options& options) {
@@ -55,6 +64,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
     }
     if (!enough) context.report.warnings.push_back("int8 leaves the outputs " + std::to_string(static_cast<int>(std::lround(*db))) + " dB, below quantize_int8.min_sqnr_db");
     refine(edit, *original, attempt, context, options);
+    if (options.flag("measured_bias") && options.text("rounding") == "nearest") correct_measured(edit, *original, attempt, context);
     if (context.measure_layers) {
       const Int8Noise noise = measure_int8(*original, edit.graph(), attempt, *context.calibration, true);
       for (size_t i = 0; i < attempt.layers.size(); ++i) {
@@ -82,6 +92,7 @@ PassDef pass_quantize_int8() {
               {.name = "rounding", .help = "nearest, or learned on the calibration data: layer by layer (adaround) or block by block (reconstruct)", .otherwise = std::string("nearest"), .choices = {"nearest", "adaround", "reconstruct"}},
               {.name = "iterations", .help = "steps for each block where the rounding is learned", .otherwise = int64_t{200}, .least = 10, .most = 100000},
               {.name = "bias_correction", .help = "take the mean error of quantized weights out of the bias", .otherwise = true},
+              {.name = "measured_bias", .help = "then take the mean error that is left on the calibration data out of each bias, layer after layer; learned rounding learns biases instead", .otherwise = false},
               {.name = "equalize", .help = "move outlier channels of a product's input into its weights", .otherwise = true},
               {.name = "embeddings", .help = "form of tables that are only looked up in", .otherwise = std::string("storage"), .choices = {"storage", "float"}},
               {.name = "storage", .help = "int8 in the file for weights whose products stay in float", .otherwise = true},

@@ -1,4 +1,4 @@
-// Calibration data of a single sample, held in memory.
+// Calibration data of a few samples, held in memory.
 #pragma once
 #include <string>
 #include <vector>
@@ -7,26 +7,31 @@
 
 namespace infopt::test {
 
-/// One sample, for an input x.
-class OneSample : public DataSet {
+/// Samples for an input x.
+class HeldSamples : public DataSet {
  public:
-  explicit OneSample(Tensor x) : x_(std::move(x)) {}
-  int64_t size() const override { return 1; }
+  explicit HeldSamples(std::vector<Tensor> samples) : samples_(std::move(samples)) {}
+  int64_t size() const override { return static_cast<int64_t>(samples_.size()); }
   const std::vector<std::string>& names() const override { return names_; }
   const std::vector<std::string>& unused() const override { return none_; }
   bool has_label() const override { return false; }
   bool next(Sample& sample) override {
-    if (given_) return false;
-    sample.inputs = {{"x", x_}};
-    return given_ = true;
+    if (at_ == samples_.size()) return false;
+    sample.inputs = {{"x", samples_[at_++]}};
+    return true;
   }
-  void reset() override { given_ = false; }
-  std::string content_key() const override { return "one"; }
+  void reset() override { at_ = 0; }
+  std::string content_key() const override { return "held"; }
 
  private:
-  Tensor x_;
+  std::vector<Tensor> samples_;
+  size_t at_ = 0;
   std::vector<std::string> names_{"x"}, none_;
-  bool given_ = false;
+};
+
+class OneSample : public HeldSamples {
+ public:
+  explicit OneSample(Tensor x) : HeldSamples({std::move(x)}) {}
 };
 
 }  // namespace infopt::test
