@@ -1,0 +1,215 @@
+// Takes whole channels, neurons and attention heads out of the graph, and fits what is left to give the outputs that there were.
+//
+// before     any graph whose products have constant weights
+// after      the same nodes with smaller weights; shapes, split sizes, groups and the like are put right (passes/support/remove_channels.h)
+// conditions What must shrink together is found by rules for each operator (dimensions.h). Dimensions of the model's outputs stay, as does what no rule
+//            follows; the report names it. How much of each group goes is chosen by what its loss costs the outputs, measured, for what it saves.
+// formula    A class c of channels with weights W_c goes at tr(W_c·[(H⁻¹)_cc]⁻¹·W_cᵀ), H the covariance of what reads it; then each layer behind is refitted
+//            by ridge regression on the inputs that it now has and the outputs that it had.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "calibration/calibration.h"
+#include "lib/base/error.h"
+#include "lib/runtime/session.h"
+#include "passes/pass.h"
+#include "passes/support/choose_channels.h"
+#include "passes/support/groups.h"
+#include "passes/support/refit_layers.h"
+#include "passes/support/remove_channels.h"
+
+namespace infopt {
+namespace {
+
+std::string percent(double share) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f %%", 100 * share);
+  return text;
+}
+
+std::string millions(int64_t count) {
+  char text[32];
+  std::snprintf(text, sizeof text, count < 1000000 ? "%.3f M" : "%.2f M", static_cast<double>(count) / 1e6);
+  return text;
+}
+
+RemovalCosts::Unit unit_of(const std::string& target) {
+  if (target == "params") return RemovalCosts::Unit::Parameters;
+  if (target == "size") return RemovalCosts::Unit::Bytes;
+  return target == "latency" ? RemovalCosts::Unit::Time : RemovalCosts::Unit::Macs;
+}
+
+class Pruner {
+ public:
+  Pruner(GraphEdit& edit, PassContext& context, const Options& options) : edit_(edit), graph_(edit.graph()), context_(context), options_(options) {
+    choice_.score = options.text("score");
+    choice_.reduce = options.number("reduce");
+    choice_.multiple = options.integer("multiple_of") > 0 ? options.integer("multiple_of") : 8;
+    choice_.most = options.number("most");
+    choice_.uniform = options.text("ratios") == "uniform";
+    choice_.samples = options.integer("samples");
+  }
+
+  void run() {
+    const bool needs = !choice_.uniform || options_.text("repair") != "none" || choice_.score == "reconstruction" || choice_.score == "activation" || options_.text("target") == "latency";
+    if (needs && !context_.calibration) throw Error(ErrorKind::Usage, "the step prune_channels needs calibration data: give --calib DATA (without: ratios: uniform, repair: none, score: l1)");
+    seen_ = context_.calibration ? context_.calibration->observe(graph_) : std::vector<Observed>{};
+    if (context_.calibration && !context_.calibration->obstacles().empty()) throw Error(ErrorKind::Unsupported, "prune_channels must run the whole model, and can't: " + context_.calibration->obstacles()[0]);
+    const Dimensions dimensions(context_.model, graph_, seen_);
+    const ChannelGroups groups(dimensions);
+    name_locked(groups);
+    const GraphCosts costs = costs_now();
+    RemovalCosts planned(dimensions, costs, unit_of(options_.text("target")), times());
+    std::vector<GroupChoice> choices = rank_groups(dimensions, groups, usable(groups), choice_, context_);
+    const double before = planned.total();
+    const bool reached = choose_counts(choices, planned, choice_);
+    if (!reached) say_best(before > 0 ? 1 - planned.total() / before : 0, choices.empty());
+    std::vector<bool> gone(static_cast<size_t>(dimensions.atoms()), false);
+    for (const GroupChoice& c : choices)
+      for (size_t i = 0; i < c.removed; ++i) gone[static_cast<size_t>(c.ranking.order[i])] = true;
+    if (std::none_of(gone.begin(), gone.end(), [](bool g) { return g; })) return;
+    const std::shared_ptr<Graph> original = graph_.clone();
+    remove(dimensions, gone);
+    name_removed(*original, groups, choices);
+    repair(*original, dimensions, gone);
+    name_costs(costs);
+  }
+
+ private:
+  std::vector<size_t> usable(const ChannelGroups& groups) const {
+    const auto& units = options_.list("units");
+    std::vector<size_t> out;
+    for (size_t g = 0; g < groups.groups().size(); ++g) {
+      const ChannelGroup& group = groups.groups()[g];
+      const bool kept = std::any_of(options_.list("keep").begin(), options_.list("keep").end(), [&](const std::string& p) { return matches_glob(p, graph_.node(group.node).name); });
+      if (!kept && std::count(units.begin(), units.end(), name_of(group.kind))) out.push_back(g);
+    }
+    return out;
+  }
+
+  GraphCosts costs_now() const { return count_costs(graph_, context_.calibration ? context_.calibration->observe(graph_) : declared_shapes(graph_)); }
+
+  /// Milliseconds of each node on the first sample, for the target latency.
+  std::vector<double> times() const {
+    if (options_.text("target") != "latency") return {};
+    const Session session(graph_, {.profile = true});
+    const std::vector<Sample> samples = context_.calibration->first_samples(1);
+    for (int i = 0; i < 20; ++i) session.run(samples[0].inputs);
+    std::vector<double> out(graph_.node_capacity(), 0);
+    for (const auto& t : session.profile()) out[static_cast<size_t>(t.node)] += t.milliseconds / static_cast<double>(std::max<int64_t>(1, t.calls));
+    return out;
+  }
+
+  void remove(const Dimensions& dimensions, const std::vector<bool>& gone) {
+    const std::shared_ptr<Graph> before = graph_.clone();
+    std::string failure;
+    try {
+      remove_channels(edit_, dimensions, gone);
+      edit_.finish();
+      if (!context_.calibration) return;
+      const std::vector<Observed> now = context_.calibration->observe(graph_);
+      if (!context_.calibration->obstacles().empty()) failure = context_.calibration->obstacles()[0];
+      for (ValueId v : graph_.outputs())
+        if (failure.empty() && now[static_cast<size_t>(v)].shape != seen_[static_cast<size_t>(v)].shape) failure = "the output " + graph_.value(v).name + " changed its shape";
+    } catch (const Error& e) {
+      failure = e.what();
+    }
+    if (failure.empty()) return;
+    edit_.restore(*before);
+    throw Error(ErrorKind::Defect, "the pruned graph doesn't run: " + failure);
+  }
+
+  void repair(const Graph& original, const Dimensions& dimensions, const std::vector<bool>& gone) {
+    if (options_.text("repair") == "none") return;
+    const auto keep = [&](ValueId value, int64_t axis) {
+      std::vector<bool> out;
+      if (const Positions* p = dimensions.axis(value, axis < 0 ? axis + dimensions.rank(value) : axis))
+        for (int32_t a : *p) out.push_back(!gone[static_cast<size_t>(dimensions.find(a))]);
+      return out;
+    };
+    const RefitReport r = refit_layers(edit_, original, keep, {.residuals = options_.flag("residuals")}, context_);
+    edit_.finish();
+    edit_.note(std::to_string(r.layers) + " layers refitted to the outputs that they had, " + std::to_string(r.kept) + " left as they are");
+  }
+
+  // What the report says.
+  void name_locked(const ChannelGroups& groups) {
+    if (groups.impossible() == 0) return;
+    edit_.note(percent(static_cast<double>(groups.impossible()) / static_cast<double>(groups.positions())) + " of the channels can't be followed and stay:");
+    for (const LockedChannels& l : groups.locked())
+      if (!l.lock.output) edit_.note("  " + std::to_string(l.positions) + " of " + graph_.label(l.node) + ": " + l.lock.reason + (l.lock.node == kNone ? "" : " (" + graph_.label(l.lock.node) + ")"));
+  }
+  void say_best(double reached, bool nothing) {
+    const std::string asked = percent(choice_.reduce) + " fewer " + options_.text("target");
+    const std::string text = nothing ? "prune_channels found nothing that can be taken out: no layer's outputs are all read by layers with constant weights"
+                                     : "prune_channels was asked for " + asked + "; " + percent(reached) + " is the most within its options (units, most, multiple_of, keep)";
+    context_.report.warnings.push_back(text);
+    edit_.note(text);
+  }
+  void name_removed(const Graph& original, const ChannelGroups& groups, const std::vector<GroupChoice>& choices) {
+    for (const GroupChoice& c : choices) {
+      if (c.removed == 0) continue;
+      const ChannelGroup& g = groups.groups()[c.group];
+      char text[96];
+      const double damage = c.measured.empty() ? 0 : c.damage(c.removed);
+      std::snprintf(text, sizeof text, "%zu → %zu %s", g.classes.size(), g.classes.size() - c.removed, std::string(name_of(g.kind)).c_str());
+      std::string line = original.label(g.node) + (g.makers.size() > 1 ? " and " + std::to_string(g.makers.size() - 1) + " more" : "") + ": " + text;
+      if (damage > 0) {
+        std::snprintf(text, sizeof text, ", %.1f dB alone and before the repair", -10 * std::log10(damage));
+        line += text;
+      }
+      edit_.note(line);
+    }
+  }
+  void name_costs(const GraphCosts& before) {
+    const GraphCosts after = costs_now();
+    const auto line = [&](const std::string& what, int64_t was, int64_t is) {
+      if (was > 0) edit_.note(what + ": " + millions(was) + " → " + millions(is) + " (−" + percent(1 - static_cast<double>(is) / static_cast<double>(was)) + ")");
+    };
+    line("FLOPs", before.flops(), after.flops());
+    line("parameters", before.parameters, after.parameters);
+  }
+
+  GraphEdit& edit_;
+  const Graph& graph_;
+  PassContext& context_;
+  const Options& options_;
+  ChoiceOptions choice_;
+  std::vector<Observed> seen_;
+};
+
+void run(GraphEdit& edit, PassContext& context, const Options& options) { Pruner(edit, context, options).run(); }
+
+}  // namespace
+
+PassDef pass_prune_channels() {
+  return {
+      .name = "prune_channels",
+      .summary = "channels, neurons and attention heads taken out; what is left is fitted to the outputs that there were",
+      .contract = Contract::Lossy,
+      .options =
+          {
+              {.name = "target", .help = "what `reduce` is of", .otherwise = std::string("flops"), .choices = {"flops", "params", "size", "latency"}},
+              {.name = "reduce", .help = "the share that is to go", .otherwise = 0.3, .least = 0, .most = 0.95},
+              {.name = "units",
+               .help = "what may go: convolutions' channels, products' neurons, attention heads; width is what normalizations run over",
+               .otherwise = std::vector<std::string>{"channels", "neurons", "heads"},
+               .choices = {"channels", "neurons", "heads", "width"}},
+              {.name = "score",
+               .help = "which go first: those that the others explain best in what reads them, with least energy, or with the smallest weights or scales",
+               .otherwise = std::string("reconstruction"),
+               .choices = {"reconstruction", "activation", "l1", "l2", "bn_scale"}},
+              {.name = "ratios", .help = "sensitivity: by what each group's loss costs the outputs, measured; uniform: the same share of each", .otherwise = std::string("sensitivity"), .choices = {"sensitivity", "uniform"}},
+              {.name = "multiple_of", .help = "what is left of a group is a multiple of it (of small groups, of a smaller power of 2); 0: the target's", .otherwise = int64_t{0}, .least = 0, .most = 1024},
+              {.name = "most", .help = "of any one group", .otherwise = 0.75, .least = 0, .most = 1},
+              {.name = "keep", .help = "patterns of the names of nodes whose outputs stay whole", .otherwise = std::vector<std::string>{}},
+              {.name = "repair", .help = "refit: every layer behind by least squares", .otherwise = std::string("refit"), .choices = {"refit", "none"}},
+              {.name = "residuals", .help = "a layer whose output is added to something makes up for that one's error too", .otherwise = true},
+              {.name = "samples", .help = "that the groups' damage is measured on", .otherwise = int64_t{16}, .least = 1},
+          },
+      .run = run,
+  };
+}
+
+}  // namespace infopt

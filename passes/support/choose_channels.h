@@ -1,0 +1,40 @@
+// How much of each group goes: what it costs the outputs is measured, group by group and alone, and weighed against what it saves.
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "passes/pass.h"
+#include "passes/support/channel_scores.h"
+
+namespace infopt {
+
+struct ChoiceOptions {
+  std::string score = "reconstruction";
+  double reduce = 0.3;       ///< share of the cost that is to go
+  int64_t multiple = 8;      ///< positions that stay are a multiple of it; of small groups of a smaller power of 2
+  double most = 0.75;        ///< of a group
+  bool uniform = false;      ///< the same share of every group
+  int64_t samples = 16;      ///< that damage is measured on
+};
+
+struct GroupChoice {
+  size_t group = 0;          ///< of ChannelGroups
+  Ranking ranking;
+  std::vector<GroupReader> readers;
+  std::vector<size_t> steps;                            ///< how many classes may go, ascending
+  std::vector<std::pair<size_t, double>> measured;      ///< classes gone, noise over signal of the outputs
+  size_t removed = 0;
+  /// Noise over signal that the first k classes cost the outputs: what was measured, and between that by the ranking's cost.
+  double damage(size_t k) const;
+};
+
+/// One for each of `usable` (groups by number) that has readers and can shrink: ranked, and measured unless `uniform`.
+std::vector<GroupChoice> rank_groups(const Dimensions& dimensions, const ChannelGroups& groups, const std::vector<size_t>& usable, const ChoiceOptions& options, PassContext& context);
+/// Fills in `removed`, and takes it off `costs`; true where the target is reached.
+bool choose_counts(std::vector<GroupChoice>& choices, RemovalCosts& costs, const ChoiceOptions& options);
+
+/// The biggest power of 2, at most `multiple`, that leaves a group of so many positions at least four counts to choose from.
+int64_t multiple_for(int64_t positions, int64_t multiple);
+
+}  // namespace infopt

@@ -1,0 +1,49 @@
+// How each operator passes on the channels of what it reads. A new operator is one entry of a table.
+#pragma once
+#include <string_view>
+#include <vector>
+
+#include "lib/ir/edit.h"
+#include "passes/support/dimensions.h"
+
+namespace infopt {
+
+/// What is to go, for the rules that rewrite numbers in a node.
+class Removal {
+ public:
+  /// `gone` by class (Dimensions::find).
+  Removal(const Dimensions& dimensions, const std::vector<bool>& gone) : dimensions_(dimensions), gone_(gone) {}
+  const Dimensions& dimensions() const { return dimensions_; }
+  bool gone(int32_t atom) const { return gone_[static_cast<size_t>(dimensions_.find(atom))]; }
+  int64_t kept(const Positions& atoms) const { return kept(atoms, 0, static_cast<int64_t>(atoms.size())); }
+  int64_t kept(const Positions& atoms, int64_t begin, int64_t end) const;  ///< of positions [begin, end)
+  bool touches(ValueId value) const;                                      ///< an axis of it shrinks
+
+ private:
+  const Dimensions& dimensions_;
+  const std::vector<bool>& gone_;
+};
+
+struct DimensionRule {
+  std::vector<std::string_view> ops;
+  /// Sets the output's axes, joins, uses and locks. Called where an input is tracked, or always where it `begins`.
+  void (*link)(Dimensions&, const Node&);
+  /// Changes the node's own numbers (group, split sizes, shapes) for what goes; may be null. Constants that are used shrink by themselves.
+  void (*rewrite)(GraphEdit&, NodeId, const Removal&) = nullptr;
+  bool begins = false;  ///< makes channels of its own
+};
+
+/// Null where there is none.
+const DimensionRule* find_dimension_rule(const Node& node);
+
+// One a family.
+std::vector<DimensionRule> product_dimension_rules();      ///< dimension_products.cpp
+std::vector<DimensionRule> elementwise_dimension_rules();  ///< dimension_rules.cpp
+std::vector<DimensionRule> layout_dimension_rules();       ///< dimension_layouts.cpp
+
+/// Copies the tracked axes of x to y, each at the place that `to` says; -1: the axis is gone, which locks what is tracked there.
+void pass_axes(Dimensions& d, const Node& node, ValueId x, ValueId y, const std::vector<int64_t>& to);
+/// The same for all axes in place.
+void pass_axes(Dimensions& d, ValueId x, ValueId y);
+
+}  // namespace infopt

@@ -1,0 +1,41 @@
+#include "passes/support/layer_bias.h"
+
+#include "passes/support/patterns.h"
+
+namespace infopt {
+
+LayerBias find_bias(const Graph& graph, const Layer& layer) {
+  const Node& n = graph.node(layer.node);
+  LayerBias b{n.outputs[0], kNone, 2, std::vector<double>(static_cast<size_t>(layer.out), 0)};
+  if (n.is("MatMul")) {
+    const Node* add = graph.sole_consumer(n.outputs[0]);
+    if (!add || !add->is("Add")) return b;
+    const size_t other = add->input(0) == n.outputs[0] ? 1 : 0;
+    const Tensor* t = graph.constant(add->input(other));
+    if (!t || !is_float(t->dtype()) || t->rank() < 1 || t->size() != layer.out || t->dim(-1) != layer.out) return b;
+    b = {add->outputs[0], add->id, other, to_vector<double>(*t)};
+    return b;
+  }
+  if (n.is("Gemm") && n.f("beta", 1) != 1) return b;
+  const ValueId v = n.input(2);
+  if (v == kNone) {
+    b.node = n.id;
+    return b;
+  }
+  const Tensor* t = graph.constant(v);
+  if (t && t->size() == layer.out && t->rank() >= 1 && t->dim(-1) == layer.out) {
+    b.node = n.id;
+    b.values = to_vector<double>(*t);
+  }
+  return b;
+}
+
+void write_bias(GraphEdit& edit, const Layer& layer, const LayerBias& bias, const std::vector<double>& values) {
+  if (bias.node == kNone) return;
+  const Graph& graph = edit.graph();
+  const ValueId old = graph.node(bias.node).input(bias.input);
+  const Shape shape = old == kNone ? Shape{layer.out} : graph.constant(old)->shape();
+  edit.set_input(bias.node, bias.input, edit.add_constant(rounded(values, shape, graph.constant(layer.weights)->dtype())));
+}
+
+}  // namespace infopt

@@ -1,0 +1,136 @@
+#include "passes/support/remove_channels.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "passes/support/dimension_rules.h"
+#include "passes/support/patterns.h"
+
+namespace infopt {
+namespace {
+
+class Remover {
+ public:
+  Remover(GraphEdit& edit, const Dimensions& dimensions, const std::vector<bool>& gone) : edit_(edit), graph_(edit.graph()), dimensions_(dimensions), removal_(dimensions, gone) {}
+
+  void run() {
+    slice_constants();
+    const std::vector<NodeId> nodes = graph_.order();
+    std::vector<ValueId> shapes;
+    for (NodeId id : nodes) {
+      const Node& n = graph_.node(id);
+      if (n.is("Shape") && removal_.touches(n.input(0))) shapes.push_back(n.outputs[0]);
+      if (const DimensionRule* rule = find_dimension_rule(n); rule && rule->rewrite) rewrite(*rule, n);
+    }
+    for (ValueId v : shapes) keep_old_sizes(v);
+    for (const auto& [at, atoms] : dimensions_.axes()) forget_shape(at.first);
+  }
+
+ private:
+  void rewrite(const DimensionRule& rule, const Node& n) {
+    const std::vector<ValueId> before = n.inputs;
+    rule.rewrite(edit_, n.id, removal_);
+    for (size_t i = 1; i < before.size(); ++i)
+      if (before[i] != kNone && before[i] != graph_.node(n.id).input(i)) remove_unused(edit_, before[i]);
+  }
+
+  /// One slice of a constant for all of its uses that lose the same.
+  void slice_constants() {
+    std::map<std::pair<NodeId, size_t>, std::vector<std::pair<int64_t, std::vector<bool>>>> inputs;
+    for (const AxisUse& u : dimensions_.uses()) {
+      std::vector<bool> keep;
+      for (int32_t a : u.atoms) keep.push_back(!removal_.gone(a));
+      if (std::count(keep.begin(), keep.end(), false)) inputs[{u.node, u.input}].emplace_back(u.axis, keep);
+    }
+    std::map<std::pair<ValueId, std::vector<std::pair<int64_t, std::vector<bool>>>>, ValueId> made;
+    for (auto& [place, cuts] : inputs) {
+      std::sort(cuts.begin(), cuts.end());
+      const ValueId v = graph_.node(place.first).input(place.second);
+      ValueId& now = made.emplace(std::pair(v, cuts), kNone).first->second;
+      if (now == kNone) {
+        Tensor t = *graph_.constant(v);
+        for (const auto& [axis, keep] : cuts) t = keep_positions(t, axis, keep);
+        now = edit_.add_constant(t, name_for(v));
+      }
+      edit_.set_input(place.first, place.second, now);
+    }
+  }
+
+  /// The constant's own name where nothing else reads it.
+  std::string name_for(ValueId v) {
+    const std::string name = graph_.value(v).name;
+    if (name.empty() || graph_.value(v).uses.size() != 1 || graph_.value(v).producer != kNone || graph_.value(v).graph_input) return {};
+    edit_.set_name(v, {});
+    return name;
+  }
+
+  /// What a Shape gives out where dimensions have shrunk: the sizes that they had, for whatever counts with them.
+  void keep_old_sizes(ValueId v) {
+    const Node* n = graph_.value_alive(v) ? graph_.producer(v) : nullptr;
+    if (!n || !n->is("Shape") || graph_.value(v).uses.empty()) return;
+    const int64_t rank = dimensions_.rank(n->input(0));
+    const auto clamp = [&](int64_t i) { return std::clamp<int64_t>(i < 0 ? i + rank : i, 0, rank); };
+    std::vector<int64_t> sizes;
+    std::vector<bool> mask;
+    for (int64_t a = clamp(n->i("start", 0)); a < clamp(n->i("end", rank)); ++a) {
+      const Positions* p = dimensions_.axis(n->input(0), a);
+      mask.push_back(p && removal_.kept(*p) != static_cast<int64_t>(p->size()));
+      sizes.push_back(mask.back() ? static_cast<int64_t>(p->size()) : 0);
+    }
+    std::vector<Use> readers;
+    for (const Use& u : graph_.value(v).uses)
+      if (u.index < 0 || !picks_others(graph_.node(u.node), mask)) readers.push_back(u);
+    if (readers.empty()) return;
+    Tensor flags(DType::Bool, {static_cast<int64_t>(mask.size())});
+    std::copy(mask.begin(), mask.end(), flags.mutable_data<bool>());
+    const ValueId mask_value = edit_.add_constant(flags), old = edit_.add_constant(Tensor::vector(sizes));
+    const ValueId fixed = edit_.add({.op = "Where"}, {mask_value, old, v});
+    edit_.replace_uses_except(v, fixed, graph_.value(fixed).producer);
+  }
+  bool picks_others(const Node& n, const std::vector<bool>& mask) const {
+    const Tensor* index = n.is("Gather") ? graph_.constant(n.input(1)) : nullptr;
+    if (!index) return false;
+    for (int64_t i : to_vector<int64_t>(*index)) {
+      const auto place = i < 0 ? i + static_cast<int64_t>(mask.size()) : i;
+      if (place < 0 || place >= static_cast<int64_t>(mask.size()) || mask[static_cast<size_t>(place)]) return false;
+    }
+    return true;
+  }
+
+  void forget_shape(ValueId v) {
+    if (!graph_.value_alive(v) || graph_.value(v).producer == kNone || !removal_.touches(v)) return;
+    Type type = graph_.value(v).type;
+    for (size_t a = 0; a < type.shape.size(); ++a)
+      if (const Positions* p = dimensions_.axis(v, static_cast<int64_t>(a))) type.shape[a] = {removal_.kept(*p), {}};
+    edit_.set_type(v, type);
+  }
+
+  GraphEdit& edit_;
+  const Graph& graph_;
+  const Dimensions& dimensions_;
+  Removal removal_;
+};
+
+}  // namespace
+
+Tensor keep_positions(const Tensor& t, int64_t axis, const std::vector<bool>& keep) {
+  if (bits_of(t.dtype()) < 8) return cast(keep_positions(cast(t, DType::I8), axis, keep), t.dtype());
+  Shape shape = t.shape();
+  shape[static_cast<size_t>(axis)] = std::count(keep.begin(), keep.end(), true);
+  Tensor out(t.dtype(), shape);
+  size_t inner = bits_of(t.dtype()) / 8, outer = 1;
+  for (int64_t a = 0; a < t.rank(); ++a) (a < axis ? outer : inner) *= a == axis ? 1 : static_cast<size_t>(t.dim(a));
+  const Tensor aligned = t.aligned_for_now();
+  const std::byte* from = aligned.raw();
+  std::byte* to = out.mutable_raw();
+  for (size_t o = 0; o < outer; ++o)
+    for (size_t i = 0; i < keep.size(); ++i, from += inner)
+      if (keep[i]) std::memcpy(to, from, inner), to += inner;
+  return out;
+}
+
+void remove_channels(GraphEdit& edit, const Dimensions& dimensions, const std::vector<bool>& gone) { Remover(edit, dimensions, gone).run(); }
+
+}  // namespace infopt
