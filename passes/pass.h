@@ -51,6 +51,9 @@ enum class Contract {
   Lossy,     ///< another function, close to the first
 };
 
+/// How far a long pass is: "3 of 40 layers rounded" is done 3, total 40, of "layers rounded".
+using PassProgress = std::function<void(int64_t done, int64_t total, const std::string& of)>;
+
 /// What a pass may use besides the graph.
 struct PassContext {
   Model& model;
@@ -65,6 +68,11 @@ struct PassContext {
   bool measure_layers = false;  ///< report each layer's noise, local and accumulated
   Report& report;          ///< the whole run's
   PassReport& pass_report; ///< this pass's part of it
+  PassProgress progress = {};  ///< may be null
+
+  void tell(int64_t done, int64_t total, const std::string& of) const {
+    if (progress) progress(done, total, of);
+  }
 };
 
 struct PassDef {

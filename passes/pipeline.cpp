@@ -82,6 +82,7 @@ void run_step(Model& model, const PipelineStep& step, const PipelineContext& con
   {
     GraphEdit edit(*model.graph);
     PassContext pass_context{model, context.profile, context.groups, context.calibration, context.method, context.percentile, context.threads, context.measure_layers, report, entry};
+    if (context.progress) pass_context.progress = [&](int64_t done, int64_t total, const std::string& of) { context.progress(pass->name, done, total, of); };
     pass->run(edit, pass_context, step.options);
     edit.finish();
     entry.edits = edit.log();

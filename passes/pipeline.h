@@ -24,6 +24,7 @@ struct PipelineContext {
   bool check_contracts = false;
   std::function<void(const std::string& pass)> started = {};
   bool measure_layers = false;  ///< see PassContext
+  std::function<void(const std::string& pass, int64_t done, int64_t total, const std::string& of)> progress = {};
 };
 
 /// Changes `model`, and adds what happened to `report`. A pass that needs a newer opset gets it first; where the model can't be

@@ -52,16 +52,15 @@ class Job {
 
  private:
   template <class F> void stage(const std::string& name, F f) {
-    if (spec_.progress) spec_.progress(name, 0, 0);
+    if (spec_.progress) spec_.progress(name, 0, 0, {});
     const auto start = std::chrono::steady_clock::now();
     f();
     report_.measured.stages.push_back({name, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()});
   }
   Progress progress(const std::string& name) const {
     if (!spec_.progress) return {};
-    return [report = spec_.progress, name](int64_t done, int64_t total) { report(name, done, total); };
+    return [report = spec_.progress, name](int64_t done, int64_t total) { report(name, done, total, "samples"); };
   }
-  void check_paths() const;
   void open_calibration();
   void read_with_data();
   void run_original();
@@ -69,6 +68,7 @@ class Job {
   PipelineContext pipeline_context(const std::string& name);
   void list_unknown_operators();
   void read_back();
+  void measure_in_engine();
   void compare();
   void note_left_out(const std::vector<std::string>& outputs, const std::vector<std::string>& obstacles);
   void withhold_output();
@@ -76,8 +76,7 @@ class Job {
   void check_weights() const;
   void note_unused(const DataSet& data, const std::string& path);
   void release_output();
-  void write_reports() const;
-  bool measures() const { return !spec_.evaluation_data.empty() || !spec_.report_folder.empty() || !spec_.recipe.gates.empty(); }
+  bool measures() const { return !spec_.engine.empty() || !spec_.evaluation_data.empty() || !spec_.report_folder.empty() || !spec_.recipe.gates.empty(); }
 
   const JobSpec& spec_;
   std::string output_;  ///< where the model is written
@@ -93,18 +92,6 @@ class Job {
 std::filesystem::path folder_of(const std::string& path) {
   const auto folder = std::filesystem::path(path).parent_path();
   return folder.empty() ? "." : folder;
-}
-
-void Job::check_paths() const {
-  std::error_code error;
-  if (!spec_.output.empty()) {
-    check_writable(spec_.output);
-    if (std::filesystem::equivalent(spec_.model, spec_.output, error)) throw Error(ErrorKind::Usage, "the output is the model itself; give another path with -o", spec_.output);
-  }
-  if (!spec_.report_folder.empty()) {
-    std::filesystem::create_directories(spec_.report_folder, error);
-    check_writable(spec_.report_folder + "/report.json");
-  }
 }
 
 /// A NaN or an infinity among weights is the model's, whatever is done with it. Other constants may hold them: masks do.
@@ -157,7 +144,8 @@ void Job::open_calibration() {
 PipelineContext Job::pipeline_context(const std::string& name) {
   PipelineContext context{find_profile(spec_.recipe.target), spec_.recipe.groups, calibration_.get(), spec_.recipe.calibrate.method, spec_.recipe.calibrate.percentile, spec_.threads, spec_.check_contracts, {}};
   context.measure_layers = measures();
-  if (spec_.progress) context.started = [this, name](const std::string& pass) { spec_.progress(name + ": " + pass, 0, 0); };
+  if (spec_.progress) context.started = [this, name](const std::string& pass) { spec_.progress(name + ": " + pass, 0, 0, {}); };
+  if (spec_.progress) context.progress = [this](const std::string& pass, int64_t done, int64_t total, const std::string& of) { spec_.progress(pass, done, total, of); };
   return context;
 }
 
@@ -219,7 +207,19 @@ void Job::note_left_out(const std::vector<std::string>& outputs, const std::vect
   if (std::find(report_.warnings.begin(), report_.warnings.end(), text) == report_.warnings.end()) report_.warnings.push_back(text);
 }
 
+void Job::measure_in_engine() {
+  std::vector<double> limits;
+  for (const GateLimit& g : spec_.recipe.gates) {
+    if (g.name == "max_latency_ratio") limits.push_back(g.limit);
+    if (g.name == "min_speedup") limits.push_back(1 / g.limit);
+  }
+  const LatencyPair latency = ask_engine(spec_.engine, spec_.model, output_, limits);
+  report_.measured.original_latency = latency.original;
+  report_.measured.optimized_latency = latency.optimized;
+}
+
 void Job::compare() {
+  if (!spec_.engine.empty()) measure_in_engine();
   const std::string& path = spec_.evaluation_data.empty() ? spec_.calibration_data : spec_.evaluation_data;
   if (path.empty()) {
     report_.warnings.push_back("nothing was compared: there is no data; give --calib or --eval");
@@ -237,12 +237,14 @@ void Job::compare() {
   if (report_.layers.empty()) report_.layers = layers_of_file(*written_.graph, *data);
   if (!c.not_compared.empty()) note_left_out(c.not_compared, c.obstacles);
   if (!c.obstacles.empty()) {
-    report_.warnings.push_back("latency, memory and metric were not measured: infopt can't run the whole model");
+    report_.warnings.push_back(std::string(spec_.engine.empty() ? "latency, memory" : "memory") + " and metric were not measured: infopt can't run the whole model");
     return;
   }
-  const LatencyPair latency = measure_latency(*original.graph, *written_.graph, *data, kLatencyRuns, spec_.device);
-  report_.measured.original_latency = latency.original;
-  report_.measured.optimized_latency = latency.optimized;
+  if (spec_.engine.empty()) {
+    const LatencyPair latency = measure_latency(*original.graph, *written_.graph, *data, kLatencyRuns, spec_.device);
+    report_.measured.original_latency = latency.original;
+    report_.measured.optimized_latency = latency.optimized;
+  }
   report_.measured.original_peak_memory = measure_peak_memory(spec_.model, *data);
   report_.measured.optimized_peak_memory = measure_peak_memory(output_, *data);
 }
@@ -278,13 +280,6 @@ void Job::release_output() {
   output_ = spec_.output;
 }
 
-void Job::write_reports() const {
-  if (spec_.report_folder.empty()) return;
-  write_file(spec_.report_folder + "/report.json", render_json(report_));
-  write_file(spec_.report_folder + "/report.md", render_markdown(report_));
-  write_file(spec_.report_folder + "/junit.xml", render_junit(report_));
-}
-
 Report Job::run() {
   report_.infopt_version = kVersion;
   report_.command = spec_.command;
@@ -297,7 +292,7 @@ Report Job::run() {
   stage("read", [&] {
     model_ = read_model(spec_.model);
     check_weights();
-    check_paths();
+    check_paths(spec_);
     report_.original = describe_file(spec_.model, model_);
     list_unknown_operators();
     open_calibration();
@@ -319,7 +314,7 @@ Report Job::run() {
   report_.measured.process_peak_memory = peak_memory();
   report_.gates = evaluate_gates(spec_.recipe.gates, report_);
   if (withhold) release_output();
-  write_reports();
+  write_reports(report_, spec_.report_folder);
   return report_;
 }
 
@@ -327,7 +322,7 @@ Report Job::run() {
 void Job::read_with_data() {
   model_ = read_model(spec_.model);
   check_weights();
-  check_paths();
+  check_paths(spec_);
   open_calibration();
   if (!calibration_) throw Error(ErrorKind::Usage, spec_.command + " needs data: give --calib DATA");
 }
@@ -371,7 +366,30 @@ std::shared_ptr<DataSet> open_data(const std::string& path, const Model& model, 
   return open_dataset(path, options);
 }
 
-Report run_job(const JobSpec& job) { return Job(job).run(); }
+void check_paths(const JobSpec& job) {
+  std::error_code error;
+  if (!job.output.empty()) {
+    check_writable(job.output);
+    if (std::filesystem::equivalent(job.model, job.output, error)) throw Error(ErrorKind::Usage, "the output is the model itself; give another path with -o", job.output);
+  }
+  if (!job.report_folder.empty()) {
+    std::filesystem::create_directories(job.report_folder, error);
+    check_writable(job.report_folder + "/report.json");
+  }
+}
+
+void write_reports(const Report& report, const std::string& folder) {
+  if (folder.empty()) return;
+  write_file(folder + "/report.json", render_json(report));
+  write_file(folder + "/report.md", render_markdown(report));
+  write_file(folder + "/junit.xml", render_junit(report));
+  if (report.search) write_file(folder + "/recipe.yaml", report.recipe);
+}
+
+Report run_job(const JobSpec& job) {
+  if (job.recipe.search != "none") throw Error(ErrorKind::Usage, "the recipe " + job.recipe.name + " is one to search from; only `infopt quantize` does that");
+  return Job(job).run();
+}
 StatisticsSet calibrate_model(const JobSpec& job) { return Job(job).calibrate(); }
 PreparedModel prepare_model(const JobSpec& job) { return Job(job).prepare(); }
 

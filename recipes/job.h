@@ -11,6 +11,9 @@
 
 namespace infopt {
 
+/// What is being done, and how far it is: `done` of `total` `units`; total 0 where that isn't known.
+using StageProgress = std::function<void(const std::string& stage, int64_t done, int64_t total, const std::string& units)>;
+
 struct JobSpec {
   std::string command;                    ///< the subcommand, for the report
   std::vector<std::string> command_line;
@@ -18,6 +21,7 @@ struct JobSpec {
   std::string calibration_data;           ///< empty: none
   std::string evaluation_data;            ///< empty: the calibration data is compared on
   std::string statistics;                 ///< saved by `infopt calibrate`; empty: none
+  std::string engine;                     ///< a command that prints milliseconds of {model}; empty: latency is infopt's runtime's
   std::string report_folder;              ///< empty: no report is written
   Recipe recipe;
   int threads = 1;
@@ -26,8 +30,7 @@ struct JobSpec {
   int64_t samples = 0;                    ///< of calibration; 0: what the recipe says, else all
   bool check_contracts = false;
   bool keep_output_on_failure = true;     ///< write the model even where a gate isn't met
-  /// What is being done, and how far it is; total 0 where that isn't known.
-  std::function<void(const std::string& stage, int64_t done, int64_t total)> progress;
+  StageProgress progress;
 };
 
 /// The report of what was done. Gates that aren't met are in the report, not an error.
@@ -43,6 +46,11 @@ struct PreparedModel {
   std::unique_ptr<Calibration> calibration;
 };
 PreparedModel prepare_model(const JobSpec& job);
+
+/// Throws Error(Usage) where the output is the model, Error(Io) where output or reports can't be written; makes the reports' folder.
+void check_paths(const JobSpec& job);
+/// report.json, report.md and junit.xml, and recipe.yaml where it was searched for; nothing where `folder` is empty.
+void write_reports(const Report& report, const std::string& folder);
 
 /// Opens data for a model with the recipe's preprocessing. `limit` 0: all.
 std::shared_ptr<DataSet> open_data(const std::string& path, const Model& model, const Recipe& recipe, int64_t limit);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <mutex>
 
@@ -16,12 +17,16 @@
 #include "lib/onnx/import.h"
 #include "lib/report/compare.h"
 #include "lib/runtime/session.h"
+#include "recipes/shell_command.h"
 #include "recipes/task_metric.h"
 
 namespace infopt {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kEngineRounds = 3, kMostEngineRounds = 7;
+constexpr double kNear = 0.1;  ///< of a limit: more rounds decide
 
 double milliseconds_since(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
 
@@ -37,14 +42,13 @@ Sample first_sample(DataSet& data) {
   return sample;
 }
 
-/// The rows that are data, of an output whose first axis is the batch.
+}  // namespace
+
 Tensor valid_rows(const Tensor& t, const Sample& sample) {
   const bool padded = t.rank() > 0 && t.dim(0) > sample.valid_rows && !sample.inputs.empty() && sample.inputs.begin()->second.rank() > 0 &&
                       sample.inputs.begin()->second.dim(0) == t.dim(0) && t.dtype() != DType::String;
   return padded ? t.slice_front(0, sample.valid_rows) : t;
 }
-
-}  // namespace
 
 ModelFile describe_file(const std::string& path, const Model& model) {
   std::error_code error;
@@ -140,6 +144,34 @@ std::optional<int64_t> measure_peak_memory(const std::string& path, DataSet& dat
   const auto peak = peak_memory();
   if (!before || !peak) return {};
   return std::max<int64_t>(0, *peak - *before);
+}
+
+double ask_engine(const std::string& command, const std::string& model) {
+  const double ms = run_number_command(replaced(command, "{model}", shell_word(model)), "the engine's");
+  if (!(ms > 0)) throw Error(ErrorKind::Usage, "the engine's command printed " + std::to_string(ms) + ", a time above 0 was expected", command);
+  return ms;
+}
+
+LatencyPair ask_engine(const std::string& command, const std::string& original, const std::string& optimized, const std::vector<double>& limits) {
+  std::vector<double> times[2];
+  double ratio = 0;
+  auto near = [&](double limit) { return std::abs(ratio / limit - 1) < kNear; };
+  for (int64_t r = 0; r < kEngineRounds || (r < kMostEngineRounds && std::any_of(limits.begin(), limits.end(), near)); ++r) {
+    times[0].push_back(ask_engine(command, original));
+    try {
+      times[1].push_back(ask_engine(command, optimized));
+    } catch (const Error& e) {
+      throw Error(ErrorKind::Unsupported, std::string("the engine can't run what the recipe makes: ") + e.what());
+    }
+    ratio = summarize(times[1]).median / summarize(times[0]).median;
+  }
+  LatencyPair pair;
+  for (int m : {0, 1}) {
+    const Summary s = summarize(times[m]);
+    Latency& l = m == 0 ? pair.original : pair.optimized;
+    l.median_ms = s.median, l.p90_ms = s.p90, l.p99_ms = s.p99, l.first_run_ms = times[m].front(), l.runs = s.count;
+  }
+  return pair;
 }
 
 LatencyPair measure_latency(const Graph& original, const Graph& optimized, DataSet& data, int64_t runs, const std::shared_ptr<const Device>& device) {

@@ -21,6 +21,9 @@ DataOptions data_options(const Model& model);
 /// The model's file: its bytes and those of the external data that it names.
 ModelFile describe_file(const std::string& path, const Model& model);
 
+/// The rows that are data, of an output whose first axis is the batch; a fixed batch's last sample may be padded.
+Tensor valid_rows(const Tensor& t, const Sample& sample);
+
 struct Comparison {
   std::vector<OutputReport> outputs;
   std::vector<Metric> metrics;
@@ -39,8 +42,16 @@ Comparison compare_models(const Graph& original, const Graph& optimized, DataSet
 /// where the system doesn't tell (Linux: VmHWM, which it must let us reset).
 std::optional<int64_t> measure_peak_memory(const std::string& path, DataSet& data);
 
-/// Latency of one sample on one thread, both models in turns; the first runs are apart.
 struct LatencyPair { Latency original, optimized; };
+
+/// What an external engine's command prints for both files, in turns, in medians: `command` with {model} replaced by a path. Three times each,
+/// and four more where the ratio lies within a tenth of one of `limits`.
+/// Throws Error(Usage) where the command fails on the original or prints no positive number, Error(Unsupported) where it does on the optimized.
+LatencyPair ask_engine(const std::string& command, const std::string& original, const std::string& optimized, const std::vector<double>& limits = {});
+/// The same of one file, once: milliseconds.
+double ask_engine(const std::string& command, const std::string& model);
+
+/// Latency of one sample on one thread, both models in turns; the first runs are apart.
 LatencyPair measure_latency(const Graph& original, const Graph& optimized, DataSet& data, int64_t runs, const std::shared_ptr<const Device>& device = nullptr);
 
 }  // namespace infopt

@@ -107,6 +107,7 @@ Recipe decode(const YamlNode& root, const Vocabulary& names) {
   get(root, "name", out.name);
   get(root, "description", out.description);
   get(root, "target", out.target);
+  get(root, "search", out.search);
   if (const YamlNode* n = root.find("calibrate")) read_calibrate(*n, out.calibrate);
   if (const YamlNode* n = root.find("data")) out.data = read_data(*n);
   for (const YamlNode& step : root.find("steps")->items) out.steps.push_back(read_step(step, names));

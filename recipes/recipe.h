@@ -52,6 +52,7 @@ struct Recipe {
   int64_t version = kRecipeVersion;
   std::string name, description;
   std::string target = "ort-cpu";
+  std::string search = "none";    ///< auto: the steps are the first of those that `infopt quantize` tries until the gates are met
   CalibrateSpec calibrate;
   DataSpec data;
   std::vector<Step> steps;

@@ -186,6 +186,7 @@ Schema recipe_schema(const Vocabulary& names) {
               {"name", text("The recipe's name; without it, its file's.")},
               {"description", text("What the recipe is for.")},
               {"target", one_of("The engine that the output is made for.", "target", names.targets, otherwise.target)},
+              {"search", one_of("auto: the steps are what `infopt quantize` tries first; it changes them until the gates are met.", "choice", {"none", "auto"}, otherwise.search)},
               {"calibrate", calibrate_schema(names)},
               {"data", data_schema()},
               {"steps", steps_schema(names), true},

@@ -119,6 +119,7 @@ Block eval(const EvalSpec& e) {
 std::string to_yaml(const Recipe& r) {
   Block out("");
   out.put("version", r.version).put_some("name", r.name).put_some("description", r.description).put("target", r.target);
+  if (r.search != Recipe().search) out.put("search", r.search);
   out.nest("calibrate", calibrate(r.calibrate)).nest("data", data(r.data)).nest("steps", steps(r.steps)).nest("groups", groups(r.groups));
   out.nest("gates", gates(r.gates)).nest("eval", eval(r.eval));
   Block output("  ");

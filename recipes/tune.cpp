@@ -12,8 +12,6 @@
 #include "lib/base/memory.h"
 #include "lib/onnx/import.h"
 #include "lib/report/format.h"
-#include "recipes/measure.h"
-#include "recipes/shell_command.h"
 #include "recipes/tune_log.h"
 
 namespace infopt {
@@ -25,20 +23,7 @@ constexpr int64_t kCompared = 4;     // samples of the sensitivity
 
 using Clock = std::chrono::steady_clock;
 
-std::string hash_of(const std::string& text) { return Hasher().text(text).hex(); }
-
 double objective(const Trial& t, bool smallest) { return smallest ? t.size_ratio : t.latency_ratio; }
-
-double noise_of(const Trial& t) { return t.sqnr_db ? std::pow(10.0, -*t.sqnr_db / 10) : 1; }
-
-double violation_of(const std::vector<GateResult>& gates) {
-  double sum = 0;
-  for (const GateResult& g : gates) {
-    if (g.passed) continue;
-    sum += g.value && std::isfinite(*g.value) ? std::max(1e-6, std::fabs(*g.value - g.limit) / std::max(std::fabs(g.limit), 1e-3)) : 1e3;
-  }
-  return sum;
-}
 
 class Search {
  public:
@@ -82,7 +67,7 @@ class Search {
       if (!path.empty()) hash.text(open_data(path, model, spec.job.recipe, spec.job.samples)->content_key());
     Recipe settings = spec.job.recipe;
     settings.steps.clear();
-    hash.text(to_yaml(settings)).text(spec.engine);
+    hash.text(to_yaml(settings)).text(spec.job.engine);
     return hash.hex();
   }
 
@@ -95,20 +80,15 @@ class Search {
   /// False where the point's recipe was tried before.
   bool attempt(const TunePoint& point) {
     const Recipe recipe = recipe_of(point, sites_, spec_.job.recipe);
-    Trial trial{.point = point, .recipe = hash_of(to_yaml(recipe)), .failure = {}, .sqnr_db = {}, .metric_drop = {}};
+    Trial trial{.point = point, .recipe = hash_of(recipe), .failure = {}, .sqnr_db = {}, .metric_drop = {}};
     if (!made_.insert(trial.recipe).second) return false;
-    const auto start = Clock::now();
     const std::string scratch = spec_.folder + "/trial", path = scratch + "/model.onnx";
     std::error_code ignored;
     std::filesystem::remove_all(scratch, ignored);
     std::filesystem::create_directories(scratch, ignored);
-    try {
-      measure(trial, recipe, path);
-    } catch (const Error& e) {
-      if (e.kind() != ErrorKind::Unsupported && e.kind() != ErrorKind::Malformed && e.kind() != ErrorKind::Limit) throw;
-      trial.failure = e.what();
-    }
-    trial.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    JobSpec job = spec_.job;
+    job.progress = {};
+    run_trial(trial, job, recipe, path);
     log_.add(trial);
     result_.trials.push_back(trial);
     choose_best();
@@ -116,38 +96,6 @@ class Search {
     std::filesystem::remove_all(scratch, ignored);
     if (spec_.told) spec_.told(line_of(trial));
     return true;
-  }
-
-  void measure(Trial& trial, const Recipe& recipe, const std::string& path) const {
-    JobSpec job = spec_.job;
-    job.recipe = recipe;
-    job.recipe.output.external_data = "auto";
-    job.output = path;
-    job.progress = {};
-    Report report = run_job(job);
-    if (!report.original || !report.optimized) throw Error(ErrorKind::Defect, "a trial's sizes weren't measured");
-    trial.size_ratio = static_cast<double>(report.optimized->bytes) / static_cast<double>(std::max<int64_t>(1, report.original->bytes));
-    if (!spec_.engine.empty()) ask_engine(report, path);
-    if (report.measured.original_latency && report.measured.optimized_latency) {
-      trial.latency_ms = report.measured.optimized_latency->median_ms;
-      trial.latency_ratio = trial.latency_ms / std::max(1e-9, report.measured.original_latency->median_ms);
-    }
-    for (const OutputReport& o : report.outputs)
-      if (!trial.sqnr_db || o.sqnr_db < *trial.sqnr_db) trial.sqnr_db = std::min(o.sqnr_db, 300.0);
-    for (const Metric& m : report.metrics) trial.metric_drop = std::max(trial.metric_drop.value_or(m.drop()), m.drop());
-    trial.violation = violation_of(evaluate_gates(spec_.job.recipe.gates, report));
-  }
-
-  /// Both models in turns, the engine's own medians.
-  void ask_engine(Report& report, const std::string& path) const {
-    auto ask = [&](const std::string& model) { return run_number_command(replaced(spec_.engine, "{model}", shell_word(model)), "the engine's"); };
-    const double a = ask(spec_.job.model), b = ask(path), c = ask(spec_.job.model), d = ask(path);
-    Latency original, optimized;
-    original.median_ms = std::min(a, c);
-    optimized.median_ms = std::min(b, d);
-    original.runs = optimized.runs = 2;
-    report.measured.original_latency = original;
-    report.measured.optimized_latency = optimized;
   }
 
   void choose_best() {
@@ -179,7 +127,7 @@ class Search {
       const TunePoint& a = result_.trials[parents[random_() % parents.size()]].point;
       const TunePoint& b = result_.trials[parents[random_() % parents.size()]].point;
       TunePoint child = random_() % 3 == 0 ? crossed(a, b, random_) : mutated(a, sites_, spec_.job.recipe.target, random_);
-      if (made_.contains(hash_of(to_yaml(recipe_of(child, sites_, spec_.job.recipe))))) continue;
+      if (made_.contains(hash_of(recipe_of(child, sites_, spec_.job.recipe)))) continue;
       const double score = expected(child);
       if (!chosen || score < promise) chosen = child, promise = score;
     }

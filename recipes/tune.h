@@ -6,32 +6,19 @@
 #include <string>
 #include <vector>
 
-#include "recipes/job.h"
-#include "recipes/tune_space.h"
+#include "recipes/trial.h"
 
 namespace infopt {
 
 struct TuneSpec {
-  JobSpec job;                  ///< model, data, threads; its recipe gives data, evaluation, gates and target
+  JobSpec job;                  ///< model, data, threads, engine; its recipe gives data, evaluation, gates and target
   std::string folder;           ///< trials.jsonl, recipe.yaml, model.onnx and front.md stand there, always of the best so far
-  std::string engine;           ///< a command that prints milliseconds of {model}; empty: infopt's runtime
   bool smallest = false;        ///< of the points that meet the gates the smallest is best, else the fastest
   bool stop_when_met = false;   ///< the first that meets the gates is enough
   double seconds = 0;           ///< no trial begins later; 0: no limit
   int64_t trials = 0;           ///< in all, resumed ones included; 0: no limit but that of time
   uint64_t seed = 1;
   std::function<void(const std::string& line)> told;  ///< a line a trial
-};
-
-struct Trial {
-  TunePoint point;
-  std::string recipe;           ///< its canonical YAML's hash
-  std::string failure;          ///< why nothing came of it; empty where it was measured
-  double size_ratio = 0, latency_ratio = 0, latency_ms = 0;
-  std::optional<double> sqnr_db, metric_drop;
-  double violation = 0;         ///< how far the gates are missed, relative to their limits and added up; 0: all are met
-  double seconds = 0;
-  bool met() const { return failure.empty() && violation <= 0; }
 };
 
 struct TuneResult {

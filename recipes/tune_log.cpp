@@ -14,7 +14,7 @@ using Json = nlohmann::ordered_json;
 Json json_of(const Trial& t) {
   const TunePoint& p = t.point;
   Json j{{"base", p.base}, {"method", p.method}, {"activations", p.activations}, {"rounding", p.rounding}, {"block", p.block}, {"smooth", p.smooth},
-         {"kept_weights", p.kept_weights}, {"kept_activations", p.kept_activations}, {"recipe", t.recipe}, {"seconds", t.seconds}};
+         {"kept_weights", p.kept_weights}, {"kept_activations", p.kept_activations}, {"equalize", p.equalize}, {"measured_bias", p.measured_bias}, {"floor_db", p.floor_db}, {"in_float", p.in_float}, {"recipe", t.recipe}, {"seconds", t.seconds}};
   if (!t.failure.empty()) {
     j["failure"] = t.failure;
     return j;
@@ -27,7 +27,7 @@ Json json_of(const Trial& t) {
 
 Trial trial_of(const Json& j) {
   Trial t;
-  t.point = {j.at("base"), j.at("method"), j.at("activations"), j.at("rounding"), j.at("block"), j.at("smooth"), j.at("kept_weights"), j.at("kept_activations")};
+  t.point = {j.at("base"), j.at("method"), j.at("activations"), j.at("rounding"), j.at("block"), j.at("smooth"), j.at("kept_weights"), j.at("kept_activations"), j.value("equalize", false), j.value("measured_bias", false), j.value("floor_db", 0.0), j.value("in_float", std::vector<std::string>{})};
   t.recipe = j.at("recipe");
   t.seconds = j.at("seconds");
   t.failure = j.value("failure", "");

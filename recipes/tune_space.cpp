@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "lib/base/error.h"
+#include "passes/support/layers.h"
 
 namespace infopt {
 namespace {
@@ -11,7 +12,9 @@ namespace {
 /// The built-in recipe behind a base.
 std::string builtin_of(const std::string& base) { return base == "w4a8" ? "w4a8-reconstruct" : base == "int4" ? "int4-gptq" : base; }
 
-bool quantizes_activations(const TunePoint& p) { return p.base != "int4" && p.base != "fp16"; }
+constexpr int64_t kFewChannels = 16;
+
+bool quantizes_activations(const TunePoint& p) { return p.base != "int4" && p.base != "fp16" && p.base != "half" && p.base != "float"; }
 
 void set_option(Recipe& recipe, const std::string& pass, const std::string& name, OptionValue value) {
   for (Step& s : recipe.steps)
@@ -41,6 +44,13 @@ GroupRule keep(const std::string& name, const std::vector<TuneSites::Place>& pla
   return rule;
 }
 
+void add_group(Recipe& recipe, GroupRule rule) {
+  const std::string name = rule.name;
+  auto taken = [&](const GroupRule& g) { return g.name == rule.name; };
+  for (int i = 2; std::any_of(recipe.groups.begin(), recipe.groups.end(), taken); ++i) rule.name = name + "-" + std::to_string(i);
+  recipe.groups.push_back(std::move(rule));
+}
+
 /// A node belongs to the first group that fits: what is kept in both ways needs a group that says both.
 void add_groups(Recipe& recipe, const TunePoint& p, const TuneSites& sites) {
   const std::string kept_type = p.base == "int4" ? "int8" : "float32";
@@ -51,7 +61,30 @@ void add_groups(Recipe& recipe, const TunePoint& p, const TuneSites& sites) {
   weights.weights = both.weights = kept_type;
   activations.activations = both.activations = "float32";
   for (GroupRule* rule : {&both, &weights, &activations})
-    if (!rule->nodes.empty()) recipe.groups.push_back(std::move(*rule));
+    if (!rule->nodes.empty()) add_group(recipe, std::move(*rule));
+  for (const std::string& kind : p.in_float) {
+    const auto it = sites.kinds.find(kind);
+    if (it != sites.kinds.end()) add_group(recipe, GroupRule{.name = kind + "-in-float", .nodes = it->second, .form = "storage"});
+  }
+}
+
+bool is_lossy(const Step& s) {
+  const PassDef* d = find_pass(s.pass);
+  return d && d->contract == Contract::Lossy;
+}
+
+void insert_before_lossy(Recipe& recipe, const std::string& pass) {
+  recipe.steps.insert(std::find_if(recipe.steps.begin(), recipe.steps.end(), is_lossy), step_of(pass, {}));
+}
+
+/// Nothing is quantized; weights in 16 bits where they are asked for, decoded when the engine loads them.
+void keep_float(Recipe& recipe, bool half) {
+  std::erase_if(recipe.steps, [](const Step& s) { return is_lossy(s) || s.pass == "lower_storage"; });
+  if (!half) return;
+  recipe.steps.push_back(step_of("convert_float16", {}));
+  recipe.steps.push_back(step_of("remove_dead", {}));
+  recipe.groups.clear();
+  add_group(recipe, GroupRule{.name = "stored-in-half", .weights = "float16", .activations = "float32"});
 }
 
 template <class T> const T& any_of(const std::vector<T>& values, std::mt19937_64& random) { return values[random() % values.size()]; }
@@ -116,6 +149,19 @@ std::vector<TunePoint> first_points(const std::string& target) {
   return points;
 }
 
+std::map<std::string, std::vector<std::string>> layer_kinds(const Graph& graph, Calibration& calibration) {
+  const std::vector<Observed> seen = calibration.observe(graph);
+  std::map<std::string, std::vector<std::string>> kinds;
+  for (const Layer& l : find_layers(graph)) {
+    const Node& n = graph.node(l.node);
+    const Shape& out = seen[static_cast<size_t>(n.outputs[0])].shape;
+    const bool depthwise = l.groups > 1 && l.in == 1, pixel = l.convolution && out.size() > 2 && element_count(out) == out[0] * out[1];
+    const char* kind = !l.convolution ? "product" : pixel ? "one_pixel" : depthwise ? "depthwise" : l.groups > 1 ? "grouped" : l.in < kFewChannels ? "few_channels" : l.taps == 1 ? "pointwise" : "spatial";
+    kinds[kind].push_back(n.name.empty() ? graph.value(l.weights).name : n.name);
+  }
+  return kinds;
+}
+
 TunePoint mutated(const TunePoint& point, const TuneSites& sites, const std::string& target, std::mt19937_64& random) {
   TunePoint p = point;
   switch (random() % 8) {
@@ -155,39 +201,50 @@ double predicted_noise(const TunePoint& p, const TuneSites& sites) {
 }
 
 Recipe recipe_of(const TunePoint& p, const TuneSites& sites, const Recipe& settings) {
-  Recipe recipe = load_recipe(builtin_of(p.base), vocabulary());
-  recipe.name = "tuned";
+  const bool own = settings.search == "auto" && (p.base == "int8" || p.base == "half" || p.base == "float");
+  Recipe recipe = own ? settings : load_recipe(builtin_of(p.base), vocabulary());
+  recipe.search = "none";
+  recipe.name = settings.search == "auto" ? settings.name : "tuned";
   recipe.description = words(p);
   recipe.target = settings.target;
   recipe.data = settings.data;
   recipe.gates = settings.gates;
   recipe.eval = settings.eval;
   recipe.output = settings.output;
+  recipe.groups = settings.groups;
   recipe.calibrate = settings.calibrate;
   recipe.calibrate.method = p.method;
   if (p.base == "int8") set_option(recipe, "quantize_int8", "activations", p.activations);
+  if (p.base == "int8" && p.measured_bias) set_option(recipe, "quantize_int8", "measured_bias", true);
+  if (p.base == "int8" && p.floor_db > 0) set_option(recipe, "quantize_int8", "min_sqnr_db", p.floor_db);
   if (p.base == "int8" || p.base == "w4a8") set_option(recipe, "quantize_int8", "rounding", p.rounding);
   if (p.base == "int4") {
     set_option(recipe, "quantize_weights", "algorithm", p.rounding);
     set_option(recipe, "quantize_weights", "block_size", p.block);
   }
-  if (p.smooth) {
-    const auto lossy = std::find_if(recipe.steps.begin(), recipe.steps.end(), [](const Step& s) { const PassDef* d = find_pass(s.pass); return d && d->contract == Contract::Lossy; });
-    recipe.steps.insert(lossy, step_of("smooth_activations", {}));
-  }
-  add_groups(recipe, p, sites);
+  if (p.equalize) insert_before_lossy(recipe, "equalize_layers");
+  if (p.smooth) insert_before_lossy(recipe, "smooth_activations");
+  if (p.base == "half" || p.base == "float") keep_float(recipe, p.base == "half");
+  else add_groups(recipe, p, sites);
   return recipe;
 }
 
 std::string words(const TunePoint& p) {
+  if (p.base == "float") return "float";
+  if (p.base == "half") return "float16 weights";
+  if (p.base == "int8" && p.activations == "none") return "int8 weights" + std::string(p.rounding == "nearest" ? "" : ", " + p.rounding);
   std::string text = p.base;
   if (p.base == "int8" && p.activations != "auto") text += ", " + p.activations + " activations";
   if (p.method != "minmax") text += ", " + p.method;
+  if (p.equalize) text += ", equalized";
   if (p.smooth) text += ", smoothed";
+  if (p.measured_bias) text += ", measured biases";
   if (p.base == "int4") text += ", blocks of " + std::to_string(p.block) + ", " + p.rounding;
   else if (p.rounding != "nearest") text += ", " + p.rounding;
   if (p.kept_weights > 0) text += ", weights of " + std::to_string(p.kept_weights) + " layers kept";
   if (p.kept_activations > 0) text += ", " + std::to_string(p.kept_activations) + " activations kept";
+  if (p.floor_db > 0) text += ", float where layers cost most";
+  for (size_t i = 0; i < p.in_float.size(); ++i) text += (i == 0 ? ", in float: " : ", ") + p.in_float[i];
   return text;
 }
 

@@ -30,10 +30,11 @@ void add_passes(CLI::App& app, Context& context);
 
 /// Options that the subcommands with a recipe share.
 struct JobOptions {
-  std::string model, output, calibration, evaluation, report, recipe, target, statistics;
+  std::string model, output, calibration, evaluation, report, recipe, target, statistics, engine;
   DeviceChoice device;
   std::vector<std::string> sets;
   int threads = 0;
+  double seconds = 0;
   int64_t samples = 0, batch = 1;
   bool json = false, no_output_on_failure = false, check_passes = false;
 };
@@ -42,7 +43,8 @@ void add_job_options(CLI::App& command, JobOptions& options, bool needs_output);
 JobSpec job_of(const JobOptions& options, const std::string& command, const Context& context, const std::string& otherwise);
 /// Prints the report (text, or JSON) and returns the exit code: 8 where a gate isn't met.
 int print_report(const Report& report, bool json);
-/// Progress on stderr: a line that renews itself on a terminal, plain lines otherwise; nothing where `quiet`.
-std::function<void(const std::string&, int64_t, int64_t)> progress_printer(bool quiet);
+/// Progress on stderr: a line that renews itself on a terminal; otherwise plain lines, one when a stage ends and one every half minute before.
+/// Nothing where `quiet`.
+StageProgress progress_printer(bool quiet);
 
 }  // namespace infopt

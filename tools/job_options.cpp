@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <utility>
 
 #include "lib/base/error.h"
 #include "lib/base/threads.h"
@@ -12,6 +13,11 @@
 #include "tools/command.h"
 
 namespace infopt {
+namespace {
+
+constexpr double kQuietSeconds = 30;  // between two lines of one stage where stderr is no terminal
+
+}  // namespace
 
 void add_job_options(CLI::App& command, JobOptions& o, bool needs_output) {
   command.add_option("model", o.model, "the ONNX model")->required()->type_name("MODEL.onnx");
@@ -39,6 +45,7 @@ JobSpec job_of(const JobOptions& o, const std::string& command, const Context& c
   job.calibration_data = o.calibration;
   job.evaluation_data = o.evaluation;
   job.statistics = o.statistics;
+  job.engine = o.engine;
   job.report_folder = o.report;
   job.threads = o.threads > 0 ? o.threads : hardware_threads();
   job.samples = o.samples;
@@ -61,27 +68,34 @@ int print_report(const Report& report, bool json) {
   return 0;
 }
 
-std::function<void(const std::string&, int64_t, int64_t)> progress_printer(bool quiet) {
+StageProgress progress_printer(bool quiet) {
   if (quiet) return {};
+  using Clock = std::chrono::steady_clock;
   struct State {
     bool terminal = ::isatty(STDERR_FILENO) != 0;
     std::string stage;
-    std::chrono::steady_clock::time_point start;
+    Clock::time_point start, called, printed;
   };
   const auto state = std::make_shared<State>();
-  return [state](const std::string& stage, int64_t done, int64_t total) {
-    if (stage != state->stage) {
-      state->stage = stage;
-      state->start = std::chrono::steady_clock::now();
+  return [state](const std::string& stage, int64_t done, int64_t total, const std::string& units) {
+    const auto now = Clock::now(), before = std::exchange(state->called, now);
+    if (stage + units != state->stage) {  // the first step began where what was told before ended
+      state->stage = stage + units;
+      state->start = state->printed = total > 0 && before != Clock::time_point() ? before : now;
     }
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - state->start).count();
+    const auto seconds = [&](Clock::time_point from) { return std::chrono::duration<double>(now - from).count(); };
+    const auto steps = static_cast<long long>(done), all = static_cast<long long>(total);
+    const double left = seconds(state->start) / static_cast<double>(std::max<int64_t>(done, 1)) * static_cast<double>(total - done);
     if (state->terminal) {
       std::fprintf(stderr, "\r\033[K%s", stage.c_str());
-      if (total > 0) std::fprintf(stderr, " %lld/%lld, %.1f samples/s, %.0f s left", static_cast<long long>(done), static_cast<long long>(total), static_cast<double>(done) / std::max(seconds, 1e-3), seconds / static_cast<double>(std::max<int64_t>(done, 1)) * static_cast<double>(total - done));
-      if (stage == "compare" ? total > 0 && done == total : stage == "read back") std::fputs("\r\033[K", stderr);
+      if (total > 0) std::fprintf(stderr, ": %lld of %lld %s, %.0f s left", steps, all, units.c_str(), left);
+      if (total > 0 ? done == total : stage == "read back") std::fputs("\r\033[K", stderr);
       std::fflush(stderr);
     } else if (total > 0 && done == total) {
-      std::fprintf(stderr, "infopt: %s: %lld samples in %.1f s\n", stage.c_str(), static_cast<long long>(total), seconds);
+      std::fprintf(stderr, "infopt: %s: %lld %s in %.1f s\n", stage.c_str(), all, units.c_str(), seconds(state->start));
+    } else if (total > 0 && seconds(state->printed) >= kQuietSeconds) {
+      state->printed = now;
+      std::fprintf(stderr, "infopt: %s: %lld of %lld %s, %.0f s left\n", stage.c_str(), steps, all, units.c_str(), left);
     }
   };
 }

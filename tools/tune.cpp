@@ -13,7 +13,7 @@ namespace {
 
 struct TuneCommand {
   JobOptions job;
-  std::string engine, minimize = "latency";
+  std::string minimize = "latency";
   std::optional<double> max_drop, min_sqnr_db, max_size_ratio, max_latency_ratio, max_ms, bits;
   double seconds = 600;
   int64_t trials = 0, seed = 1;
@@ -43,7 +43,6 @@ void run(const TuneCommand& c, Context& context) {
   set_gate(recipe, "max_size_ratio", c.bits ? std::optional(std::min(*c.bits / 32, c.max_size_ratio.value_or(1))) : c.max_size_ratio);
   set_gate(recipe, "max_latency_ratio", c.max_latency_ratio);
   set_gate(recipe, "max_latency_ms", c.max_ms);
-  spec.engine = c.engine;
   spec.smallest = c.minimize == "size";
   spec.seconds = c.seconds;
   spec.trials = c.trials;
@@ -76,7 +75,7 @@ void add_tune(CLI::App& app, Context& context) {
   command->add_option("--max-latency-ratio", c->max_latency_ratio, "of the original's time")->type_name("X");
   command->add_option("--max-ms", c->max_ms, "milliseconds of one sample")->type_name("MS");
   command->add_option("--minimize", c->minimize, "latency or size, among those that meet the targets")->check(CLI::IsMember({"latency", "size"}));
-  command->add_option("--engine", c->engine, "a command that prints milliseconds of {model}, e.g. python3 tools/engines/onnxruntime_latency.py {model}")->type_name("CMD");
+  command->add_option("--engine", c->job.engine, "a command that prints milliseconds of {model}, e.g. python3 tools/engines/onnxruntime_latency.py {model}")->type_name("CMD");
   command->add_option("--seconds", c->seconds, "no trial begins later; 0: no limit")->check(CLI::NonNegativeNumber)->type_name("S");
   command->add_option("--trials", c->trials, "at most so many, resumed ones included; 0: no limit")->check(CLI::NonNegativeNumber)->type_name("N");
   command->add_option("--seed", c->seed, "of the search's chances")->type_name("N");

@@ -28,7 +28,7 @@ int validate(const ValidateOptions& o, const Context& context) {
   const auto data = open_data(o.data, original, recipe, o.samples);
   const int threads = o.threads > 0 ? o.threads : hardware_threads();
   const auto show = progress_printer(o.json);
-  const Comparison c = compare_models(*original.graph, *optimized.graph, *data, recipe.eval, threads, show ? Progress([&](int64_t done, int64_t total) { show("compare", done, total); }) : Progress{}, o.data, device);
+  const Comparison c = compare_models(*original.graph, *optimized.graph, *data, recipe.eval, threads, show ? Progress([&](int64_t done, int64_t total) { show("compare", done, total, "samples"); }) : Progress{}, o.data, device);
   Report report;
   report.infopt_version = kVersion;
   report.command = "validate";

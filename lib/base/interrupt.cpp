@@ -18,6 +18,8 @@ std::atomic<int> g_state[kSlots];  // 0 free, 1 being written, 2 in use
 void on_signal(int signal) {
   for (int i = 0; i < kSlots; ++i)
     if (g_state[i].load() == 2) ::unlink(g_paths[i]);
+  for (int i = 0; i < kSlots; ++i)
+    if (g_state[i].load() == 2) ::rmdir(g_paths[i]);
   ::_exit(signal == SIGINT ? 130 : 143);
 }
 

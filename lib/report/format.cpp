@@ -61,6 +61,23 @@ std::string milliseconds(double value) {
   return fmt::format(fmt::runtime(value >= 10 ? "{:.1f} ms" : value >= 1 ? "{:.2f} ms" : "{:.3f} ms"), value);
 }
 
+std::string missed(const Attempt& a) {
+  std::string out;
+  for (const std::string& gate : a.missed) out += (out.empty() ? "" : ", ") + gate;
+  return out.empty() ? "all met" : out + " not met";
+}
+
+std::string figures(const Attempt& a) {
+  if (!a.failure.empty()) return "nothing came of it: " + a.failure;
+  std::string out;
+  auto add = [&](const std::string& text) { out += (out.empty() ? "" : ", ") + text; };
+  if (a.sqnr_db) add(decibel(*a.sqnr_db));
+  if (a.metric_drop) add(fmt::format("drop {:.4g}", *a.metric_drop));
+  if (a.size_ratio) add(fmt::format("size {:.3f}", *a.size_ratio));
+  if (a.latency_ratio) add(fmt::format("latency {:.3f}", *a.latency_ratio));
+  return out;
+}
+
 std::optional<double> layer_sqnr(const LayerReport& layer) {
   if (layer.local_sqnr_db) return layer.local_sqnr_db;
   return layer.accumulated_sqnr_db ? layer.accumulated_sqnr_db : layer.estimated_sqnr_db;

@@ -121,6 +121,24 @@ struct UnknownOperator {
   int64_t count = 0;
 };
 
+/// One recipe of a search for one that meets the gates.
+struct Attempt {
+  std::string name;         ///< what it is, in a few words
+  std::string changed;      ///< of the best one before it; empty for the first
+  std::string failure;      ///< why nothing came of it; what follows is then empty
+  std::optional<double> sqnr_db, metric_drop, size_ratio;
+  std::optional<double> latency_ratio;
+  std::vector<std::string> missed;  ///< gates that weren't met
+  double seconds = 0;
+};
+
+struct SearchReport {
+  std::vector<Attempt> attempts;  ///< in the order in which they were made
+  size_t chosen = 0;              ///< the one that the rest of the report is of
+  std::string ended;              ///< why the search went no further, and what the choice means
+  bool by_measurement = false;    ///< latency or memory had a say: another run may choose otherwise
+};
+
 struct Report {
   std::string infopt_version;
   std::vector<std::string> command_line;
@@ -139,6 +157,7 @@ struct Report {
   std::vector<OutputReport> outputs;
   std::vector<Metric> metrics;
   std::vector<GateResult> gates;
+  std::optional<SearchReport> search;  ///< where the recipe was searched for
   Measured measured;
 };
 

@@ -116,6 +116,21 @@ Json latency_json(const Latency& l) {
           {"runs", l.runs},           {"threads", l.threads}, {"batch", l.batch}};
 }
 
+Json attempt_json(const Attempt& a) {
+  Json out{{"name", format::utf8(a.name)}};
+  put(out, "changed", a.changed);
+  put(out, "failure", a.failure);
+  put(out, "sqnr_db", a.sqnr_db);
+  put(out, "metric_drop", a.metric_drop);
+  put(out, "size_ratio", a.size_ratio);
+  if (a.failure.empty()) out["gates_not_met"] = texts(a.missed);
+  return out;
+}
+
+Json search_json(const SearchReport& s) {
+  return {{"attempts", list(s.attempts, attempt_json)}, {"chosen", s.chosen}, {"ended", format::utf8(s.ended)}, {"by_measurement", s.by_measurement}};
+}
+
 Json measured_json(const Report& report) {
   const Measured& m = report.measured;
   Json out{{"stages", list(m.stages, [](const StageTime& s) { return Json{{"name", s.name}, {"seconds", s.seconds}}; })},
@@ -126,6 +141,13 @@ Json measured_json(const Report& report) {
   put(latency, "ratio", latency_ratio(report));
   put(latency, "speedup", speedup(report));
   if (!latency.empty()) out["latency"] = std::move(latency);
+  if (report.search) {
+    out["attempts"] = list(report.search->attempts, [](const Attempt& a) {
+      Json j{{"seconds", a.seconds}};
+      put(j, "latency_ratio", a.latency_ratio);
+      return j;
+    });
+  }
   if (m.process_peak_memory) memory["process"] = *m.process_peak_memory;
   if (m.original_peak_memory) memory["original"] = *m.original_peak_memory;
   if (m.optimized_peak_memory) memory["optimized"] = *m.optimized_peak_memory;
@@ -156,6 +178,7 @@ std::string render_json(const Report& report) {
   if (report.calibration) out["calibration"] = calibration_json(*report.calibration);
   out["gates"] = list(report.gates, gate_json);
   out["metrics"] = list(report.metrics, metric_json);
+  if (report.search) out["search"] = search_json(*report.search);
   if (!report.outputs.empty()) out["comparison"] = comparison_json(report);
   out["mac_shares"] = list(mac_shares(report), share_json);
   put(out, "integer_mac_share", integer_mac_share(report));

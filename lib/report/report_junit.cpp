@@ -46,6 +46,11 @@ std::string render_junit(const Report& report) {
   std::string out = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
   out += fmt::format("<testsuites name=\"infopt\" {}>\n  <testsuite name=\"{}\" {}>\n", counts, escaped(model), counts);
   for (const GateResult& gate : report.gates) out += test_case(gate);
+  if (report.search) {
+    std::string tried;
+    for (const Attempt& a : report.search->attempts) tried += fmt::format("{}: {}{}\n", a.name, format::figures(a), a.failure.empty() ? "; gates: " + format::missed(a) : "");
+    out += fmt::format("    <system-out>{}</system-out>\n", escaped(tried + report.search->ended));
+  }
   return out + "  </testsuite>\n</testsuites>\n";
 }
 

@@ -69,6 +69,22 @@ std::string gates_section(const Report& r) {
   return out;
 }
 
+std::string search_section(const Report& r) {
+  if (!r.search) return {};
+  const SearchReport& s = *r.search;
+  std::string out = "\n## What was tried\n\n" + head({":", "recipe", "changed", "SQNR:", "drop:", "size:", "latency:", "gates", "time:"});
+  auto shown = [](const std::optional<double>& v, const char* form) { return v ? fmt::format(fmt::runtime(form), *v) : std::string("–"); };
+  for (size_t i = 0; i < s.attempts.size(); ++i) {
+    const Attempt& a = s.attempts[i];
+    std::string gates = a.failure.empty() ? format::missed(a) : "nothing came of it: " + a.failure;
+    out += row({i == s.chosen ? fmt::format("**{}**", i + 1) : std::to_string(i + 1), cell(a.name), cell(a.changed), a.sqnr_db ? format::decibel(*a.sqnr_db) : "–",
+                shown(a.metric_drop, "{:+.4g}"), shown(a.size_ratio, "{:.3f}"), shown(a.latency_ratio, "{:.3f}"), cell(gates), format::seconds(a.seconds)});
+  }
+  out += "\n" + cell(s.ended) + "\n";
+  if (s.by_measurement) out += "\nLatencies or memory had a say: another run may choose otherwise.\n";
+  return out;
+}
+
 std::string latency_rows(const Report& r) {
   const Measured& m = r.measured;
   if (!m.original_latency && !m.optimized_latency) return {};
@@ -205,7 +221,7 @@ std::string render_markdown(const Report& r) {
   std::string out = verdict_line(r);
   if (r.original) out += " " + code(r.original->path);
   if (r.optimized) out += " → " + code(r.optimized->path);
-  out += "\n" + gates_section(r) + figures_section(r) + outputs_section(r) + forms_section(r) + float_section(r) + worst_section(r);
+  out += "\n" + gates_section(r) + search_section(r) + figures_section(r) + outputs_section(r) + forms_section(r) + float_section(r) + worst_section(r);
   return out + warnings_section(r) + passes_section(r) + recipe_section(r) + made_line(r);
 }
 

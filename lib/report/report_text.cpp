@@ -56,6 +56,16 @@ std::string forms_line(const Report& r) {
   return text.empty() ? text : line("MACs", text);
 }
 
+std::string search_lines(const Report& r) {
+  if (!r.search) return {};
+  std::string out;
+  for (size_t i = 0; i < r.search->attempts.size(); ++i) {
+    const Attempt& a = r.search->attempts[i];
+    out += line(i == 0 ? "tried" : "", printable(fmt::format("{}{}. {}: {}{}", i == r.search->chosen ? "→ " : "  ", i + 1, a.name, format::figures(a), a.failure.empty() ? "; gates: " + format::missed(a) : "")));
+  }
+  return out + line("", printable(r.search->ended));
+}
+
 std::string layer_lines(const Report& r) {
   std::string out;
   for (const LayerReport* l : format::worst_layers(r, kWorstLayers)) {
@@ -71,7 +81,7 @@ std::string render_text(const Report& r) {
   std::string out;
   if (r.optimized) out += line("model", printable(r.original ? r.original->path + " → " + r.optimized->path : r.optimized->path));
   else if (r.original) out += line("model", printable(r.original->path));
-  out += size_line(r) + accuracy_lines(r) + latency_line(r) + forms_line(r) + layer_lines(r);
+  out += search_lines(r) + size_line(r) + accuracy_lines(r) + latency_line(r) + forms_line(r) + layer_lines(r);
   for (size_t i = 0; i < r.warnings.size() && i < kMostWarnings; ++i) out += line("warning", printable(r.warnings[i]));
   if (r.warnings.size() > kMostWarnings) out += line("", fmt::format("and {} more warnings in the report", r.warnings.size() - kMostWarnings));
   for (const GateResult& g : r.gates) out += line(g.passed ? "gate met" : "NOT MET", printable(g.name + ": " + g.message));

@@ -46,12 +46,14 @@ class ChannelScaler {
     std::vector<SharedInput> shared = find_shared_inputs(graph_, layers);
     const std::shared_ptr<Graph> original = graph_.clone();  // scaling changes what the run has passed
     MomentsRun moments(*original, nullptr, layers, shared, context_);
+    int64_t done = 0;
     for (std::span<SharedInput> rest(shared); !rest.empty();) {
       const std::span<SharedInput> now = rest.first(together(rest, false));
       moments.collect(now);
       for (SharedInput& s : now) {
         scale(s, layers, formats);
         s.moments.reset();
+        context_.tell(++done, static_cast<int64_t>(shared.size()), "inputs of products scaled");
       }
       rest = rest.subspan(now.size());
     }

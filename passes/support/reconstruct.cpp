@@ -23,8 +23,11 @@ class Reconstruction {
   }
 
   std::vector<BlockReport> run() {
-    for (const Block& b : options_.single_layers ? single_layer_blocks(graph_, search_) : find_blocks(graph_, search_))
-      if (!learn(b) && b.layers.size() > 1) learn_apart(b);
+    const std::vector<Block> blocks = options_.single_layers ? single_layer_blocks(graph_, search_) : find_blocks(graph_, search_);
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      if (!learn(blocks[i]) && blocks[i].layers.size() > 1) learn_apart(blocks[i]);
+      if (options_.progress) options_.progress(static_cast<int64_t>(i) + 1, static_cast<int64_t>(blocks.size()));
+    }
     return std::move(reports_);
   }
 

@@ -17,6 +17,7 @@ struct ReconstructOptions {
   size_t most_layers = 4;      ///< that neighbouring blocks are joined up to
   bool drop = true;            ///< spare half of the elements the activations' rounding while learning
   int threads = 1;
+  std::function<void(int64_t done, int64_t total)> progress = {};  ///< blocks
 };
 
 /// Values of a graph over the calibration samples: [sample][value]. Float32 ones and others.

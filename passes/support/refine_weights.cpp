@@ -140,6 +140,7 @@ void learn_rounding(GraphEdit& edit, const Graph& original, Int8Plan& plan, Pass
   o.single_layers = options.text("rounding") == "adaround";
   o.iterations = static_cast<int>(options.integer("iterations"));
   o.threads = context.threads;
+  o.progress = [&](int64_t done, int64_t total) { context.tell(done, total, "blocks learned"); };
   const std::vector<Sample> samples = context.calibration->first_samples(samples_that_fit(plan));
   const auto blocks = reconstruct(edit, original, plan.became, fetch_from(samples, context.threads), o);
   edit.finish();

@@ -47,6 +47,7 @@ void Rounder::round_with_data(std::vector<bool>& done) {
     if (plan_[i].moments) layers.push_back(plan_[i].layer), places.push_back(i);
   std::vector<SharedInput> shared = find_shared_inputs(graph_, layers);
   MomentsRun moments(graph_, quantized_.get(), layers, shared, context_);
+  int64_t rounded = 0;
   for (std::span<SharedInput> rest(shared); !rest.empty();) {
     const std::span<SharedInput> now = rest.first(together(rest, edit_ != nullptr));
     moments.collect(now);
@@ -54,6 +55,7 @@ void Rounder::round_with_data(std::vector<bool>& done) {
       for (size_t l : s.layers) {
         round(places[l], s.moments.get());
         done[places[l]] = true;
+        context_.tell(++rounded, static_cast<int64_t>(layers.size()), "layers rounded");
       }
       s.moments.reset();
     }

@@ -62,11 +62,15 @@ class Prober {
       if (observed(v) && is_float(seen_[static_cast<size_t>(v)].dtype)) outputs_.push_back(v);
     if (outputs_.empty()) throw Error(ErrorKind::Unsupported, "none of the model's outputs can be computed by infopt in float");
     collect();
-    std::vector<ValueId> targets = outputs_;
+    fetched_ = outputs_;
+    if (options_.task) add_other_outputs();
+    std::vector<ValueId> targets = fetched_;
     for (const Layer& l : layers_) targets.push_back(graph_.node(l.node).input(0));
-    StagedRun staged(graph_, calibration_, targets, {.samples = options_.samples, .threads = options_.threads});
+    StagedRun staged(graph_, options_.compared ? *options_.compared : calibration_, targets, {.samples = options_.samples, .threads = options_.threads});
     reference_.resize(static_cast<size_t>(staged.samples()));
-    staged.peek(graph_, outputs_, [&](int64_t sample, const std::vector<Tensor>& made) { reference_[static_cast<size_t>(sample)] = made; });
+    staged.peek(graph_, fetched_, [&](int64_t sample, const std::vector<Tensor>& made) { reference_[static_cast<size_t>(sample)] = made; });
+    if (options_.task) reference_figures_ = in_graph_order(reference_);
+    int64_t done = 0;
     for (const Layer& l : layers_) {
       const ValueId input = graph_.node(l.node).input(0);
       if (!std::count(reached_.begin(), reached_.end(), input)) {
@@ -76,6 +80,7 @@ class Prober {
       }
       probe_weights(staged, l);
       trim_memory();
+      if (options_.progress) options_.progress(++done, static_cast<int64_t>(layers_.size()));
     }
     return std::move(sites_);
   }
@@ -87,6 +92,22 @@ class Prober {
     std::vector<CollectRequest> requests;
     for (const Layer& l : layers_) requests.push_back({graph_.node(l.node).input(0), l.input_axis});
     statistics_ = calibration_.collect(graph_, requests).tensors;
+  }
+
+  /// The task's figure may read outputs that aren't of floats.
+  void add_other_outputs() {
+    for (ValueId v : graph_.outputs()) {
+      if (!observed(v)) throw Error(ErrorKind::Unsupported, "the task's metric can't be measured: the output '" + graph_.value(v).name + "' can't be computed by infopt");
+      if (std::find(fetched_.begin(), fetched_.end(), v) == fetched_.end()) fetched_.push_back(v);
+    }
+  }
+
+  /// From the order of fetched_ to that of the graph's outputs.
+  std::vector<std::vector<Tensor>> in_graph_order(const std::vector<std::vector<Tensor>>& fetched) const {
+    std::vector<std::vector<Tensor>> out(fetched.size());
+    for (size_t s = 0; s < fetched.size(); ++s)
+      for (ValueId v : graph_.outputs()) out[s].push_back(fetched[s][static_cast<size_t>(std::find(fetched_.begin(), fetched_.end(), v) - fetched_.begin())]);
+    return out;
   }
 
   std::string name_of(ValueId v) const { return graph_.value(v).name.empty() && graph_.producer(v) ? graph_.label(graph_.producer(v)->id) : graph_.value(v).name; }
@@ -157,11 +178,14 @@ class Prober {
 
   Damage measure(const StagedRun& staged, const Graph& changed, const Precision& p) const {
     std::vector<std::vector<Difference>> parts(reference_.size());
-    staged.peek(changed, outputs_, [&](int64_t sample, const std::vector<Tensor>& made) {
+    std::vector<std::vector<Tensor>> rounded(options_.task ? reference_.size() : 0);
+    staged.peek(changed, fetched_, [&](int64_t sample, const std::vector<Tensor>& made) {
       const auto s = static_cast<size_t>(sample);
-      for (size_t o = 0; o < made.size(); ++o) parts[s].push_back(difference(reference_[s][o], made[o], o == 0));
+      if (options_.task) rounded[s] = made;
+      for (size_t o = 0; o < outputs_.size(); ++o) parts[s].push_back(difference(reference_[s][o], made[o], o == 0));
     });
-    Damage damage{p, {}, {}};
+    Damage damage{p, {}, {}, {}};
+    if (options_.task) damage.drop = options_.task(reference_figures_, in_graph_order(rounded));
     for (size_t o = 0; o < outputs_.size(); ++o) {
       Difference sum;
       for (const auto& part : parts) {  // in the order of the samples
@@ -182,8 +206,9 @@ class Prober {
   std::vector<Layer> layers_;
   std::vector<Observed> seen_;
   std::vector<ValueId> outputs_, reached_;
+  std::vector<ValueId> fetched_;  ///< outputs_, and behind them what else the task's figure reads
   std::map<ValueId, TensorStatistics> statistics_;
-  std::vector<std::vector<Tensor>> reference_;
+  std::vector<std::vector<Tensor>> reference_, reference_figures_;
   std::vector<Site> sites_;
 };
 

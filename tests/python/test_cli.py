@@ -1,6 +1,7 @@
 """The command line: what each command does, says and refuses, by exit code."""
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -13,7 +14,7 @@ from onnx import helper, numpy_helper
 from support import DIGITS, GATE, IO, MALFORMED, OK, ROOT, UNSUPPORTED, USAGE, batch, expect, model_of, two_layers
 
 COMMANDS = ["quantize", "optimize", "calibrate", "sensitivity", "tune", "run", "validate", "bench", "inspect", "recipe", "passes"]
-RECIPES = ["cnn-edge", "dynamic", "fp16", "fp8", "int4-awq", "int4-gptq", "int8", "int8-percentile", "mixed-transformer", "optimize", "w4a8-reconstruct"]
+RECIPES = ["auto", "cnn-edge", "dynamic", "fp16", "fp8", "int4-awq", "int4-gptq", "int8", "int8-percentile", "mixed-transformer", "optimize", "w4a8-reconstruct"]
 
 
 # Help and usage
@@ -173,6 +174,19 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(folder):
     done = folder.quantize(OK)
     assert "calibrate: 16 samples" in done.stderr
     assert "\r" not in done.stderr and "\033" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("command, told", [
+    (["quantize", "--recipe", "int4-gptq", "--set", "quantize_weights.min_weights=1"], r"quantize_weights: 2 layers rounded in"),
+    (["quantize", "--recipe", "int4-awq", "--set", "quantize_weights.min_weights=1"], r"quantize_weights: 2 inputs of products scaled in"),
+    (["quantize", "--set", "quantize_int8.activations=static", "--set", "quantize_int8.rounding=adaround", "--set", "quantize_int8.iterations=10"], r"quantize_int8: 2 blocks learned in"),
+    (["sensitivity"], r"sensitivity: 2 layers probed in"),
+], ids=["gptq", "awq", "learned", "sensitivity"])
+def test_long_passes_say_how_far_they_are_in_plain_lines(folder, command, told):
+    done = expect(OK, command[0], folder.model, "--calib", folder.calib, "-o", folder.out, *command[1:])
+    assert re.search(rf"^infopt: {told} [\d.]+ s$", done.stderr, re.M), done.stderr
+    assert "\r" not in done.stderr and "\033" not in done.stderr + done.stdout
+    assert re.search(told, expect(OK, command[0], folder.model, "--calib", folder.calib, "-o", folder.out, "--json", *command[1:]).stderr) is None
 
 
 # calibrate

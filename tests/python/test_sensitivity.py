@@ -1,5 +1,6 @@
 """`infopt sensitivity`: damage beside NumPy's and ONNX Runtime's, causes, and recipe lines that quantize takes."""
 import json
+import sys
 
 import numpy as np
 import onnx
@@ -7,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from support import OK, UNSUPPORTED, USAGE, expect, model_of, two_layers
+from support import MALFORMED, OK, UNSUPPORTED, USAGE, expect, model_of, two_layers
 
 
 @pytest.fixture
@@ -108,6 +109,58 @@ def test_text_names_places_and_says_when_nothing_has_to_be_kept(case):
     folder, _, _ = case
     text = expect(OK, "sensitivity", folder / "m.onnx", "--calib", folder / "calib.npz", "--target-db", 1).stdout
     assert "weights     first" in text and "nothing has to stay in float" in text
+
+
+@pytest.fixture
+def labelled(case):
+    """Evaluation data whose labels are the float model's best classes, a tenth of them another."""
+    folder, model, _ = case
+    rng = np.random.default_rng(8)
+    x = rng.standard_normal((300, 64)).astype(np.float32)
+    x[:, 3] *= 30
+    labels = run(model, x).argmax(1)
+    labels[::10] = (labels[::10] + 1) % 10
+    np.savez(folder / "eval.npz", x=x, label=labels)
+    return folder, model, x, labels
+
+
+@pytest.mark.parametrize("node, weight", [("first", "w1"), ("second", "w2")])
+def test_what_rounding_costs_the_task_is_what_numpy_counts(labelled, node, weight):
+    folder, model, x, labels = labelled
+    report = sites_of(folder, "--eval", folder / "eval.npz", "--metric", "top1")
+    right = [(run(m, x).argmax(1) == labels).mean() for m in (model, with_rounded_weights(model, weight, 4))]
+    assert report["metric"] == "top1"
+    assert right[0] == 0.9 and right[0] - right[1] > 0.005
+    assert damage(report, "weights", node, "w4")["drop"] == pytest.approx(right[0] - right[1], abs=0.005)
+
+
+def test_a_command_tells_the_metric_too_and_samples_can_be_fewer(labelled):
+    folder, _, _, labels = labelled
+    script = folder / "errors.py"
+    script.write_text(f"import sys, numpy as np\ny = np.load(sys.argv[1])['y']\nprint((y.argmax(1) != np.array({labels.tolist()})[:len(y)]).sum())\n")
+    args = ["--eval", folder / "eval.npz", "--precisions", "w4", "--compare", 50]
+    counted = sites_of(folder, *args, "--metric", "top1")
+    printed = sites_of(folder, *args, "--metric", "command", "--set", f"eval.command={sys.executable} {script} {{outputs}}", "--set", "eval.higher_is_better=false", "--set", "eval.name=errors")
+    assert printed["metric"] == "errors"
+    for node in ("first", "second"):
+        assert damage(printed, "weights", node, "w4")["drop"] == pytest.approx(50 * damage(counted, "weights", node, "w4")["drop"])
+
+
+def test_places_that_cost_the_task_most_come_first_in_text(labelled):
+    folder, _, _, _ = labelled
+    text = expect(OK, "sensitivity", folder / "m.onnx", "--calib", folder / "calib.npz", "--eval", folder / "eval.npz", "--metric", "top1").stdout
+    assert "what top1 loses" in text and "300 samples" in text
+    worst = [max(float(w) for w in line.split() if w[0] in "+-" and w[1:2].isdigit()) for line in text.splitlines() if line.startswith(("    w8 ", "    a8 "))]
+    assert len(worst) == 4 and worst == sorted(worst, reverse=True)
+
+
+def test_a_metric_without_its_data_is_told(labelled):
+    folder, _, x, _ = labelled
+    np.savez(folder / "bare.npz", x=x)
+    args = ["sensitivity", folder / "m.onnx", "--calib", folder / "calib.npz"]
+    assert "--eval" in expect(USAGE, *args, "--metric", "top1").stderr
+    assert "no labels" in expect(MALFORMED, *args, "--metric", "top1", "--eval", folder / "bare.npz").stderr
+    assert "'top1'" in expect(USAGE, *args, "--metric", "top2", "--eval", folder / "eval.npz").stderr
 
 
 def test_wrong_use_is_told_in_a_line(case):

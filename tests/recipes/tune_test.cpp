@@ -71,6 +71,33 @@ TEST(TuneSpace, WhatIsKeptInBothWaysHasAGroupOfItsOwnThatComesFirst) {
   EXPECT_EQ(recipe.groups[2].nodes, (std::vector<std::string>{"b", "c"}));
 }
 
+TEST(TuneSpace, ARecipeToSearchFromKeepsItsOwnStepsAndGroupsUnlessNothingIsQuantized) {
+  Recipe settings = load_recipe("int8", vocabulary(), {"search=auto", "steps=[fold_constants, quantize_int8, lower_storage]", "groups=[{name: keep-both, ops: [Gemm], weights: float32}]"});
+  TunePoint p;
+  p.kept_weights = p.kept_activations = 1;
+  p.measured_bias = p.equalize = true;
+  p.floor_db = 33;
+  const Recipe changed = recipe_of(p, {{{{"a"}, 1, 1}}, {{{"a"}, 1, 1}}, {}}, settings);
+  std::vector<std::string> names;
+  for (const Step& s : changed.steps) names.push_back(s.pass);
+  EXPECT_EQ(names, (std::vector<std::string>{"fold_constants", "equalize_layers", "quantize_int8", "lower_storage"}));
+  EXPECT_TRUE(options_of(changed.steps[2]).flag("measured_bias"));
+  EXPECT_EQ(options_of(changed.steps[2]).number("min_sqnr_db"), 33);
+  EXPECT_EQ(changed.search, "none");
+  ASSERT_GE(changed.groups.size(), 2u);
+  EXPECT_EQ(changed.groups[0].ops, std::vector<std::string>{"Gemm"});
+  EXPECT_EQ(changed.groups[1].name, "keep-both-2");
+  TunePoint none;
+  none.base = "float";
+  const Recipe plain = recipe_of(none, {}, settings);
+  ASSERT_EQ(plain.steps.size(), 1u);
+  EXPECT_EQ(plain.steps[0].pass, "fold_constants");
+  none.base = "half";
+  const Recipe half = recipe_of(none, {}, settings);
+  EXPECT_EQ(half.steps[1].pass, "convert_float16");
+  EXPECT_EQ(half.groups.at(0).weights + half.groups.at(0).activations, "float16float32");
+}
+
 TEST(TuneSpace, PredictsLessNoiseWhereMoreIsKeptAndMoreWithFewerBits) {
   const TuneSites sites = some_sites();
   TunePoint p, kept, four;
@@ -85,7 +112,7 @@ TEST(TuneLog, GivesBackItsTrialsAndForgetsALineThatWasBeingWritten) {
   const test::TempDir folder;
   const std::string path = folder.path() + "/trials.jsonl";
   Trial t = trial(31.5, 0.25, 0.5, 0.125);
-  t.point = {"int4", "mse", "auto", "awq", 64, false, 3, 0};
+  t.point = {"int4", "mse", "auto", "awq", 64, false, 3, 0, true, true, 21.5, {"product", "depthwise"}};
   t.metric_drop = -0.01;
   Trial failed = t;
   failed.failure = "can't";

@@ -67,6 +67,21 @@ TEST(JsonReport, HoldsWhatTheReportHolds) {
   EXPECT_EQ(j["measured"]["peak_memory_bytes"]["optimized"], 40'000'000);
 }
 
+TEST(Reports, ShowEveryAttemptOfASearch) {
+  const Report r = full_report();
+  json j = json::parse(render_json(r));
+  EXPECT_EQ(j["search"]["chosen"], 2);
+  EXPECT_EQ(j["search"]["attempts"][0]["gates_not_met"][0], "min_sqnr_db");
+  EXPECT_EQ(j["search"]["attempts"][1]["failure"], "no statistics");
+  EXPECT_FALSE(j["search"]["attempts"][1].contains("gates_not_met"));
+  EXPECT_EQ(j["measured"]["attempts"][0]["latency_ratio"], 0.5);
+  EXPECT_THAT(render_markdown(r), HasSubstr("| 1 | int8 |  | 17.5 dB | +0.02 | 0.260 | 0.500 | min\\_sqnr\\_db not met | 1.25 s |"));
+  EXPECT_THAT(render_markdown(r), HasSubstr("| **3** | int8 |"));
+  EXPECT_THAT(render_text(r), HasSubstr("2. int8, smoothed: nothing came of it: no statistics\n"));
+  EXPECT_THAT(render_junit(r), HasSubstr("int8: 17.5 dB, drop 0.02, size 0.260, latency 0.500; gates: min_sqnr_db not met"));
+  EXPECT_THAT(render_markdown(Report{}), Not(HasSubstr("tried")));
+}
+
 TEST(JsonReport, WhatWasNotMeasuredIsAbsent) {
   json j = json::parse(render_json(Report{}));
   for (const char* key : {"size_ratio", "calibration", "comparison", "integer_mac_share", "original", "recipe"}) EXPECT_FALSE(j.contains(key)) << key;

@@ -37,6 +37,10 @@ inline Report full_report() {
   r.compared_samples = 100;
   r.outputs = {{"logits", 31.25, 0.9996, 0.125}, {"aux", 28.5, 0.999, 0.5}};
   r.metrics = {{"top1", 0.75, 0.7421875, true}};
+  Attempt first{.name = "int8", .changed = "", .failure = "", .sqnr_db = 17.5, .metric_drop = 0.02, .size_ratio = 0.26, .latency_ratio = 0.5, .missed = {"min_sqnr_db"}, .seconds = 1.25};
+  Attempt failed{.name = "int8, smoothed", .changed = "smooth_activations", .failure = "no statistics", .sqnr_db = {}, .metric_drop = {}, .size_ratio = {}, .latency_ratio = {}, .missed = {}, .seconds = 0.5};
+  r.search = SearchReport{{first, failed, first}, 2, "all gates are met", true};
+  r.search->attempts[2].missed.clear();
   r.measured.stages = {{"calibrate", 0.5}, {"quantize", 0.25}};
   r.measured.original_latency = Latency{8, 9, 10, 20, 50, 1, 1};
   r.measured.optimized_latency = Latency{4, 5, 6, 15, 50, 1, 1};
