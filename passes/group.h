@@ -17,6 +17,7 @@ struct GroupRule {
   // What it wants: int8, (weights only: uint8, int4, uint4, int2, uint2,) float8, float16, bfloat16, float32; empty leaves it to the step.
   std::string weights, activations;
   std::string form;  ///< auto, static, dynamic, storage, float; empty leaves it to the step
+  std::optional<double> sparsity;  ///< share of the weights that pruning takes away; 0 keeps all; empty leaves it to the step
 };
 
 }  // namespace infopt

@@ -23,6 +23,7 @@
 #include "lib/report/compare.h"
 #include "passes/pipeline.h"
 #include "passes/support/layers.h"
+#include "recipes/file_cost.h"
 #include "recipes/file_layers.h"
 #include "recipes/measure.h"
 #include "recipes/version.h"
@@ -86,6 +87,7 @@ class Job {
   std::unique_ptr<Calibration> calibration_;
   Model written_;
   std::vector<Tensor> original_outputs_;  ///< on the first sample
+  std::vector<std::vector<Tensor>> unpruned_;  ///< where the recipe prunes: the original's outputs on the first samples
   std::set<std::string> stood_before_;  ///< files in the output's folder before a withheld output was written
 };
 
@@ -108,12 +110,14 @@ void Job::note_unused(const DataSet& data, const std::string& path) {
 
 /// The model as it came, on the first sample; --check-passes looks closer.
 void Job::run_original() {
-  if (!calibration_ || calibration_->reused() || spec_.check_contracts) return;
-  const std::vector<Sample> first = calibration_->first_samples(1);
+  if (!calibration_ || ((calibration_->reused() || spec_.check_contracts) && !prunes(spec_.recipe))) return;
+  const std::vector<Sample> first = calibration_->first_samples(prunes(spec_.recipe) ? kReadBackSamples : 1);
   SessionOptions options;
   options.fold = false;
   try {
-    if (!first.empty()) original_outputs_ = run_partially(*model_.graph, options, first[0]).outputs;
+    if (prunes(spec_.recipe))  // what calibration sees later is another function already
+      for (const Sample& sample : first) unpruned_.push_back(run_partially(*model_.graph, options, sample).outputs);
+    else if (!first.empty()) original_outputs_ = run_partially(*model_.graph, options, first[0]).outputs;
   } catch (const Error& e) {
     throw e.within(first[0].where);
   }
@@ -172,11 +176,12 @@ void Job::read_back() {
     for (const std::string& extra : written_.external_files)
       if (!stood_before_.contains(extra)) remove_on_signal((folder_of(output_) / extra).string());
   report_.optimized = describe_file(output_, written_);
+  if (prunes(spec_.recipe)) report_.optimized_cost = cost_of(unpacked(written_), calibration_.get());
   if (!calibration_) return;
   SessionOptions options;
   options.fold = false;  // few runs: memory counts more
   const PartialSession session = calibration_->session(*written_.graph, options);
-  const auto& expected = calibration_->reference_outputs();
+  const auto& expected = unpruned_.empty() ? calibration_->reference_outputs() : unpruned_;
   const std::vector<Sample> samples = calibration_->first_samples(kReadBackSamples);
   std::vector<std::vector<Tensor>> outputs(samples.size());
   parallel_for(static_cast<int64_t>(samples.size()), spec_.threads, [&](int64_t i, int) { outputs[static_cast<size_t>(i)] = session.run(samples[static_cast<size_t>(i)].inputs); });
@@ -234,7 +239,7 @@ void Job::compare() {
   report_.metrics = c.metrics;
   report_.compared_samples = c.samples;
   report_.compared_data = path;
-  if (report_.layers.empty()) report_.layers = layers_of_file(*written_.graph, *data);
+  if (report_.layers.empty()) report_.layers = layers_of_file(prunes(spec_.recipe) ? *unpacked(written_).graph : *written_.graph, *data);
   if (!c.not_compared.empty()) note_left_out(c.not_compared, c.obstacles);
   if (!c.obstacles.empty()) {
     report_.warnings.push_back(std::string(spec_.engine.empty() ? "latency, memory" : "memory") + " and metric were not measured: infopt can't run the whole model");
@@ -296,6 +301,7 @@ Report Job::run() {
     report_.original = describe_file(spec_.model, model_);
     list_unknown_operators();
     open_calibration();
+    if (prunes(spec_.recipe)) report_.original_cost = cost_of(unpacked(model_), calibration_.get());
   });
   run_original();
   stage("optimize", [&] { run_pipeline(model_, steps_of(spec_.recipe), pipeline_context("optimize"), report_); });
@@ -306,7 +312,7 @@ Report Job::run() {
   }
   const bool withhold = !spec_.keep_output_on_failure && !spec_.recipe.gates.empty();
   if (withhold) withhold_output();
-  stage("write", [&] { write_model(model_, output_, ExportOptions{.external_data = spec_.recipe.output.external_data == "always", .data_path = spec_.output}); });
+  stage("write", [&] { write_model(model_, output_, ExportOptions{.external_data = spec_.recipe.output.external_data == "always", .sparse_initializers = spec_.recipe.output.sparse_initializers, .data_path = spec_.output}); });
   model_.graph.reset();
   trim_memory();
   stage("read back", [&] { read_back(); });
@@ -358,6 +364,10 @@ PreparedModel Job::prepare() {
 }
 
 }  // namespace
+
+bool prunes(const Recipe& recipe) {
+  return std::any_of(recipe.steps.begin(), recipe.steps.end(), [](const Step& s) { return s.pass.starts_with("prune_"); });
+}
 
 std::shared_ptr<DataSet> open_data(const std::string& path, const Model& model, const Recipe& recipe, int64_t limit) {
   DataOptions options = data_options(model);

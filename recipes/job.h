@@ -33,6 +33,9 @@ struct JobSpec {
   StageProgress progress;
 };
 
+/// Whether a step of the recipe takes weights away: prune_….
+bool prunes(const Recipe& recipe);
+
 /// The report of what was done. Gates that aren't met are in the report, not an error.
 /// Throws Error for everything else that goes wrong; then nothing stands at `output` that wasn't there before.
 Report run_job(const JobSpec& job);

@@ -71,6 +71,7 @@ GroupRule read_group(const YamlNode& node) {
   get(node, "weights", out.weights);
   get(node, "activations", out.activations);
   get(node, "form", out.form);
+  get(node, "sparsity", out.sparsity);
   if (out.depth_from && out.depth_to && *out.depth_from > *out.depth_to) {
     fail(*node.find("depth_to"), fmt::format("the group ends at {}, before it begins at {}", *out.depth_to, *out.depth_from));
   }
@@ -118,7 +119,7 @@ Recipe decode(const YamlNode& root, const Vocabulary& names) {
     }
   }
   if (const YamlNode* n = root.find("eval")) read_eval(*n, out.eval);
-  if (const YamlNode* n = root.find("output")) get(*n, "external_data", out.output.external_data);
+  if (const YamlNode* n = root.find("output")) get(*n, "external_data", out.output.external_data), get(*n, "sparse_initializers", out.output.sparse_initializers);
   return out;
 }
 

@@ -46,6 +46,7 @@ struct EvalSpec {
 
 struct OutputSpec {
   std::string external_data = "auto";  ///< auto (where the file would pass 2 GB), always
+  bool sparse_initializers = false;    ///< constants of few elements that aren't 0 are stored as such
 };
 
 struct Recipe {

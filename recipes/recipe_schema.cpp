@@ -95,8 +95,9 @@ Schema groups_schema() {
        {"depth_to", number("Condition: at most so far through the weighted nodes, 0 to 1.", 0, 1)},
        {"weights", one_of("The type of the weights; without it, as the step chooses.", "type", weights)},
        {"activations", one_of("The type of the activations; without it, as the step chooses.", "type", types)},
-       {"form", one_of("The form of int8 layers; without it, as the step chooses.", "form", {"auto", "static", "dynamic", "storage", "float"})}});
-  return list("Precision by group.", std::move(rule), {}, 1000, false);
+       {"form", one_of("The form of int8 layers; without it, as the step chooses.", "form", {"auto", "static", "dynamic", "storage", "float"})},
+       {"sparsity", number("The share of the weights that prune_weights takes away, 0 for none; without it, as the step chooses.", 0, 0.99)}});
+  return list("Precision and sparsity by group.", std::move(rule), {}, 1000, false);
 }
 
 Schema gates_schema() {
@@ -195,7 +196,8 @@ Schema recipe_schema(const Vocabulary& names) {
               {"eval", eval_schema()},
               {"output", map("How the output is written.",
                              {{"external_data", one_of("Weights in a file beside the model: auto, where it would pass 2 GB, or always.",
-                                                       "choice", {"auto", "always"}, otherwise.output.external_data)}})}});
+                                                       "choice", {"auto", "always"}, otherwise.output.external_data)},
+                              {"sparse_initializers", with_default({.kind = Kind::Bool, .help = "Constants with few elements that aren't 0 as ONNX's sparse initializers, where that is smaller."}, false)}})}});
 }
 
 std::string recipe_json_schema(const Vocabulary& names) {

@@ -95,7 +95,7 @@ Block groups(const std::vector<GroupRule>& all) {
     Block rule("    ");
     rule.put("name", g.name).put_some("nodes", g.nodes).put_some("ops", g.ops).put_some("roles", g.roles);
     rule.put_some("depth_from", g.depth_from).put_some("depth_to", g.depth_to);
-    rule.put_some("weights", g.weights).put_some("activations", g.activations).put_some("form", g.form);
+    rule.put_some("weights", g.weights).put_some("activations", g.activations).put_some("form", g.form).put_some("sparsity", g.sparsity);
     out.add(rule.entry());
   }
   return out;
@@ -123,7 +123,7 @@ std::string to_yaml(const Recipe& r) {
   out.nest("calibrate", calibrate(r.calibrate)).nest("data", data(r.data)).nest("steps", steps(r.steps)).nest("groups", groups(r.groups));
   out.nest("gates", gates(r.gates)).nest("eval", eval(r.eval));
   Block output("  ");
-  output.put("external_data", r.output.external_data);
+  output.put("external_data", r.output.external_data).put("sparse_initializers", r.output.sparse_initializers);
   return out.nest("output", output).text();
 }
 

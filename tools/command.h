@@ -20,6 +20,7 @@ void add_quantize(CLI::App& app, Context& context);
 void add_optimize(CLI::App& app, Context& context);
 void add_calibrate(CLI::App& app, Context& context);
 void add_sensitivity(CLI::App& app, Context& context);
+void add_prune(CLI::App& app, Context& context);
 void add_tune(CLI::App& app, Context& context);
 void add_run(CLI::App& app, Context& context);
 void add_validate(CLI::App& app, Context& context);

@@ -46,6 +46,7 @@ int run(int argc, char** argv) {
   add_optimize(app, context);
   add_calibrate(app, context);
   add_sensitivity(app, context);
+  add_prune(app, context);
   add_tune(app, context);
   add_run(app, context);
   add_validate(app, context);

@@ -14,14 +14,14 @@ struct Skeleton {
   onnx::ModelProto proto;
   std::vector<std::pair<onnx::TensorProto*, Tensor>> blobs;
 
-  explicit Skeleton(const Model& model) {
+  explicit Skeleton(const Model& model, bool sparse = false) {
     ValueNames names(*model.graph);
     proto = make_model_proto(model, names, [this](const Tensor& t, onnx::TensorProto* out) {
       put_small(t, out);
       if (t.bytes() <= kInlineBytes) return;
       out->mutable_segment()->set_begin(static_cast<int64_t>(blobs.size()));
       blobs.emplace_back(out, t);
-    });
+    }, sparse);
   }
 
   wire::Rope rope() const {
@@ -107,7 +107,7 @@ void pour(const Skeleton& skeleton, const wire::Rope& rope, Sink sink) {
 }  // namespace
 
 void write_model(const Model& model, const std::string& path, const ExportOptions& options) {
-  Skeleton skeleton(model);
+  Skeleton skeleton(model, options.sparse_initializers);
   wire::Rope rope = skeleton.rope();
   Outside outside;
   if (options.external_data || rope.bytes > options.largest_file) {

@@ -69,6 +69,42 @@ void tell_apart(onnx::GraphProto* graph) {
 
 }  // namespace
 
+namespace {
+
+size_t width_of(const Tensor& t) { return bits_of(t.dtype()) / 8; }
+
+/// Negative zeros are elements: what is read back has the same bits.
+bool is_zero(const std::byte* p, size_t width) {
+  return std::all_of(p, p + width, [](std::byte b) { return b == std::byte{0}; });
+}
+
+bool is_smaller_sparse(const Tensor& t) {
+  constexpr size_t kHeader = 32;
+  if (t.dtype() == DType::String || bits_of(t.dtype()) % 8 != 0 || t.rank() == 0 || t.size() < 64) return false;
+  const size_t width = width_of(t);
+  const std::byte* p = t.raw();
+  size_t kept = 0;
+  for (int64_t i = 0; i < t.size(); ++i) kept += !is_zero(p + static_cast<size_t>(i) * width, width);
+  return kept * (width + sizeof(int64_t)) + kHeader < t.bytes();
+}
+
+void encode_sparse(const Tensor& t, const std::string& name, onnx::SparseTensorProto* proto) {
+  const size_t width = width_of(t);
+  const std::byte* p = t.raw();
+  std::vector<int64_t> indices;
+  for (int64_t i = 0; i < t.size(); ++i)
+    if (!is_zero(p + static_cast<size_t>(i) * width, width)) indices.push_back(i);
+  Tensor values(t.dtype(), {static_cast<int64_t>(indices.size())});
+  for (size_t i = 0; i < indices.size(); ++i) std::copy_n(p + static_cast<size_t>(indices[i]) * width, width, values.mutable_raw() + i * width);
+  encode_tensor(values, proto->mutable_values());
+  proto->mutable_values()->set_name(name);
+  encode_tensor(Tensor::vector(indices), proto->mutable_indices());
+  proto->mutable_indices()->set_name(name + "_indices");
+  for (int64_t d : t.shape()) proto->add_dims(d);
+}
+
+}  // namespace
+
 void put_small(const Tensor& tensor, onnx::TensorProto* proto) {
   if (tensor.bytes() > kInlineBytes) encode_header(tensor, proto);
   else encode_tensor(tensor, proto);
@@ -101,6 +137,10 @@ void GraphWriter::write_values(const Graph& graph, onnx::GraphProto* proto) {
     const Value& v = graph.value(id);
     if (v.outer != kNone) continue;
     if (v.constant.defined()) {
+      if (sparse_ && !v.graph_input && is_smaller_sparse(v.constant)) {
+        encode_sparse(v.constant, names_.of(graph, id), proto->add_sparse_initializer());
+        continue;
+      }
       auto* tensor = proto->add_initializer();
       tensor->set_name(names_.of(graph, id));
       put_(v.constant, tensor);
@@ -185,7 +225,7 @@ void GraphWriter::write_attribute(const Attribute& attribute, A* proto) {
   if (!attribute.reference.empty()) proto->set_ref_attr_name(attribute.reference);
 }
 
-onnx::ModelProto make_model_proto(const Model& model, ValueNames& names, const PutTensor& put) {
+onnx::ModelProto make_model_proto(const Model& model, ValueNames& names, const PutTensor& put, bool sparse) {
   onnx::ModelProto proto;
   proto.ParseFromString(model.opaque);
   proto.set_ir_version(std::max(model.ir_version, ir_needed(*model.graph)));
@@ -201,7 +241,7 @@ onnx::ModelProto make_model_proto(const Model& model, ValueNames& names, const P
     entry->set_version(version);
   }
   for (const auto& f : model.functions) proto.add_functions()->ParseFromString(f);
-  GraphWriter(names, put).write(*model.graph, proto.mutable_graph());
+  GraphWriter(names, put, sparse).write(*model.graph, proto.mutable_graph());
   return proto;
 }
 

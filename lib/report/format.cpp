@@ -47,6 +47,14 @@ std::string bytes(int64_t count) {
   return fmt::format("{:.2f} GB", v / 1e9);
 }
 
+std::string count(int64_t n) {
+  const auto v = static_cast<double>(n);
+  if (v < 1e4) return std::to_string(n);
+  if (v < 1e6) return fmt::format("{:.1f} k", v / 1e3);
+  if (v < 1e9) return fmt::format("{:.2f} M", v / 1e6);
+  return fmt::format("{:.2f} G", v / 1e9);
+}
+
 std::string decibel(double value) {
   if (std::isinf(value)) return value > 0 ? "∞ dB" : "−∞ dB";
   return std::isnan(value) ? "not a number" : fmt::format("{:.1f} dB", value);

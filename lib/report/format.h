@@ -12,6 +12,7 @@ namespace infopt::format {
 /// The same text with what isn't UTF-8 replaced by U+FFFD.
 std::string utf8(std::string_view text);
 std::string bytes(int64_t count);             ///< "12.3 MB" (of 1,000,000 bytes)
+std::string count(int64_t n);                 ///< "1234", "12.3 k", "1.23 M", "4.56 G"
 std::string decibel(double value);            ///< "31.2 dB"; "∞ dB" for equal outputs
 std::string percent(double share);            ///< "71.3 %" of 0.713
 std::string milliseconds(double value);       ///< three digits that matter: "1.23 ms"

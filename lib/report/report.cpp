@@ -44,6 +44,13 @@ std::optional<double> integer_mac_share(const Report& report) {
   return sum;
 }
 
+std::optional<double> removed_share(const Report& report) {
+  int64_t before = 0, after = 0;
+  for (const PrunedLayer& p : report.pruned) before += p.weights_before, after += p.weights_after - p.zeros;
+  if (before <= 0) return std::nullopt;
+  return 1 - static_cast<double>(after) / static_cast<double>(before);
+}
+
 std::optional<double> size_ratio(const Report& report) {
   if (!report.original || !report.optimized || report.original->bytes <= 0) return std::nullopt;
   return static_cast<double>(report.optimized->bytes) / static_cast<double>(report.original->bytes);

@@ -64,6 +64,25 @@ struct LayerReport {
   std::optional<double> accumulated_sqnr_db;  ///< of the output, measured in the whole optimized model
 };
 
+/// What pruning took of one operator: single weights, or whole channels.
+struct PrunedLayer {
+  std::string node, op;
+  std::string pattern;    ///< "unstructured", "2:4", "blocks of 16x1", "channels", "heads", …; empty where it was left alone
+  std::string algorithm;  ///< how what went was chosen: magnitude, wanda, sparsegpt, …
+  std::string reason;     ///< why it was left alone, or isn't as asked; else empty
+  int64_t weights_before = 0, weights_after = 0;  ///< by the stored shapes, zeros included
+  int64_t zeros = 0;      ///< among weights_after
+  std::string shape_before, shape_after;          ///< "[64,32,3,3]", where the shape changed
+  std::optional<double> output_sqnr_db;           ///< of its output, with the inputs that it was pruned for
+  double removed() const { return weights_before > 0 ? 1 - static_cast<double>(weights_after - zeros) / static_cast<double>(weights_before) : 0; }
+};
+
+/// What a model costs by its shapes; zeros among the weights count like other numbers.
+struct ModelCost {
+  int64_t macs = 0;        ///< multiply-adds of the first sample
+  int64_t parameters = 0;
+};
+
 /// An output of the written model beside the original's, over all compared samples.
 struct OutputReport {
   std::string name;
@@ -149,6 +168,8 @@ struct Report {
   std::optional<CalibrationReport> calibration;
   std::vector<PassReport> passes;
   std::vector<LayerReport> layers;  ///< in the graph's order
+  std::vector<PrunedLayer> pruned;  ///< of every pruning pass, each in the graph's order
+  std::optional<ModelCost> original_cost, optimized_cost;  ///< of both files
   std::vector<UnknownOperator> unknown_operators;  ///< passed through untouched
   std::vector<std::string> warnings;
 
@@ -171,6 +192,8 @@ struct MacShare {
 std::vector<MacShare> mac_shares(const Report& report);
 /// Share of all MACs whose products are of integers.
 std::optional<double> integer_mac_share(const Report& report);
+/// Share of the weights of all listed operators that pruning took; empty where nothing is listed.
+std::optional<double> removed_share(const Report& report);
 std::optional<double> size_ratio(const Report& report);     ///< optimized to original, bytes
 std::optional<double> latency_ratio(const Report& report);  ///< optimized to original, medians
 std::optional<double> speedup(const Report& report);        ///< original to optimized, medians

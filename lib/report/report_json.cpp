@@ -84,6 +84,31 @@ Json layer_json(const LayerReport& l) {
   return out;
 }
 
+Json pruned_json(const PrunedLayer& p) {
+  Json out{{"node", format::utf8(p.node)}, {"op", format::utf8(p.op)}};
+  put(out, "pattern", p.pattern);
+  put(out, "algorithm", p.algorithm);
+  put(out, "reason", p.reason);
+  out["weights_before"] = p.weights_before;
+  out["weights_after"] = p.weights_after;
+  out["zeros"] = p.zeros;
+  out["removed"] = p.removed();
+  put(out, "shape_before", p.shape_before);
+  put(out, "shape_after", p.shape_after);
+  put(out, "output_sqnr_db", p.output_sqnr_db);
+  return out;
+}
+
+Json cost_json(const Report& report) {
+  Json out = Json::object();
+  const auto put_cost = [&](const char* key, const std::optional<ModelCost>& c) {
+    if (c) out[key] = {{"flops", 2 * c->macs}, {"macs", c->macs}, {"parameters", c->parameters}};
+  };
+  put_cost("original", report.original_cost);
+  put_cost("optimized", report.optimized_cost);
+  return out;
+}
+
 Json share_json(const MacShare& s) {
   return {{"form", name_of(s.form)}, {"share", s.share}, {"macs", s.macs}, {"layers", s.layers}, {"weight_elements", s.weight_elements}};
 }
@@ -183,6 +208,9 @@ std::string render_json(const Report& report) {
   out["mac_shares"] = list(mac_shares(report), share_json);
   put(out, "integer_mac_share", integer_mac_share(report));
   out["layers"] = list(report.layers, layer_json);
+  if (!report.pruned.empty()) out["pruned"] = list(report.pruned, pruned_json);
+  put(out, "removed_share", removed_share(report));
+  if (report.original_cost || report.optimized_cost) out["cost"] = cost_json(report);
   out["passes"] = list(report.passes, pass_json);
   out["unknown_operators"] =
       list(report.unknown_operators, [](const UnknownOperator& u) { return Json{{"op", format::utf8(u.op)}, {"count", u.count}}; });

@@ -6,7 +6,7 @@
 namespace infopt {
 namespace {
 
-constexpr size_t kMostFloatLayers = 20, kWorstLayers = 10, kMostNotes = 20;
+constexpr size_t kMostFloatLayers = 20, kWorstLayers = 10, kMostNotes = 20, kMostPruned = 200;
 
 // Text in a table's cell: nothing in it is markup.
 std::string cell(std::string_view text) {
@@ -106,6 +106,15 @@ std::string memory_row(const Measured& m) {
   return row({"peak memory", shown(m.original_peak_memory), shown(m.optimized_peak_memory), ""});
 }
 
+std::string cost_rows(const Report& r) {
+  const auto row_of = [&](const char* title, int64_t ModelCost::* field, int64_t times) {
+    const auto shown = [&](const std::optional<ModelCost>& c) { return c ? format::count(times * (*c).*field) : std::string("–"); };
+    const bool both = r.original_cost && r.optimized_cost && (*r.original_cost).*field > 0;
+    return row({title, shown(r.original_cost), shown(r.optimized_cost), both ? fmt::format("{:.3f}", static_cast<double>((*r.optimized_cost).*field) / static_cast<double>((*r.original_cost).*field)) : "–"});
+  };
+  return row_of("FLOPs, by shapes", &ModelCost::macs, 2) + row_of("parameters, by shapes", &ModelCost::parameters, 1);
+}
+
 std::string figures_section(const Report& r) {
   std::string rows;
   if (r.original || r.optimized) {
@@ -113,6 +122,7 @@ std::string figures_section(const Report& r) {
     auto ratio = size_ratio(r);
     rows += row({"size", size(r.original), size(r.optimized), ratio ? fmt::format("{:.3f}", *ratio) : "–"});
   }
+  if (r.original_cost || r.optimized_cost) rows += cost_rows(r);
   for (const Metric& m : r.metrics) {
     rows += row({cell(m.name), format::number(m.original), format::number(m.optimized), fmt::format("{:+.6g}", m.optimized - m.original)});
   }
@@ -162,6 +172,22 @@ std::string worst_section(const Report& r) {
     out += row({code(l->node), cell(l->op), std::string(name_of(l->form)), shown(l->local_sqnr_db), shown(l->accumulated_sqnr_db),
                 shown(l->estimated_sqnr_db), shown(l->weight_sqnr_db)});
   }
+  return out;
+}
+
+std::string shrunk(const std::string& before, const std::string& after) { return before.empty() || before == after ? cell(after) : cell(before) + " → " + cell(after); }
+
+std::string pruned_section(const Report& r) {
+  if (r.pruned.empty()) return {};
+  std::string out = "\n## Pruned\n\n";
+  if (const auto removed = removed_share(r)) out += fmt::format("{} of these layers' weights went.\n\n", format::percent(*removed));
+  out += head({"layer", "operator", "pattern", "by", "shape", "weights:", "stored:", "zeros:", "removed:", "output:", "why"});
+  for (size_t i = 0; i < r.pruned.size() && i < kMostPruned; ++i) {
+    const PrunedLayer& p = r.pruned[i];
+    out += row({code(p.node), cell(p.op), p.pattern.empty() ? "–" : cell(p.pattern), cell(p.algorithm), shrunk(p.shape_before, p.shape_after), std::to_string(p.weights_before),
+                std::to_string(p.weights_after), std::to_string(p.zeros), format::percent(p.removed()), p.output_sqnr_db ? format::decibel(*p.output_sqnr_db) : "–", cell(p.reason)});
+  }
+  if (r.pruned.size() > kMostPruned) out += fmt::format("\nAnd {} more; report.json lists them all.\n", r.pruned.size() - kMostPruned);
   return out;
 }
 
@@ -221,7 +247,7 @@ std::string render_markdown(const Report& r) {
   std::string out = verdict_line(r);
   if (r.original) out += " " + code(r.original->path);
   if (r.optimized) out += " → " + code(r.optimized->path);
-  out += "\n" + gates_section(r) + search_section(r) + figures_section(r) + outputs_section(r) + forms_section(r) + float_section(r) + worst_section(r);
+  out += "\n" + gates_section(r) + search_section(r) + figures_section(r) + outputs_section(r) + forms_section(r) + float_section(r) + worst_section(r) + pruned_section(r);
   return out + warnings_section(r) + passes_section(r) + recipe_section(r) + made_line(r);
 }
 

@@ -66,6 +66,23 @@ std::string search_lines(const Report& r) {
   return out + line("", printable(r.search->ended));
 }
 
+std::string pruned_lines(const Report& r) {
+  std::string out;
+  const auto removed = removed_share(r);
+  if (removed) {
+    size_t touched = 0;
+    for (const PrunedLayer& p : r.pruned) touched += !p.pattern.empty();
+    out += line("pruned", fmt::format("{} of the weights of {} layers, {} of them changed", format::percent(*removed), r.pruned.size(), touched));
+  }
+  if (!r.original_cost || !r.optimized_cost) return out;
+  const auto pair = [](int64_t before, int64_t after) {
+    std::string text = fmt::format("{} → {}", format::count(before), format::count(after));
+    return before > 0 ? text + fmt::format(" ({:.3f})", static_cast<double>(after) / static_cast<double>(before)) : text;
+  };
+  if (r.original_cost->macs > 0) out += line("FLOPs", pair(2 * r.original_cost->macs, 2 * r.optimized_cost->macs));
+  return out + line("parameters", pair(r.original_cost->parameters, r.optimized_cost->parameters));
+}
+
 std::string layer_lines(const Report& r) {
   std::string out;
   for (const LayerReport* l : format::worst_layers(r, kWorstLayers)) {
@@ -81,7 +98,7 @@ std::string render_text(const Report& r) {
   std::string out;
   if (r.optimized) out += line("model", printable(r.original ? r.original->path + " → " + r.optimized->path : r.optimized->path));
   else if (r.original) out += line("model", printable(r.original->path));
-  out += search_lines(r) + size_line(r) + accuracy_lines(r) + latency_line(r) + forms_line(r) + layer_lines(r);
+  out += search_lines(r) + size_line(r) + accuracy_lines(r) + latency_line(r) + pruned_lines(r) + forms_line(r) + layer_lines(r);
   for (size_t i = 0; i < r.warnings.size() && i < kMostWarnings; ++i) out += line("warning", printable(r.warnings[i]));
   if (r.warnings.size() > kMostWarnings) out += line("", fmt::format("and {} more warnings in the report", r.warnings.size() - kMostWarnings));
   for (const GateResult& g : r.gates) out += line(g.passed ? "gate met" : "NOT MET", printable(g.name + ": " + g.message));

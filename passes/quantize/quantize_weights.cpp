@@ -31,6 +31,14 @@ std::optional<double> sqnr_of(const std::vector<float>& weights, const CodedWeig
   return sqnr_db(signal, noise);
 }
 
+void report_pruned(const Graph& graph, const WeightsPlan& p, const CodedWeights& codes, const WeightsOptions& options, Report& report) {
+  PrunedLayer r{.node = graph.label(p.layer.node), .op = graph.node(p.layer.node).op, .pattern = describe(options.pattern), .algorithm = "sparsegpt, gptq in one sweep", .reason = {}};
+  r.weights_before = r.weights_after = static_cast<int64_t>(codes.codes.size());
+  const std::vector<float> values = decode(codes);
+  r.zeros = std::count(values.begin(), values.end(), 0.0f);
+  report.pruned.push_back(std::move(r));
+}
+
 constexpr double kFoldPays = 0.97;    ///< what a scaling must leave of the error at most, where something takes it
 constexpr double kInsertPays = 0.8;   ///< and where it needs a multiplication
 
@@ -125,6 +133,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& given) {
     LayerReport& report = reports[p.report];
     report.weight_sqnr_db = sqnr_of(weights, codes);
     report.algorithm = !p.moments ? "nearest" : options.gptq ? (options.awq ? "awq, gptq" : "gptq") : options.awq ? "awq" : "nearest";
+    if (options.sparsity > 0 && p.moments) report_pruned(edit.graph(), p, codes, options, context.report);
     if (tied.contains(index)) table_writer.write_layer(p.layer, tied.at(index), codes);
     else if (options.nbits && !p.layer.convolution && codes.grid.format.block > 0) writer.write_nbits(p.layer, codes);
     else writer.write_dequantized(p.layer, codes);
@@ -165,6 +174,8 @@ PassDef pass_quantize_weights() {
               {.name = "act_order", .help = "gptq: inputs with most energy first", .otherwise = true},
               {.name = "damp", .help = "gptq: added to the diagonal of the inputs' moments, as a share of its mean", .otherwise = 0.05, .least = 0, .most = 10},
               {.name = "sequential", .help = "gptq: with the inputs that the rounded layers before give", .otherwise = true},
+              {.name = "sparsity", .help = "gptq: the share of the weights that goes in the same sweep, chosen by SparseGPT's price; 0: what is zero already stays so", .otherwise = 0.0, .least = 0, .most = 0.99},
+              {.name = "pattern", .help = "with sparsity: anywhere, or 2 of each 4 input channels", .otherwise = std::string("unstructured"), .choices = {"unstructured", "2:4"}},
               {.name = "min_weights", .help = "layers with fewer stay as they are", .otherwise = int64_t{400}, .least = 1},
               {.name = "embeddings", .help = "form of tables that are looked up in", .otherwise = std::string("int8"), .choices = {"int8", "float"}},
               {.name = "form", .help = "qdq is the standard's; matmul_nbits is ONNX Runtime's own operator", .otherwise = std::string("qdq"), .choices = {"qdq", "matmul_nbits"}},

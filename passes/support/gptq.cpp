@@ -115,6 +115,11 @@ class Slab {
       : q_(q), out_(out), grid_(out.grid), options_(options), k_(q.k()), first_(first), rows_(std::min(kSlab, grid_.out - first)), w_(zeros()), value_(zeros()), codes_(zeros()) {
     for (int64_t r = 0; r < rows_; ++r)
       for (int64_t u = 0; u < k_; ++u) w_[static_cast<size_t>(u * kSlab + r)] = weights[static_cast<size_t>((first + r) * k_ + q.column(u))];
+    if (!options.keep.empty()) {
+      keep_.assign(w_.size(), 1.0f);
+      for (int64_t r = 0; r < rows_; ++r)
+        for (int64_t u = 0; u < k_; ++u) keep_[static_cast<size_t>(u * kSlab + r)] = options.keep[static_cast<size_t>((first + r) * k_ + q.column(u))] ? 1.0f : 0.0f;
+    }
     scale_.assign(static_cast<size_t>(grid_.blocks * kSlab), 1);
     zero_.assign(scale_.size(), 0);
   }
@@ -130,6 +135,8 @@ class Slab {
   std::vector<float> zeros() const { return std::vector<float>(static_cast<size_t>(k_ * kSlab), 0.0f); }
   bool searches() const { return options_.fit == GridFit::LeastSquares && grid_.block <= kMostColumns && grid_.format.block >= 0; }
   size_t grid_at(const Part& p, int64_t row) const { return static_cast<size_t>(p.block * kSlab + row); }
+
+  const float* kept(const Part& p, int64_t row) const { return keep_.empty() ? nullptr : keep_.data() + p.from * kSlab + row; }
 
   RowGrids grids(const Part& p, int64_t row) const {
     RowGrids g;
@@ -153,8 +160,8 @@ class Slab {
       if (p.first && p.block_from == p.from) fit(p, p.from, p.n, target);
       for (int64_t r = 0; r < rows_; r += kRows) {
         const float *w = w_.data() + p.from * kSlab + r, *t = target.data() + p.from * kSlab + r;
-        propose(form, w, w, t, grids(p, r), best);
-        if (searches()) search(form, w, w, t, 40, 0.025f, best, other);
+        propose(form, w, w, t, kept(p, r), grids(p, r), best);
+        if (searches()) search(form, w, w, t, kept(p, r), 40, 0.025f, best, other);
         take(p, r, best);
       }
       if (options_.nearest) continue;
@@ -181,7 +188,7 @@ class Slab {
     }
     std::vector<float> values(static_cast<size_t>(rows_ * n));
     for (int64_t r = 0; r < rows_; ++r)
-      for (int64_t u = 0; u < n; ++u) values[static_cast<size_t>(r * n + u)] = target[static_cast<size_t>((from + u) * kSlab + r)];
+      for (int64_t u = 0; u < n; ++u) if (const auto x = static_cast<size_t>((from + u) * kSlab + r); keep_.empty() || keep_[x] != 0) values[static_cast<size_t>(r * n + u)] = target[x];
     std::vector<double> importance;
     if (!searches())
       for (int64_t u = 0; u < n; ++u) importance.push_back(static_cast<double>(q_.h()[(from + u) * k_ + from + u]));
@@ -196,27 +203,27 @@ class Slab {
   }
 
   /// Codes of `own`, the block's weights, on a grid; w and t as price_block has them.
-  void propose(const BlockForm& form, const float* own, const float* w, const float* t, const RowGrids& g, BlockCodes& out) const {
-    if (!options_.nearest) return round_block(form, w, t, kSlab, g, low(), high(), out);
-    round_block(q_.apart(form.n), own, own, kSlab, g, low(), high(), out);
+  void propose(const BlockForm& form, const float* own, const float* w, const float* t, const float* keep, const RowGrids& g, BlockCodes& out) const {
+    if (!options_.nearest) return round_block(form, w, t, kSlab, g, low(), high(), out, keep);
+    round_block(q_.apart(form.n), own, own, kSlab, g, low(), high(), out, keep);
     price_block(form, w, t, kSlab, out);
   }
 
   /// Other scales, `down` steps narrower and a few wider than best's, and zero points beside the best one's.
-  void search(const BlockForm& form, const float* own, const float* w, const float* t, int down, float step, BlockCodes& best, BlockCodes& other) const {
+  void search(const BlockForm& form, const float* own, const float* w, const float* t, const float* keep, int down, float step, BlockCodes& best, BlockCodes& other) const {
     const RowGrids start = best.grids;
     for (int j = -down; j <= 8; ++j) {
       if (j == 0 || (down > 8 && j < -2 && j % 2 != 0)) continue;
       RowGrids g = start;
       for (float& s : g.scale) s *= 1 + step * static_cast<float>(j) * (down > 8 ? 0.5f : 1.0f);
-      propose(form, own, w, t, g, other);
+      propose(form, own, w, t, keep, g, other);
       keep_cheaper(form.n, other, best);
     }
     if (grid_.format.symmetric) return;
     for (float move : {-1.0f, 1.0f}) {
       RowGrids g = best.grids;
       for (float& z : g.zero) z = std::clamp(z + move, low(), high());
-      propose(form, own, w, t, g, other);
+      propose(form, own, w, t, keep, g, other);
       keep_cheaper(form.n, other, best);
     }
   }
@@ -262,9 +269,9 @@ class Slab {
       price_block(form, t + r, t + r, kSlab, best);
       for (int64_t x = 0; x < kRows; ++x) gain += static_cast<double>(best.cost[x]);
       const float* own = w_.data() + p.from * kSlab + r;
-      propose(form, own, t + r, t + r, grids(p, r), other);
+      propose(form, own, t + r, t + r, kept(p, r), grids(p, r), other);
       keep_cheaper(form.n, other, best);
-      if (searches()) search(form, own, t + r, t + r, 3, step, best, other);
+      if (searches()) search(form, own, t + r, t + r, kept(p, r), 3, step, best, other);
       for (int64_t x = 0; x < kRows; ++x) gain -= static_cast<double>(best.cost[x]);
       for (int64_t u = 0; u < p.n; ++u)
         for (int64_t x = 0; x < kRows; ++x) change[static_cast<size_t>(u * kSlab + r + x)] = -value_[static_cast<size_t>((p.from + u) * kSlab + r + x)];
@@ -308,7 +315,7 @@ class Slab {
   const WeightGrid& grid_;
   const GptqOptions& options_;
   int64_t k_, first_, rows_;
-  std::vector<float> w_, value_, codes_, scale_, zero_;
+  std::vector<float> w_, value_, codes_, scale_, zero_, keep_;
 };
 
 }  // namespace

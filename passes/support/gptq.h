@@ -5,6 +5,7 @@
 // is rounded where the errors of those already rounded have moved its target (Babai's nearest plane, which GPTQ is). A block's scales are
 // searched when it is reached, by what they leave of that sum.
 #pragma once
+#include <cstdint>
 #include <vector>
 
 #include "passes/support/weight_grid.h"
@@ -17,6 +18,7 @@ struct GptqOptions {
   GridFit fit = GridFit::LeastSquares;  ///< Extremes: scales are those of a block's largest weights, and stay
   int sweeps = 12;        ///< of the descent, at most; 0 for GPTQ alone
   bool nearest = false;   ///< codes are the nearest ones: only scales and zero points are searched, as AWQ searches what to clip
+  std::vector<uint8_t> keep;  ///< W[out][k], 0 where a weight is to be exactly 0 and the others make up for it; empty: nowhere
   int threads = 1;
 };
 

@@ -48,6 +48,9 @@ WeightsOptions WeightsOptions::of(const Options& options) {
   o.damp = options.number("damp");
   o.min_weights = options.integer("min_weights");
   o.int8_tables = options.text("embeddings") == "int8";
+  o.sparsity = options.number("sparsity");
+  if (options.text("pattern") == "2:4") o.pattern.kind = PrunePattern::Kind::NM;
+  if (o.sparsity > 0 && !o.gptq) throw Error(ErrorKind::Usage, "quantize_weights.sparsity: only gptq prunes as it rounds; prune_weights before this step serves " + algorithm);
   const int64_t block = o.format.block;
   if (block != 0 && (block < 16 || (block & (block - 1)) != 0)) throw Error(ErrorKind::Usage, "quantize_weights.block_size is 0 or a power of 2 from 16 on, not " + std::to_string(block));
   if (o.nbits && block == 0) throw Error(ErrorKind::Usage, "quantize_weights: MatMulNBits has blocks; give block_size 16, 32, 64 or 128");

@@ -5,6 +5,7 @@
 
 #include "passes/pass.h"
 #include "passes/support/layers.h"
+#include "passes/support/prune_mask.h"
 #include "passes/support/weight_grid.h"
 
 namespace infopt {
@@ -24,6 +25,8 @@ struct WeightsOptions {
   double damp = 0.05;
   int64_t min_weights = 400;
   bool int8_tables = true;
+  PrunePattern pattern;
+  double sparsity = 0;  ///< gptq: what goes in the same sweep
   static WeightsOptions of(const Options& options);
   bool needs_data() const { return gptq || awq; }
 };

@@ -47,7 +47,7 @@ void keep_sum(const float* steps, int8_t* codes, size_t taps) {
     float furthest = 0;
     for (size_t t = 0; t < taps; ++t) {
       const float distance = static_cast<float>(sign) * (steps[t] - codes[t]);
-      if (std::abs(codes[t] + sign) > 127 || (best < taps && distance <= furthest)) continue;
+      if (steps[t] == 0 || std::abs(codes[t] + sign) > 127 || (best < taps && distance <= furthest)) continue;
       best = t;
       furthest = distance;
     }

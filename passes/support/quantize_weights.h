@@ -14,7 +14,7 @@ struct QuantizedWeights {
 
 /// Scale = max|w| / 127 of each channel (1 where it is all zero), codes rounded half to even; then, within each kernel of more
 /// than one tap, the codes whose rounding went furthest are moved by one step until the sum over the taps is kept to half a
-/// step: an input that changes little from tap to tap then sees no error.
+/// step: an input that changes little from tap to tap then sees no error. Weights that are 0 stay 0.
 /// Throws Error(Malformed) where a weight is NaN or infinite.
 QuantizedWeights quantize_weights(const Layer& layer, const std::vector<float>& weights, bool per_channel);
 

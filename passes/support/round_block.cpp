@@ -14,7 +14,7 @@ const Lanes& at(const float* p) { return *reinterpret_cast<const Lanes*>(p); }
 Lanes& at(float* p) { return *reinterpret_cast<Lanes*>(p); }
 
 INFOPT_SIMD void round_columns(int64_t n, const float* factor, const float* weight, const float* w, const float* t, int64_t stride, const float* scales, const float* zeros, float low, float high,
-                               float* codes, float* costs) {
+                               const float* keep, float* codes, float* costs) {
   alignas(64) float targets[kMostColumns * kRows];
   for (int64_t u = 0; u < n; ++u) at(targets + u * kRows) = at(t + u * stride);
   const Lanes scale = at(scales), zero = at(zeros), inverse = 1.0f / scale;
@@ -24,6 +24,7 @@ INFOPT_SIMD void round_columns(int64_t n, const float* factor, const float* weig
     Lanes code = (target * inverse + zero + kMagic) - kMagic;
     code = code < low ? low - (Lanes){} : code;
     code = code > high ? high - (Lanes){} : code;
+    if (keep) code = at(keep + u * stride) != 0.0f ? code : zero;
     const Lanes value = (code - zero) * scale, d = target - value, e = at(w + u * stride) - value;
     at(codes + u * kRows) = code;
     cost += weight[u] * d * d;
@@ -63,9 +64,9 @@ BlockForm block_form(const float* l, int64_t stride, int64_t n) {
   return form;
 }
 
-void round_block(const BlockForm& form, const float* w, const float* t, int64_t stride, const RowGrids& grids, float low, float high, BlockCodes& out) {
+void round_block(const BlockForm& form, const float* w, const float* t, int64_t stride, const RowGrids& grids, float low, float high, BlockCodes& out, const float* keep) {
   out.grids = grids;
-  round_columns(form.n, form.factor.data(), form.weight.data(), w, t, stride, grids.scale, grids.zero, low, high, out.codes, out.cost);
+  round_columns(form.n, form.factor.data(), form.weight.data(), w, t, stride, grids.scale, grids.zero, low, high, keep, out.codes, out.cost);
 }
 
 void price_block(const BlockForm& form, const float* w, const float* t, int64_t stride, BlockCodes& out) {

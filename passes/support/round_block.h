@@ -29,8 +29,8 @@ struct BlockCodes {
 };
 
 /// Rounds from the last column to the first. `w` are the weights, `t` their targets as columns outside the block have moved them (w itself
-/// where none have), both [column][row] with `stride` between columns.
-void round_block(const BlockForm& form, const float* w, const float* t, int64_t stride, const RowGrids& grids, float low, float high, BlockCodes& out);
+/// where none have), both [column][row] with `stride` between columns. Where `keep`, laid out alike, is 0 the value stays 0; null: nowhere.
+void round_block(const BlockForm& form, const float* w, const float* t, int64_t stride, const RowGrids& grids, float low, float high, BlockCodes& out, const float* keep = nullptr);
 /// The cost of given codes, in out.codes and out.grids.
 void price_block(const BlockForm& form, const float* w, const float* t, int64_t stride, BlockCodes& out);
 /// Row by row, the cheaper of the two into `best`.

@@ -1,11 +1,13 @@
 #include "passes/support/round_weights.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "lib/base/error.h"
 #include "lib/base/threads.h"
 #include "passes/support/collect_moments.h"
 #include "passes/support/gptq.h"
+#include "passes/support/sparsegpt.h"
 
 namespace infopt {
 namespace {
@@ -85,8 +87,14 @@ CodedWeights Rounder::round_groups(const WeightsPlan& p, const std::vector<float
   const size_t each = weights.size() / parts.size();
   parallel_for(p.layer.groups, context_.threads, [&](int64_t g, int) {
     const auto from = weights.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(g) * each);
-    const std::vector<float> own = moments.corrected({from, from + static_cast<std::ptrdiff_t>(each)}, rows, g, options_.damp, options.threads);
-    parts[static_cast<size_t>(g)] = gptq(own, rows, moments.h(g), p.format, options);
+    const std::vector<float> given(from, from + static_cast<std::ptrdiff_t>(each));
+    const std::vector<float> own = moments.corrected(given, rows, g, options_.damp, options.threads);
+    GptqOptions mine = options;
+    if (std::find(given.begin(), given.end(), 0.0f) != given.end())  // what is zero stays zero
+      for (float w : given) mine.keep.push_back(w != 0);
+    if (options_.sparsity > 0) mine.act_order = false;  // the order that the mask is chosen in
+    if (options_.sparsity > 0) mine.keep = sparsegpt(own, rows, moments.h(g), {options_.pattern, options_.sparsity, options_.damp, 0, grouped_columns(p.layer), options.threads}).mask;
+    parts[static_cast<size_t>(g)] = gptq(own, rows, moments.h(g), p.format, mine);
   });
   CodedWeights all = std::move(parts[0]);
   for (size_t g = 1; g < parts.size(); ++g) {

@@ -63,6 +63,10 @@ TEST(JsonReport, HoldsWhatTheReportHolds) {
   EXPECT_EQ(j["metrics"][0]["drop"], 0.0078125);
   EXPECT_EQ(j["passes"][0]["options"]["bias_correction"], "true");
   EXPECT_EQ(j["measured"]["latency"]["speedup"], 2.0);
+  EXPECT_EQ(j["pruned"][0]["removed"], 0.5);  // 90 stored of 120, 30 of them zeros
+  EXPECT_FALSE(j["pruned"][1].contains("pattern"));
+  EXPECT_NEAR(j["removed_share"].get<double>(), 60.0 / 130, 1e-12);
+  EXPECT_EQ(j["cost"]["optimized"]["flops"], 1500);
   EXPECT_EQ(j["measured"]["passes"][0]["seconds"], 1.5);
   EXPECT_EQ(j["measured"]["peak_memory_bytes"]["optimized"], 40'000'000);
 }
@@ -84,7 +88,7 @@ TEST(Reports, ShowEveryAttemptOfASearch) {
 
 TEST(JsonReport, WhatWasNotMeasuredIsAbsent) {
   json j = json::parse(render_json(Report{}));
-  for (const char* key : {"size_ratio", "calibration", "comparison", "integer_mac_share", "original", "recipe"}) EXPECT_FALSE(j.contains(key)) << key;
+  for (const char* key : {"size_ratio", "pruned", "removed_share", "cost", "calibration", "comparison", "integer_mac_share", "original", "recipe"}) EXPECT_FALSE(j.contains(key)) << key;
   EXPECT_FALSE(j["measured"].contains("latency"));
   EXPECT_FALSE(j["measured"].contains("peak_memory_bytes"));
   EXPECT_FALSE(json::parse(render_json(full_report()))["gates"][2].contains("value"));
@@ -130,6 +134,8 @@ TEST(MarkdownReport, HasItsTables) {
   EXPECT_THAT(text, HasSubstr("| `aux` | 28.5 dB | 0.999000 | 0.5 |"));
   EXPECT_THAT(text, HasSubstr("| int8 static | 75.0 % | 1 | 90 |"));
   EXPECT_THAT(text, HasSubstr("| `fc` | Gemm | float32 | 250 | its error is out of proportion | 12 kB |"));
+  EXPECT_THAT(text, HasSubstr("| `conv1` | Conv | 2:4 | sparsegpt | \\[4,30\\] → \\[3,30\\] | 120 | 90 | 30 | 50.0 % | 17.5 dB |  |"));
+  EXPECT_THAT(text, HasSubstr("| FLOPs, by shapes | 2000 | 1500 | 0.750 |"));
   EXPECT_THAT(text, HasSubstr("<summary>Passes (1)</summary>"));
   EXPECT_THAT(text, HasSubstr("| `quantize_int8` | lossy | held (0.01) | 10 → 30 | 1.50 s |"));
 }
@@ -180,6 +186,7 @@ TEST(TextReport, SummarizesOnAScreen) {
   EXPECT_THAT(text, HasSubstr("metric      top1: 0.75 → 0.742188\n"));
   EXPECT_THAT(text, HasSubstr("SQNR        28.5 dB, cosine 0.99900 (worst of 2 outputs), 100 samples\n"));
   EXPECT_THAT(text, HasSubstr("latency     8.00 ms → 4.00 ms (2.00x), median of 50, 1 thread, batch 1\n"));
+  EXPECT_THAT(text, HasSubstr("pruned      46.2 % of the weights of 2 layers, 1 of them changed\nFLOPs       2000 → 1500 (0.750)\nparameters  130 → 100 (0.769)\n"));
   EXPECT_THAT(text, HasSubstr("MACs        int8 static 75.0 %, float32 25.0 %\n"));
   EXPECT_THAT(text, HasSubstr("worst       conv1 (Conv, int8 static): 31.0 dB\n"));
   EXPECT_THAT(text, HasSubstr("NOT MET     min_speedup: the speedup is 2x, at least 3x is wanted\n"));

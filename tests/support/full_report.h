@@ -31,6 +31,13 @@ inline Report full_report() {
   last.macs = 250;
   last.weight_elements = 10;
   r.layers = {conv, last};
+  PrunedLayer pruned{.node = "conv1", .op = "Conv", .pattern = "2:4", .algorithm = "sparsegpt", .reason = "", .weights_before = 120, .weights_after = 90, .zeros = 30};
+  pruned.shape_before = "[4,30]";
+  pruned.shape_after = "[3,30]";
+  pruned.output_sqnr_db = 17.5;
+  r.pruned = {pruned, {.node = "fc", .op = "Gemm", .pattern = "", .algorithm = "", .reason = "group head keeps its weights", .weights_before = 10, .weights_after = 10}};
+  r.original_cost = ModelCost{1000, 130};
+  r.optimized_cost = ModelCost{750, 100};
   r.unknown_operators = {{"com.acme.Magic", 2}};
   r.warnings = {"ranges of 2 tensors are empty"};
   r.compared_data = "eval.npz";
