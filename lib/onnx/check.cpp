@@ -27,6 +27,13 @@ void weights_to_inputs(onnx::GraphProto& graph) {
                 input->mutable_type());
   }
   graph.mutable_initializer()->Swap(&kept);
+  // ONNX's inference takes a sparse initializer for a value of a sparse type, which no operator reads; engines read it as the tensor it stands for.
+  for (const auto& sparse : graph.sparse_initializer()) {
+    auto* input = graph.add_input();
+    input->set_name(sparse.values().name());
+    encode_type(Type::tensor(dtype_from_onnx(sparse.values().data_type()), Shape(sparse.dims().begin(), sparse.dims().end())), input->mutable_type());
+  }
+  graph.clear_sparse_initializer();
 }
 
 /// Attributes and bodies' initializers get their data back.

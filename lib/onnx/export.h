@@ -14,7 +14,7 @@ struct ExportOptions {
   uint64_t largest_file = (uint64_t{1} << 31) - 1;
   /// Tensors of fewer bytes stay in the model.
   uint64_t smallest_external = 1024;
-  /// Constants that are smaller as ONNX's sparse initializers (8 bytes of index beside each element that isn't 0) become that.
+  /// Constants that are smaller as ONNX's sparse initializers (8 bytes of index beside each element that isn't 0) become that; not those of bodies.
   bool sparse_initializers = false;
   /// The path that external data is called after; empty: the model's. In the same folder.
   std::string data_path;

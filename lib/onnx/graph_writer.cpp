@@ -117,7 +117,7 @@ void GraphWriter::write(const Graph& graph, onnx::GraphProto* proto, bool is_bod
   for (NodeId id : graph.order()) write_node(graph, graph.node(id), proto->add_node());
   tell_apart(proto);
   for (ValueId id : graph.inputs()) write_info(graph, id, proto->add_input());
-  write_values(graph, proto);
+  write_values(graph, proto, sparse_ && !is_body);
   write_outputs(graph, proto, is_body);
   write_annotations(graph, proto);
 }
@@ -130,14 +130,14 @@ void GraphWriter::write_info(const Graph& graph, ValueId id, onnx::ValueInfoProt
   encode_metadata(v.metadata, proto->mutable_metadata_props());
 }
 
-void GraphWriter::write_values(const Graph& graph, onnx::GraphProto* proto) {
+void GraphWriter::write_values(const Graph& graph, onnx::GraphProto* proto, bool sparse) {
   for (size_t i = 0; i < graph.value_capacity(); ++i) {
     const auto id = static_cast<ValueId>(i);
     if (!graph.value_alive(id)) continue;
     const Value& v = graph.value(id);
     if (v.outer != kNone) continue;
     if (v.constant.defined()) {
-      if (sparse_ && !v.graph_input && is_smaller_sparse(v.constant)) {
+      if (sparse && !v.graph_input && is_smaller_sparse(v.constant)) {
         encode_sparse(v.constant, names_.of(graph, id), proto->add_sparse_initializer());
         continue;
       }

@@ -20,7 +20,7 @@ class GraphWriter {
   void write_attribute(const Attribute& attribute, onnx::AttributeProto* proto);
 
  private:
-  void write_values(const Graph& graph, onnx::GraphProto* proto);
+  void write_values(const Graph& graph, onnx::GraphProto* proto, bool sparse);
   void write_outputs(const Graph& graph, onnx::GraphProto* proto, bool is_body);
   void write_info(const Graph& graph, ValueId id, onnx::ValueInfoProto* proto);
   void write_annotations(const Graph& graph, onnx::GraphProto* proto);
