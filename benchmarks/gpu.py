@@ -198,6 +198,26 @@ def kernels(bench, card):
     return out
 
 
+def statistics_overhead(torch, bench, samples=1000):
+    """Calibration of ResNet-50 on the device beside `infopt run` over the same images: seconds of the whole commands, reading included.
+
+    An upper bound of what statistics cost: calibration also runs layers one by one that `run` fuses, and a first sample to learn shapes.
+    """
+    module, example, names = torch_models(torch)["resnet50"]
+    path, _ = export(torch, bench, "statistics", module, example, names)
+    data = bench.folder / "images.npz"
+    np.savez(data, x=np.random.default_rng(0).standard_normal((samples, 3, 224, 224), dtype=np.float32))
+    commands = {"forward": ["run", path, "--input", data, "-o", bench.folder / "out.npz"], "calibration": ["calibrate", path, "--calib", data, "-o", bench.folder / "out.statistics", "--threads", 1]}
+    times = {name: [] for name in commands}
+    for _ in range(2):
+        for name, command in commands.items():
+            start = time.perf_counter()
+            bench.run(*command, "--device", "cuda")
+            times[name].append(time.perf_counter() - start)
+    seconds = {name: min(t) for name, t in times.items()}
+    return {"images": samples, "seconds": seconds, "overhead": seconds["calibration"] / seconds["forward"] - 1}
+
+
 def attempt(results, name, call):
     start = time.time()
     try:
@@ -238,6 +258,8 @@ def main():
         for name, batch in CASES:
             if torch and time.time() < deadline:
                 attempt(results, name, lambda: whole_model(torch, bench, name, batch, deadline))
+        if torch and time.time() < deadline:
+            attempt(results, "calibration", lambda: statistics_overhead(torch, bench))
     pathlib.Path(args.out).write_text(json.dumps(results, indent=2) + "\n")
 
 

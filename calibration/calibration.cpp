@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "calibration/finite_watch.h"
+#include "calibration/sample_findings.h"
 #include "lib/base/error.h"
 #include "lib/base/finite.h"
 #include "lib/base/threads.h"
@@ -69,6 +70,19 @@ class OrderedMerge {
   std::map<ValueId, Histogram> histograms_;
   std::map<int64_t, std::map<ValueId, TensorStatistics>> waiting_;
 };
+
+/// What isn't finite is named rather than what it led to.
+std::vector<Tensor> run_watched(const PartialSession& session, const Sample& sample, SampleFindings& findings) {
+  std::vector<Tensor> outputs;
+  try {
+    outputs = session.run(sample.inputs, findings);
+  } catch (const Error&) {
+    findings.judge();
+    throw;
+  }
+  findings.judge();
+  return outputs;
+}
 
 }  // namespace
 
@@ -137,26 +151,16 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
       std::lock_guard lock(reading);
       if (!data_->next(sample)) throw Error(ErrorKind::Malformed, "the calibration data has fewer samples than it says");
     }
-    std::map<ValueId, TensorStatistics> part;
+    SampleFindings findings(graph, axes, [&](ValueId id, Histogram& histogram) { merge.take_histogram(id, histogram); });
     try {
       check_finite(sample);
-      FiniteWatch watch(graph);
-      auto outputs = session.run(sample.inputs, [&](ValueId id, const Tensor& t, Layout layout) {
-        watch.see(id, t);
-        if (!axes.contains(id)) return;
-        try {
-          TensorStatistics& seen = part[id] = infopt::collect(t, layout, axes.at(id));
-          merge.take_histogram(id, seen.histogram);
-        } catch (const Error& e) {
-          throw Error(e.kind(), name_of_value(graph, id) + " " + e.message());
-        }
-      });
+      auto outputs = run_watched(session, sample, findings);
       check_outputs(graph, sample, outputs);
       if (sample.index < static_cast<int64_t>(reference_.size())) reference_[static_cast<size_t>(sample.index)] = std::move(outputs);
     } catch (const Error& e) {
       throw e.where().find(sample.where) == std::string::npos ? e.within(sample.where) : e;
     }
-    merge.add(sample.index, std::move(part));
+    merge.add(sample.index, findings.take());
     std::lock_guard lock(reading);
     ++done;
     if (options_.progress) options_.progress(done, data_->size());

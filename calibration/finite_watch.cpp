@@ -15,13 +15,18 @@ bool is_product(const Node& n) {
   return false;
 }
 
-bool begins(const Node& n, const Tensor& t) {
-  const auto values = to_vector<double>(t);
-  const bool product = is_product(n);
-  return std::any_of(values.begin(), values.end(), [&](double v) { return std::isnan(v) || v == HUGE_VAL || (product && v == -HUGE_VAL); });
-}
-
 }  // namespace
+
+NotFinite not_finite(const Tensor& tensor) {
+  NotFinite found;
+  if (!tensor.defined() || !is_float(tensor.dtype()) || first_nonfinite(tensor) < 0) return found;
+  for (double v : to_vector<double>(tensor)) {
+    found.nan |= std::isnan(v);
+    found.plus_infinity |= v == HUGE_VAL;
+    found.minus_infinity |= v == -HUGE_VAL;
+  }
+  return found;
+}
 
 std::string name_of_value(const Graph& graph, ValueId id) {
   const Value& v = graph.value(id);
@@ -51,11 +56,12 @@ bool FiniteWatch::excused(const Value& value) const {
   });
 }
 
-void FiniteWatch::see(ValueId id, const Tensor& tensor) {
-  if (!tensor.defined() || !is_float(tensor.dtype()) || first_nonfinite(tensor) < 0) return;
+void FiniteWatch::see(ValueId id, const NotFinite& found) {
+  if (!found.any()) return;
   tainted_[static_cast<size_t>(id)] = true;
   const Value& value = graph_.value(id);
-  if (value.producer == kNone || excused(value) || !begins(graph_.node(value.producer), tensor)) return;
+  if (value.producer == kNone || excused(value)) return;
+  if (!found.nan && !found.plus_infinity && !is_product(graph_.node(value.producer))) return;
   throw Error(ErrorKind::Malformed, name_of_value(graph_, id) + " has a NaN or an infinite element");
 }
 

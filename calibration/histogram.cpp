@@ -10,7 +10,7 @@
 namespace infopt {
 namespace {
 
-constexpr int kLeastExponent = -116;  // below that all is zero as far as a quantizer goes; 2^(11 - it) must still be a float
+constexpr int kLeastExponent = kSummaryLeastExponent;  // below that all is zero as far as a quantizer goes; 2^(11 - it) must still be a float
 constexpr int64_t kChunk = 1024;
 
 /// Bin numbers: floor(x · 2048 / 2^e) + 2048. The product is exact, so that a coarser histogram's bins nest.
@@ -18,7 +18,7 @@ INFOPT_SIMD void bins_of(const float* x, int32_t* bins, int64_t n, float scale) 
   for (int64_t i = 0; i < n; ++i) {
     const float t = x[i] * scale + 0.0f;
     const int32_t whole = static_cast<int32_t>(t);
-    bins[i] = whole - (static_cast<float>(whole) > t ? 1 : 0) + static_cast<int32_t>(Histogram::kBins / 2);
+    bins[i] = whole - ((static_cast<float>(whole) > t) | ((t == 0.0f) & (x[i] < 0.0f))) + static_cast<int32_t>(Histogram::kBins / 2);
   }
 }
 

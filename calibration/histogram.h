@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "lib/runtime/summary.h"
+
 namespace infopt {
 
 class Histogram {
  public:
-  static constexpr int64_t kBins = 4096;
+  static constexpr int64_t kBins = kSummaryBins;
 
   /// Adds finite values. `extent` is at least the largest magnitude among them.
   void add(const float* values, int64_t count, float extent);

@@ -93,13 +93,14 @@ void PartialSession::find_computed() {
   std::erase_if(fetched_, [&](size_t i) { return !computes(graph_.outputs()[i]); });
 }
 
-std::vector<Tensor> PartialSession::run(const std::map<std::string, Tensor>& inputs, const Tap& tap) const {
+std::vector<Tensor> PartialSession::placed(std::vector<Tensor> computed) const {
   std::vector<Tensor> outputs(graph_.outputs().size());
-  if (!session_) return outputs;
-  std::vector<Tensor> computed = session_->run(inputs, tap);
-  for (size_t i = 0; i < fetched_.size(); ++i) outputs[fetched_[i]] = std::move(computed[i]);
+  for (size_t i = 0; session_ && i < fetched_.size(); ++i) outputs[fetched_[i]] = std::move(computed[i]);
   return outputs;
 }
+
+std::vector<Tensor> PartialSession::run(const std::map<std::string, Tensor>& inputs, const Tap& tap) const { return placed(session_ ? session_->run(inputs, tap) : std::vector<Tensor>()); }
+std::vector<Tensor> PartialSession::run(const std::map<std::string, Tensor>& inputs, SummaryTap& tap) const { return placed(session_ ? session_->run(inputs, tap) : std::vector<Tensor>()); }
 
 PartialRun run_partially(const Graph& graph, const SessionOptions& options, const Sample& sample, const Tap& tap) {
   auto attempt = [&](const Sample* probe) {

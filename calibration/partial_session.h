@@ -22,11 +22,14 @@ class PartialSession {
 
   /// The graph's outputs in their order, undefined where they can't be computed.
   std::vector<Tensor> run(const std::map<std::string, Tensor>& inputs, const Tap& tap = {}) const;
+  /// With summaries of what a device made, see Session.
+  std::vector<Tensor> run(const std::map<std::string, Tensor>& inputs, SummaryTap& tap) const;
   bool computes(ValueId value) const { return computed_[static_cast<size_t>(value)]; }
   /// Why something is left out, one entry a reason; empty where everything runs.
   const std::vector<std::string>& obstacles() const { return obstacles_; }
 
  private:
+  std::vector<Tensor> placed(std::vector<Tensor> computed) const;
   void open();
   void find_unknown();
   void find_computed();

@@ -102,13 +102,14 @@ TensorStatistics collect(const Tensor& tensor, Layout layout, int64_t channel_ax
   out.max = -out.min;
   if (!extremes_of(x, values.size(), out.min, out.max)) throw Error(ErrorKind::Malformed, "has a NaN or an infinite element");
   out.histogram.add(x, values.size(), std::max(std::fabs(out.min), std::fabs(out.max)));
-  const int64_t rank = values.rank(), axis = channel_axis < 0 ? channel_axis + rank : channel_axis;
-  if (axis < 0 || axis >= rank) return out;
-  int64_t outer = 1, inner = 1;
-  for (int64_t i = 0; i < rank; ++i) (i < axis ? outer : inner) *= i == axis ? 1 : values.dim(i);
-  if (layout == Layout::ChannelsLast && axis == 1) outer *= std::exchange(inner, 1);
-  collect_channels(out, x, outer, values.dim(axis), inner);
+  const ChannelView view = channel_view(values.shape(), layout, channel_axis);
+  if (view.channels > 0) collect_channels(out, x, view.outer, view.channels, view.inner);
   return out;
+}
+
+TensorStatistics statistics_of(const TensorSummary& s) {
+  if (s.nan || s.plus_infinity || s.minus_infinity) throw Error(ErrorKind::Malformed, "has a NaN or an infinite element");
+  return {1, s.elements, s.min, s.max, s.channel_min, s.channel_max, s.channel_sum, s.channel_square, Histogram::from(s.exponent, s.counts)};
 }
 
 void TensorStatistics::merge(const TensorStatistics& later) {

@@ -35,6 +35,9 @@ struct CollectRequest {
 /// The statistics of one tensor of one sample. Throws Error(Malformed) where an element is NaN or infinite.
 TensorStatistics collect(const Tensor& tensor, Layout layout, int64_t channel_axis);
 
+/// The same of what a device said of the tensor. Throws as collect(); the request had a histogram.
+TensorStatistics statistics_of(const TensorSummary& summary);
+
 /// Statistics by value, with what they were taken from.
 struct StatisticsSet {
   std::string model_key, data_key;

@@ -3,9 +3,11 @@
 #pragma once
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "lib/ops/op.h"
 #include "lib/runtime/fused_ops.h"
+#include "lib/runtime/summary.h"
 
 namespace infopt {
 
@@ -35,6 +37,10 @@ class DeviceRun {
   virtual void abandon_capture() = 0;
   /// Milliseconds that it took on the device, where `milliseconds` isn't null: it is then waited for.
   virtual void replay(DeviceGraph& graph, float* milliseconds) = 0;
+  /// Asks for a summary of a tensor of the device, which may go as soon as this returns. False for a type that can't be summarized there.
+  virtual bool summarize(const Tensor& device, Layout layout, const SummaryRequest& request) = 0;
+  /// Waits; the summaries asked for, in their order, or those of the graph replayed last.
+  virtual std::vector<TensorSummary> summaries() = 0;
 };
 
 struct DeviceOptions {

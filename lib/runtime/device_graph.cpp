@@ -34,11 +34,27 @@ std::vector<float> DeviceGraphs::take_times() {
   return std::exchange(times_, {});
 }
 
-std::unique_ptr<DeviceGraphs::Recorded> DeviceGraphs::record(const Plan& plan, const Feeds& feeds, DeviceRun& device) const {
+/// Keeps what the host shows while a run is recorded, for the replays.
+class DeviceGraphs::ShownInRecording : public SummaryTap {
+ public:
+  ShownInRecording(const SummaryTap& tap, Recorded& into) : tap_(tap), into_(into) {}
+  SummaryRequest request(ValueId value) const override { return tap_.request(value); }
+  void see(ValueId value, const Tensor& tensor, Layout layout) override { into_.shown.push_back({value, tensor, layout}); }
+  void see(ValueId, const TensorSummary&) override {}
+
+ private:
+  const SummaryTap& tap_;
+  Recorded& into_;
+};
+
+std::unique_ptr<DeviceGraphs::Recorded> DeviceGraphs::record(const Plan& plan, const Feeds& feeds, DeviceRun& device, SummaryTap* tap) const {
   auto recorded = std::make_unique<Recorded>();
+  std::optional<ShownInRecording> shown;
+  if (tap) shown.emplace(*tap, *recorded);
   device.begin_capture();
   try {
     Run run(plan, nullptr, nullptr, &device);
+    if (shown) run.summarize_for(*shown);
     for (const auto& [id, tensor] : feeds) {
       recorded->inputs.push_back(device.make(tensor.dtype(), tensor.shape()));
       run.feed_device(id, recorded->inputs.back());
@@ -49,6 +65,7 @@ std::unique_ptr<DeviceGraphs::Recorded> DeviceGraphs::record(const Plan& plan, c
       recorded->host.push_back(recorded->outputs.back().defined() ? Tensor() : run.fetch(i).tensor());
     }
     recorded->graph = device.end_capture();
+    recorded->summarized = run.summarized();
   } catch (const Error& e) {
     device.abandon_capture();
     // Out of memory, or a value that the host would have to read: an ordinary run will do.
@@ -57,9 +74,10 @@ std::unique_ptr<DeviceGraphs::Recorded> DeviceGraphs::record(const Plan& plan, c
   return recorded;
 }
 
-std::optional<std::vector<Tensor>> DeviceGraphs::run(const Plan& plan, const Feeds& feeds) {
+std::optional<std::vector<Tensor>> DeviceGraphs::run(const Plan& plan, const Feeds& feeds, SummaryTap* tap) {
   std::unique_ptr<Recorded> recorded;
-  const std::vector<int64_t> key = key_of(feeds);
+  std::vector<int64_t> key = key_of(feeds);
+  key.push_back(tap != nullptr);
   {
     std::lock_guard lock(mutex_);
     Shapes& s = shapes_[key];
@@ -76,7 +94,7 @@ std::optional<std::vector<Tensor>> DeviceGraphs::run(const Plan& plan, const Fee
   }
   const auto device = plan.device()->begin();
   if (!recorded) {
-    recorded = record(plan, feeds, *device);
+    recorded = record(plan, feeds, *device, tap);
     std::lock_guard lock(mutex_);
     if (recorded) ++recorded_;
     else shapes_[key].refused = true;
@@ -87,6 +105,11 @@ std::optional<std::vector<Tensor>> DeviceGraphs::run(const Plan& plan, const Fee
   device->replay(*recorded->graph, plan.times_device() ? &ms : nullptr);
   std::vector<Tensor> out;
   for (size_t i = 0; i < recorded->outputs.size(); ++i) out.push_back(recorded->outputs[i].defined() ? device->to_host(recorded->outputs[i]) : recorded->host[i]);
+  if (tap) {
+    for (const auto& [value, tensor, layout] : recorded->shown) tap->see(value, tensor, layout);
+    const auto summaries = device->summaries();
+    for (size_t i = 0; i < summaries.size(); ++i) tap->see(recorded->summarized[i], summaries[i]);
+  }
   std::lock_guard lock(mutex_);
   shapes_[key].idle.push_back(std::move(recorded));
   if (plan.times_device()) times_.push_back(ms);

@@ -206,10 +206,28 @@ void Run::run_step(size_t index) {
   finish_step(step);
 }
 
+void Run::show(ValueId id) {
+  if (!summary_tap_) {
+    if (on_host(id).tensor.defined()) (*tap_)(id, slot(id).tensor, slot(id).layout);
+    return;
+  }
+  const Slot& s = slot(id);
+  if (s.device.defined()) {
+    const SummaryRequest request = summary_tap_->request(id);
+    if (!request.histogram && !is_float(s.device.dtype())) return;
+    if (device_->summarize(s.device, s.device_layout, request)) return summarized_.push_back(id);
+  }
+  if (on_host(id).tensor.defined()) summary_tap_->see(id, s.tensor, s.layout);
+}
+
+void Run::tell_summaries() {
+  const auto summaries = device_->summaries();
+  for (size_t i = 0; i < summaries.size(); ++i) summary_tap_->see(summarized_[i], summaries[i]);
+}
+
 void Run::finish_step(const PlanStep& step) {
-  if (tap_)
-    for (ValueId o : step.tapped)
-      if (on_host(o).tensor.defined()) (*tap_)(o, slot(o).tensor, slot(o).layout);
+  if (tap_ || summary_tap_)
+    for (ValueId o : step.tapped) show(o);
   for (ValueId v : step.free_after) slot(v) = {};
 }
 
@@ -226,9 +244,12 @@ void Run::run_named_step(size_t s) {
 }
 
 void Run::execute_steps() {
-  if (tap_)
+  if (tap_ || summary_tap_)
     for (ValueId id : plan_.graph().inputs())
-      if (plan_.tapped(id) && slot(id).tensor.defined()) (*tap_)(id, slot(id).tensor, slot(id).layout);
+      if (plan_.tapped(id) && (slot(id).tensor.defined() || slot(id).device.defined())) {
+        if (summary_tap_) on_device(id);  // where a recorded run has it
+        show(id);
+      }
   auto stretch = plan_.stretches().begin();
   for (size_t s = 0; s < plan_.steps().size();) {
     if (stretch != plan_.stretches().end() && stretch->begin == s) {
@@ -255,9 +276,19 @@ Tensor Run::device_fetch(size_t i) {
 }
 
 std::vector<Datum> Run::execute() {
-  execute_steps();
   std::vector<Datum> out;
-  for (size_t i = 0; i < plan_.fetches().size(); ++i) out.push_back(fetch(i));
+  try {
+    execute_steps();
+    for (size_t i = 0; i < plan_.fetches().size(); ++i) out.push_back(fetch(i));
+  } catch (const Error&) {
+    if (summary_tap_) try {
+        tell_summaries();
+      } catch (const Error&) {
+        // The device can't say any more; what went wrong first is what counts.
+      }
+    throw;
+  }
+  if (summary_tap_) tell_summaries();
   return out;
 }
 

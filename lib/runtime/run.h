@@ -16,6 +16,10 @@ class Run {
   void feed(ValueId value, Datum datum);
   /// A tensor in the device's memory.
   void feed_device(ValueId value, Tensor tensor);
+  /// On a device: summaries of the tapped values instead of a tap. `tap` is told of them by execute(), or by the caller for summarized().
+  void summarize_for(SummaryTap& tap) { summary_tap_ = &tap; }
+  /// What the device was asked to summarize, in that order.
+  const std::vector<ValueId>& summarized() const { return summarized_; }
   /// Runs the steps and returns the fetches. Once only.
   std::vector<Datum> execute();
   /// Runs the steps. A fetch that is in the device's memory is then there to take, undefined where it is in the host's.
@@ -45,6 +49,9 @@ class Run {
   void run_step(size_t index);
   /// run_step, with the node's name in errors.
   void run_named_step(size_t index);
+  /// Shows a value to the tap.
+  void show(ValueId id);
+  void tell_summaries();
   /// Shows taps the step's outputs, and frees what nobody reads any more.
   void finish_step(const PlanStep& step);
 
@@ -60,6 +67,8 @@ class Run {
   const Plan& plan_;
   const Run* parent_;
   const Tap* tap_;
+  SummaryTap* summary_tap_ = nullptr;
+  std::vector<ValueId> summarized_;
   std::vector<Slot> slots_;
   std::unique_ptr<DeviceRun> own_device_;
   DeviceRun* device_ = nullptr;

@@ -60,14 +60,15 @@ Session::~Session() = default;
 
 namespace {
 
-/// A recorded run where the device has one for these shapes, else an ordinary one.
-std::vector<Tensor> run_plan(const Plan& plan, DeviceGraphs::Feeds feeds, const Tap* tap) {
+/// A recorded run where the device has one for these shapes, else an ordinary one. `summaries`: on a device only.
+std::vector<Tensor> run_plan(const Plan& plan, DeviceGraphs::Feeds feeds, const Tap* tap, SummaryTap* summaries = nullptr) {
   const RunThreads threads(plan.threads());
   if (plan.device() && !tap && !plan.profiling()) {
     std::sort(feeds.begin(), feeds.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-    if (auto out = plan.graphs().run(plan, feeds)) return std::move(*out);
+    if (auto out = plan.graphs().run(plan, feeds, summaries)) return std::move(*out);
   }
   Run run(plan, nullptr, tap);
+  if (summaries) run.summarize_for(*summaries);
   for (auto& [value, tensor] : feeds) run.feed(value, std::move(tensor));
   return tensors_of(run.execute(), plan);
 }
@@ -82,6 +83,13 @@ std::vector<Tensor> Session::run(const std::map<std::string, Tensor>& inputs, co
   DeviceGraphs::Feeds feeds;
   feed_by_name(impl_->plan.graph(), inputs, [&](ValueId id, const Tensor& tensor) { feeds.emplace_back(id, tensor); });
   return run_plan(impl_->plan, std::move(feeds), tap ? &tap : nullptr);
+}
+
+std::vector<Tensor> Session::run(const std::map<std::string, Tensor>& inputs, SummaryTap& tap) const {
+  if (!impl_->plan.device()) return run(inputs, [&](ValueId id, const Tensor& tensor, Layout layout) { tap.see(id, tensor, layout); });
+  DeviceGraphs::Feeds feeds;
+  feed_by_name(impl_->plan.graph(), inputs, [&](ValueId id, const Tensor& tensor) { feeds.emplace_back(id, tensor); });
+  return run_plan(impl_->plan, std::move(feeds), nullptr, &tap);
 }
 
 std::vector<Datum> Session::run_data(const std::map<std::string, Datum>& inputs) const {

@@ -57,6 +57,10 @@ class Session {
   /// The same by input name. Throws Error(Malformed) for a name that the graph doesn't have.
   std::vector<Tensor> run(const std::map<std::string, Tensor>& inputs, const Tap& tap = {}) const;
 
+  /// The same with summaries of what a device made, instead of copies: a value in its memory is summarized there, and told of when the run ends.
+  /// Values that lie in the host's memory, all of them where there is no device, are shown as they are made.
+  std::vector<Tensor> run(const std::map<std::string, Tensor>& inputs, class SummaryTap& tap) const;
+
   /// The same for models whose inputs or outputs are sequences or optionals, too.
   std::vector<Datum> run_data(const std::map<std::string, Datum>& inputs) const;
 

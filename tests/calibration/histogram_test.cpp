@@ -88,6 +88,15 @@ TEST(Histogram, EmptyOnesChangeNothing) {
   EXPECT_EQ(Histogram().total(), 0);
 }
 
+TEST(Histogram, NegativeDenormalsAreBelowZeroWhateverTheRange) {
+  for (float large : {1.5f, 1e10f, 3e38f}) {
+    const std::vector<float> v{large, -1e-45f, 1e-45f, -1e-38f, -0.0f};
+    const Histogram h = of(v);
+    EXPECT_EQ(h.counts()[2047], 2) << large;
+    EXPECT_EQ(h.counts(), by_definition(v, h.exponent())) << large;
+  }
+}
+
 TEST(Histogram, TakesZerosAndTheSmallestAndLargestFloats) {
   EXPECT_EQ(of({0, 0, 0}).counts()[2048], 3);
   const Histogram tiny = of({1e-45f, -1e-45f, 0});

@@ -6,6 +6,7 @@
 #include "calibration/calibration.h"
 #include "lib/base/error.h"
 #include "lib/ir/edit.h"
+#include "lib/runtime/layout.h"
 #include "tests/support/model_text.h"
 
 namespace infopt {
@@ -69,6 +70,17 @@ TEST(Statistics, ChannelsLastEqualsPlain) {
   }
   b.channel_sum = a.channel_sum, b.channel_square = a.channel_square;
   expect_equal(a, b);
+}
+
+TEST(Statistics, EveryAxisOfAChannelsLastTensorIsWhatItIsInAPlainOne) {
+  const Tensor plain = waves({2, 5, 3, 4}), last = convert_layout(plain, Layout::Plain, Layout::ChannelsLast);
+  for (int64_t axis : {0, 1, 2, 3, -1, -2}) {
+    const auto a = collect(plain, Layout::Plain, axis), b = collect(last, Layout::ChannelsLast, axis);
+    EXPECT_EQ(a.channel_min, b.channel_min) << axis;
+    EXPECT_EQ(a.channel_max, b.channel_max) << axis;
+    ASSERT_EQ(a.channel_sum.size(), b.channel_sum.size());
+    for (size_t c = 0; c < a.channel_sum.size(); ++c) EXPECT_NEAR(a.channel_sum[c], b.channel_sum[c], 1e-12) << axis;
+  }
 }
 
 TEST(Statistics, PartsMergeToTheWhole) {

@@ -1,6 +1,8 @@
 """--device cuda, on the emulated device: what runs there, and what goes wrong there."""
+import io
 import json
 import os
+import struct
 import subprocess
 
 import numpy as np
@@ -98,3 +100,69 @@ def test_quantized_sample_models_run_on_the_device_alone_and_agree_with_the_cpu(
     cpu, cuda = on_both(tmp_path, model, sample / "eval.npz", 4)
     for output, want in cpu.items():
         assert decibels(want, cuda[output]) >= 40
+
+
+def cbor(stream):
+    """One item of RFC 8949, of the kinds that a file of statistics has."""
+    head = stream.read(1)[0]
+    kind, short = head >> 5, head & 31
+    if kind == 7:
+        return {20: lambda: False, 21: lambda: True, 22: lambda: None, 26: lambda: struct.unpack(">f", stream.read(4))[0], 27: lambda: struct.unpack(">d", stream.read(8))[0],
+                25: lambda: struct.unpack(">e", stream.read(2))[0]}[short]()
+    count = short if short < 24 else int.from_bytes(stream.read(1 << (short - 24)), "big")
+    if kind == 3:
+        return stream.read(count).decode()
+    if kind == 4:
+        return [cbor(stream) for _ in range(count)]
+    if kind == 5:
+        return {cbor(stream): cbor(stream) for _ in range(count)}
+    return count if kind == 0 else -1 - count
+
+
+def calibrated(tmp_path, sample, device, samples=6):
+    out = tmp_path / f"{device}.statistics"
+    emulated(OK, "calibrate", sample / "model.onnx", "--calib", sample / "calib.npz", "-o", out, "--samples", samples, "--device", device)
+    return out, cbor(io.BytesIO(out.read_bytes()))
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_statistics_of_the_sample_models_are_those_of_the_cpu(name, tmp_path):
+    sample = ROOT / "sample_models" / name
+    (_, cpu), (out, cuda) = calibrated(tmp_path, sample, "cpu"), calibrated(tmp_path, sample, "cuda")
+    assert {k: v for k, v in cpu.items() if k != "tensors"} == {k: v for k, v in cuda.items() if k != "tensors"}
+    assert len(cpu["tensors"]) == len(cuda["tensors"]) > 0
+    for want, got in zip(cpu["tensors"], cuda["tensors"]):
+        assert [want[k] for k in ("value", "samples", "elements")] == [got[k] for k in ("value", "samples", "elements")]
+        assert sum(got["counts"]) == want["elements"]
+        largest = max(abs(want["min"]), abs(want["max"]))
+        for k in ("min", "max", "channel_min", "channel_max"):
+            assert np.allclose(want[k], got[k], rtol=0, atol=1e-5 * largest), (k, want["value"])
+        per_channel = want["elements"] / max(1, len(want["channel_sum"]))
+        assert np.allclose(want["channel_sum"], got["channel_sum"], rtol=0, atol=1e-5 * largest * per_channel)
+        assert np.allclose(want["channel_square"], got["channel_square"], rtol=0, atol=2e-5 * largest**2 * per_channel)
+        if want["exponent"] == got["exponent"]:  # nothing moves by more than a bin
+            below, expected = np.cumsum([0, *got["counts"]]), np.cumsum([0, *want["counts"]])
+            assert (below[1:] >= expected[:-1]).all() and (below[:-1] <= expected[1:]).all()
+    again = emulated(OK, "quantize", sample / "model.onnx", "--calib", sample / "calib.npz", "--samples", 6, "--statistics", out, "-o", tmp_path / "quantized.onnx")
+    assert (tmp_path / "quantized.onnx").exists(), again.stdout
+
+
+def test_the_statistics_file_of_the_device_does_not_depend_on_threads(tmp_path):
+    sample = ROOT / "sample_models" / "digits_cnn"
+    files = []
+    for threads in (1, 2):
+        out = tmp_path / f"{threads}.statistics"
+        emulated(OK, "calibrate", sample / "model.onnx", "--calib", sample / "calib.npz", "-o", out, "--samples", 5, "--device", "cuda", "--threads", threads)
+        files.append(out.read_bytes())
+    assert files[0] == files[1]
+
+
+def test_calibration_on_the_device_names_what_the_cpu_names(folder):
+    x = support.batch()
+    x[3, 5] = 3e38
+    data = folder.npz("huge.npz", x=x)
+    told = {}
+    for device in ("cpu", "cuda"):
+        told[device] = emulated(support.MALFORMED, "calibrate", folder.model, "--calib", data, "-o", folder / "s", "--device", device).stderr.splitlines()[-1]
+        assert not (folder / "s").exists()
+    assert told["cpu"] == told["cuda"] and "infinite" in told["cuda"]

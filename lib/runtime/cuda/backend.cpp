@@ -31,6 +31,7 @@ Workspace::Workspace(std::shared_ptr<Libraries> all) : pool(std::make_shared<Poo
 Workspace::~Workspace() = default;
 
 CudaRun::~CudaRun() {
+  summaries_ = {};
   try {
     if (stream().capturing()) abandon_capture();
     workspace_->stream.wait();
@@ -80,11 +81,12 @@ namespace {
 /// The recording before its memory: destroyed in that order.
 class CudaGraph : public DeviceGraph {
  public:
-  CudaGraph(std::shared_ptr<Pool> pool, std::shared_ptr<Complaint> of, std::vector<Tensor> constants, Recording* recording)
-      : complaint(std::move(of)), pool_(std::move(pool)), constants_(std::move(constants)), recording_(recording) {}
+  CudaGraph(std::shared_ptr<Pool> pool, std::shared_ptr<Complaint> of, std::vector<Tensor> constants, Summaries given, Recording* recording)
+      : complaint(std::move(of)), summaries(std::make_shared<const Summaries>(std::move(given))), pool_(std::move(pool)), constants_(std::move(constants)), recording_(recording) {}
   ~CudaGraph() override { Stream::destroy(recording_); }
   Recording* recording() const { return recording_; }
   const std::shared_ptr<Complaint> complaint;
+  const std::shared_ptr<const Summaries> summaries;
 
  private:
   std::shared_ptr<Pool> pool_;
@@ -101,8 +103,9 @@ void CudaRun::begin_capture() {
 }
 
 std::shared_ptr<DeviceGraph> CudaRun::end_capture() {
+  summaries_.copy_back(*this);
   Recording* recording = stream().end_capture();
-  return std::make_shared<CudaGraph>(std::move(capture_pool_), std::exchange(complaint_, workspace_->complaint), std::exchange(captured_constants_, {}), recording);
+  return std::make_shared<CudaGraph>(std::move(capture_pool_), std::exchange(complaint_, workspace_->complaint), std::exchange(captured_constants_, {}), std::exchange(summaries_, {}), recording);
 }
 
 void CudaRun::abandon_capture() {
@@ -112,6 +115,7 @@ void CudaRun::abandon_capture() {
     // A broken capture has no graph.
   }
   captured_constants_.clear();
+  summaries_ = {};
   capture_pool_ = nullptr;
   complaint_ = workspace_->complaint;
 }
@@ -119,6 +123,7 @@ void CudaRun::abandon_capture() {
 void CudaRun::replay(DeviceGraph& graph, float* milliseconds) {
   Recording* recording = static_cast<CudaGraph&>(graph).recording();
   replayed_ = static_cast<CudaGraph&>(graph).complaint;
+  replayed_summaries_ = static_cast<CudaGraph&>(graph).summaries;
   if (!milliseconds) return stream().replay(recording);
   Event start, end;
   start.record(stream());
@@ -126,6 +131,13 @@ void CudaRun::replay(DeviceGraph& graph, float* milliseconds) {
   end.record(stream());
   end.wait();
   *milliseconds = Event::milliseconds(start, end);
+}
+
+std::vector<TensorSummary> CudaRun::summaries() {
+  if (!replayed_summaries_) summaries_.copy_back(*this);
+  wait();
+  const Summaries own = std::exchange(summaries_, {});
+  return replayed_summaries_ ? replayed_summaries_->read() : own.read();
 }
 
 Tensor CudaRun::to_host(const Tensor& device) {

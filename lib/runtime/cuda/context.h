@@ -9,6 +9,7 @@
 
 #include "lib/ops/op.h"
 #include "lib/runtime/cuda/runtime.h"
+#include "lib/runtime/cuda/summaries.h"
 #include "lib/runtime/device.h"
 
 namespace infopt::cuda {
@@ -48,6 +49,8 @@ class CudaRun : public DeviceRun {
   std::shared_ptr<DeviceGraph> end_capture() override;
   void abandon_capture() override;
   void replay(DeviceGraph& graph, float* milliseconds) override;
+  bool summarize(const Tensor& device, Layout layout, const SummaryRequest& request) override { return summaries_.ask(*this, device, layout, request); }
+  std::vector<TensorSummary> summaries() override;
   /// Where kernels put what they find wrong: the device writes there, nobody reads it before wait().
   Complaint* complaint() { return complaint_.get(); }
   Stream& stream() { return workspace_->stream; }
@@ -63,6 +66,8 @@ class CudaRun : public DeviceRun {
   std::function<void(std::unique_ptr<Workspace>)> give_back_;
   std::shared_ptr<Complaint> complaint_;  ///< of what is given to the stream now
   std::shared_ptr<Complaint> replayed_;   ///< of the graph replayed last
+  Summaries summaries_;                   ///< asked for since the run, or the recording, began
+  std::shared_ptr<const Summaries> replayed_summaries_;
 };
 
 /// A node's inputs and outputs, in the device's memory unless said otherwise. As KernelContext, and what kernels need besides.

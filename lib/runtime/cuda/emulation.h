@@ -108,6 +108,14 @@ inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+/// Rounded down: exact where the product of two floats is one double, as it always is.
+inline float __fmaf_rd(float a, float b, float c) {
+  const double p = static_cast<double>(a) * static_cast<double>(b), s = p + static_cast<double>(c);
+  const double back = s - p, lost = (p - (s - back)) + (static_cast<double>(c) - back);  // s + lost is the sum
+  const float r = static_cast<float>(s);
+  const double rounded = static_cast<double>(r);
+  return rounded > s || (rounded == s && lost < 0) ? std::nextafter(r, -std::numeric_limits<float>::infinity()) : r;
+}
 inline int __float2int_rn(float v) {  // saturates, NaN gives 0
   if (v != v) return 0;
   if (v >= 2147483648.0f) return std::numeric_limits<int>::max();

@@ -14,6 +14,8 @@ struct Faults {
 Faults& faults();
 size_t device_bytes_used();
 size_t device_bytes_peak();
+/// Copied from the device to the host so far.
+size_t bytes_to_host();
 int64_t launches();
 /// On a GPU too: kernels count elements as in tensors of 2^31 and more.
 bool& wide_indices();

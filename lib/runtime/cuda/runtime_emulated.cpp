@@ -27,7 +27,7 @@ class Recording {
 namespace {
 
 constexpr size_t kPage = 4096, kAlign = 16;
-std::atomic<size_t> used{0}, peak{0};
+std::atomic<size_t> used{0}, peak{0}, copied_back{0};
 std::atomic<int64_t> launched{0};
 std::mutex mutex;
 
@@ -60,6 +60,7 @@ Faults& faults() {
 }
 size_t device_bytes_used() { return used; }
 size_t device_bytes_peak() { return peak; }
+size_t bytes_to_host() { return copied_back; }
 int64_t launches() { return launched; }
 
 void note_launch(const char* name) {
@@ -124,7 +125,7 @@ void Stream::copy_to_device(void* to, const void* from, size_t bytes) {
   if (bytes) emulate([=] { std::memcpy(to, from, bytes); });
 }
 void Stream::copy_to_host(void* to, const void* from, size_t bytes) {
-  if (bytes) emulate([=] { std::memcpy(to, from, bytes); });
+  if (bytes) emulate([=] { std::memcpy(to, from, bytes), copied_back += bytes; });
 }
 void Stream::copy_on_device(void* to, const void* from, size_t bytes) {
   if (bytes) emulate([=] { std::memmove(to, from, bytes); });
