@@ -129,6 +129,7 @@ void Pruner::run_with_data(std::vector<bool>& done) {
   }
   if (ahead) ahead->finish();
   MomentsRun moments(*original_, pruned.get(), layers, shared, context_);
+  int64_t count = 0;
   for (std::span<SharedInput> rest(shared); !rest.empty();) {
     const std::span<SharedInput> now = rest.first(together(rest, ahead != nullptr));
     moments.collect(now);
@@ -136,6 +137,7 @@ void Pruner::run_with_data(std::vector<bool>& done) {
       for (size_t l : s.layers) {
         prune(places[l], s.moments.get());
         done[places[l]] = true;
+        context_.tell(++count, static_cast<int64_t>(layers.size()), "layers pruned");
         if (ahead) ahead->set_input(layers[l].node, 1, ahead->add_constant(*edit_.graph().constant(edit_.graph().node(layers[l].node).input(1))));
       }
       s.moments.reset();

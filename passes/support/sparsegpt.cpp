@@ -154,11 +154,27 @@ class Sweep {
   PruneMask kept_;
 };
 
-/// Σ over the columns of a[column]·b[column], for each row of [column][row].
-std::vector<double> dots(const std::vector<float>& a, const std::vector<float>& b, size_t rows) {
-  std::vector<double> sum(rows, 0);
-  for (size_t i = 0; i < a.size(); ++i) sum[i % rows] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-  return sum;
+/// sum[row] += a[row]·b[row].
+INFOPT_SIMD void add_products(const float* a, const float* b, double* sum, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) sum[i] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+}
+
+/// y[row] = x[row] + by[row]·y[row].
+INFOPT_SIMD void renew(const float* x, const float* by, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = x[i] + by[i] * y[i];
+}
+
+/// y[row] += by[row]·x[row].
+INFOPT_SIMD void add_by_row(const float* x, const float* by, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] += by[i] * x[i];
+}
+
+INFOPT_SIMD void multiply(const float* by, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] *= by[i];
+}
+
+INFOPT_SIMD void scale(const float* x, float by, float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = by * x[i];
 }
 
 /// [rows][columns] as [columns][rows].
@@ -181,31 +197,43 @@ PrunedWeights sparsegpt(const std::vector<float>& weights, int64_t out, const st
 
 std::vector<float> refit_masked(const std::vector<float>& weights, const std::vector<float>& start, const PruneMask& mask, int64_t out, const std::vector<float>& h, double damp, int steps, int threads) {
   if (weights.empty() || out <= 0) return start;
+  // Arrays are [column][row]; each row has gradients of its own, which share the products with H.
   const auto rows = static_cast<size_t>(out), k = weights.size() / rows;
+  const auto wide = static_cast<int64_t>(k);
   std::vector<int64_t> natural(k);
   std::iota(natural.begin(), natural.end(), 0);
   const std::vector<float> full = damped(h, natural, std::max(damp, 1e-6));
-  const std::vector<float> w = turned(weights, rows);
+  const std::vector<float> w = turned(weights, rows), kept = turned(std::vector<float>(mask.begin(), mask.end()), rows);
   std::vector<float> x = turned(start, rows), residual(w.size()), direction(w.size(), 0.0f), image(w.size()), scaled(w.size());
-  const auto masked = [&](size_t i) { return mask[i % rows * k + i / rows] == 0; };
+  const auto each_column = [&](auto f) {
+    for (size_t c = 0; c < k; ++c) f(c, c * rows);
+  };
   const auto times_h = [&](const std::vector<float>& from, std::vector<float>& to) {
     std::fill(to.begin(), to.end(), 0.0f);
-    add_product(static_cast<int64_t>(k), out, static_cast<int64_t>(k), 1, {full.data(), static_cast<int64_t>(k), 1}, {from.data(), out, 1}, to.data(), out, threads);
-    for (size_t i = 0; i < to.size(); ++i)
-      if (masked(i)) to[i] = 0;
+    add_product(wide, out, wide, 1, {full.data(), wide, 1}, {from.data(), out, 1}, to.data(), out, threads);
+    multiply(kept.data(), to.data(), static_cast<int64_t>(to.size()));
+  };
+  const auto dots = [&](const std::vector<float>& a, const std::vector<float>& b) {
+    std::vector<double> sum(rows, 0);
+    each_column([&](size_t, size_t at) { add_products(a.data() + at, b.data() + at, sum.data(), out); });
+    return sum;
   };
   for (size_t i = 0; i < w.size(); ++i) image[i] = w[i] - x[i];
   times_h(image, residual);
   std::vector<double> old(rows, 0);
+  std::vector<float> ratio(rows), length(rows), back(rows);
   for (int s = 0; s < steps; ++s) {
-    for (size_t i = 0; i < w.size(); ++i) scaled[i] = residual[i] / full[i / rows * k + i / rows];
-    const std::vector<double> now = dots(residual, scaled, rows);
-    for (size_t i = 0; i < w.size(); ++i) direction[i] = scaled[i] + (old[i % rows] > 0 ? static_cast<float>(now[i % rows] / old[i % rows]) : 0.0f) * direction[i];
+    each_column([&](size_t c, size_t at) { scale(residual.data() + at, 1 / full[c * k + c], scaled.data() + at, out); });
+    const std::vector<double> now = dots(residual, scaled);
+    for (size_t r = 0; r < rows; ++r) ratio[r] = old[r] > 0 ? static_cast<float>(now[r] / old[r]) : 0.0f;
+    each_column([&](size_t, size_t at) { renew(scaled.data() + at, ratio.data(), direction.data() + at, out); });
     times_h(direction, image);
-    const std::vector<double> curvature = dots(direction, image, rows);
-    std::vector<float> length(rows);
-    for (size_t r = 0; r < rows; ++r) length[r] = curvature[r] > 0 ? static_cast<float>(now[r] / curvature[r]) : 0.0f;
-    for (size_t i = 0; i < w.size(); ++i) x[i] += length[i % rows] * direction[i], residual[i] -= length[i % rows] * image[i];
+    const std::vector<double> curvature = dots(direction, image);
+    for (size_t r = 0; r < rows; ++r) length[r] = curvature[r] > 0 ? static_cast<float>(now[r] / curvature[r]) : 0.0f, back[r] = -length[r];
+    each_column([&](size_t, size_t at) {
+      add_by_row(direction.data() + at, length.data(), x.data() + at, out);
+      add_by_row(image.data() + at, back.data(), residual.data() + at, out);
+    });
     old = now;
   }
   for (float f : x)

@@ -192,7 +192,8 @@ def test_recipes_on_a_sample_model(tmp_path, recipe):
     report = json.loads(infopt("prune", sample.model, "--calib", sample.calib, "-o", out, "--recipe", recipe, "--json").stdout)
     logits = outputs(out, sample.feeds)[0]
     assert sample.top1(logits) > sample.top1(sample.logits) - 0.03
-    assert report["cost"]["original"] == report["cost"]["optimized"]
+    before, after = report["cost"]["original"], report["cost"]["optimized"]
+    assert before["macs"] == after["macs"] and 0.98 * before["parameters"] < after["parameters"] < before["parameters"]  # what went are the normalizations
     assert report["removed_share"] > 0.3
     assert report["size_ratio"] < {"magnitude-50": 0.65, "2to4": 1.01, "prune-int8": 0.25}[recipe]
     first = out.read_bytes()
