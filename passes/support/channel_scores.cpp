@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "lib/base/simd.h"
+#include "lib/base/threads.h"
 #include "passes/support/dense.h"
 
 namespace infopt {
@@ -12,6 +13,7 @@ namespace {
 
 constexpr double kDamp = 0.01;    ///< of the mean variance
 constexpr double kShrink = 0.5;   ///< of the mean variance, times channels over places: what few samples can't tell
+constexpr size_t kTogether = 64;  ///< a 64th of what is left goes before costs are computed anew
 
 INFOPT_SIMD void add_scaled(float* to, const float* from, float by, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] += by * from[i];
@@ -71,8 +73,9 @@ class Eliminator {
     return trace / energy_;
   }
 
-  void remove(size_t c) {
-    const std::vector<int64_t>& columns = columns_[c];
+  void remove(const std::vector<size_t>& classes, int threads) {
+    std::vector<int64_t> columns;
+    for (size_t c : classes) columns.insert(columns.end(), columns_[c].begin(), columns_[c].end());
     if (columns.empty()) return;
     const auto b = static_cast<int64_t>(columns.size());
     std::vector<float> inverse = block(p_, columns), m(static_cast<size_t>(k_ * b)), rows(static_cast<size_t>(b * k_)), g(static_cast<size_t>(b * k_));
@@ -84,24 +87,23 @@ class Eliminator {
     const std::vector<float> own = block(g_, columns);
     if (!cholesky(inverse.data(), b)) return;
     solve_rows(m.data(), k_, inverse.data(), b);  // mᵀ = (P_cc)⁻¹ P_c: , k × b
-    for (int64_t i = 0; i < k_; ++i) {
-      float *p = p_.data() + i * k_, *q = g_.data() + i * k_;
-      for (int64_t j = 0; j < b; ++j) {
-        const float by = m[static_cast<size_t>(i * b + j)];
-        if (by == 0) continue;
-        add_scaled(p, rows.data() + j * k_, -by, k_);
-        add_scaled(q, g.data() + j * k_, -by, k_);
-      }
-    }
-    // G − MᵀG_c − G_cᵀM + MᵀG_ccM, of which the first step is done.
+    // G − MᵀG_c − G_cᵀM + MᵀG_ccM; P − MᵀP_c.
     std::vector<float> mt(static_cast<size_t>(b * k_)), mg(static_cast<size_t>(k_ * b), 0.0f);
     for (int64_t i = 0; i < k_; ++i)
       for (int64_t j = 0; j < b; ++j) {
         mt[static_cast<size_t>(j * k_ + i)] = m[static_cast<size_t>(i * b + j)];
         for (int64_t l = 0; l < b; ++l) mg[static_cast<size_t>(i * b + j)] += m[static_cast<size_t>(i * b + l)] * own[static_cast<size_t>(l * b + j)];
       }
-    for (int64_t i = 0; i < k_; ++i)
-      for (int64_t j = 0; j < b; ++j) add_scaled(g_.data() + i * k_, mt.data() + j * k_, mg[static_cast<size_t>(i * b + j)] - g[static_cast<size_t>(j * k_ + i)], k_);
+    parallel_for(k_, threads, [&](int64_t i, int) {
+      float *p = p_.data() + i * k_, *q = g_.data() + i * k_;
+      if (p[i] == 0) return;  // gone before
+      for (int64_t j = 0; j < b; ++j) {
+        const float by = m[static_cast<size_t>(i * b + j)];
+        add_scaled(p, rows.data() + j * k_, -by, k_);
+        add_scaled(q, g.data() + j * k_, -by, k_);
+        add_scaled(q, mt.data() + j * k_, mg[static_cast<size_t>(i * b + j)] - g[static_cast<size_t>(j * k_ + i)], k_);
+      }
+    });
     for (int64_t x : columns)
       for (int64_t i = 0; i < k_; ++i)
         for (std::vector<float>* a : {&p_, &g_}) (*a)[static_cast<size_t>(i * k_ + x)] = (*a)[static_cast<size_t>(x * k_ + i)] = 0;
@@ -125,20 +127,24 @@ Ranking by_reconstruction(const Graph& graph, const ChannelGroup& group, const s
   std::vector<Eliminator> each;
   for (const GroupReader& r : readers) each.emplace_back(graph, r, moments.at(r.input), threads);
   Ranking out{{}, {0}};
-  std::vector<bool> gone(group.classes.size(), false);
-  for (size_t step = 0; step + 1 < group.classes.size(); ++step) {
-    size_t best = group.classes.size();
-    double least = 0;
-    for (size_t c = 0; c < group.classes.size(); ++c) {
-      if (gone[c]) continue;
+  std::vector<size_t> left(group.classes.size());
+  std::iota(left.begin(), left.end(), 0);
+  while (left.size() > 1) {
+    std::vector<std::pair<double, size_t>> costs;
+    for (size_t c : left) {
       double cost = 0;
       for (const Eliminator& e : each) cost += e.cost(c);
-      if (best == group.classes.size() || cost < least) best = c, least = cost;
+      costs.emplace_back(cost, c);
     }
-    for (Eliminator& e : each) e.remove(best);
-    gone[best] = true;
-    out.order.push_back(group.classes[best]);
-    out.cost.push_back(out.cost.back() + std::max(0.0, least));
+    std::sort(costs.begin(), costs.end());
+    std::vector<size_t> away;  // of many, some at a time
+    for (size_t i = 0; i < std::max<size_t>(1, left.size() / kTogether); ++i) {
+      away.push_back(costs[i].second);
+      out.order.push_back(group.classes[costs[i].second]);
+      out.cost.push_back(out.cost.back() + std::max(0.0, costs[i].first));
+    }
+    for (Eliminator& e : each) e.remove(away, threads);
+    std::erase_if(left, [&](size_t c) { return std::count(away.begin(), away.end(), c) > 0; });
   }
   return out;
 }

@@ -17,21 +17,27 @@ namespace {
 
 constexpr int64_t kMostHeld = int64_t{256} << 20;
 
-/// Values of a graph, asked for in the order in which they are made, some more than once.
+/// Values of a graph, some asked for more than once. What lies before a value that is asked for is fetched before it.
 class Fetcher {
  public:
   Fetcher(const Graph& graph, PassContext& context, const std::vector<std::vector<ValueId>>& requests, int64_t samples) : store_(kMostHeld) {
-    std::vector<ValueId> targets;
     for (const auto& values : requests)
-      for (ValueId v : values)
-        if (waiting_[v]++ == 0) targets.push_back(v);
-    run_ = std::make_unique<StagedRun>(graph, *context.calibration, targets, StagedOptions{.samples = samples, .threads = context.threads});
+      for (ValueId v : values) ++waiting_[v];
+    for (ValueId v : graph.inputs())
+      if (waiting_.contains(v)) targets_.push_back(v);
+    for (NodeId id : graph.order())
+      for (ValueId v : graph.node(id).outputs)
+        if (v != kNone && waiting_.contains(v)) targets_.push_back(v);
+    run_ = std::make_unique<StagedRun>(graph, *context.calibration, targets_, StagedOptions{.samples = samples, .threads = context.threads});
   }
   int64_t samples() const { return run_->samples(); }
   /// Makes the values ready.
   void prepare(const std::vector<ValueId>& values) {
-    for (ValueId v : values) {
-      if (held_.contains(v)) continue;
+    size_t end = next_;
+    for (size_t i = next_; i < targets_.size(); ++i)
+      if (std::count(values.begin(), values.end(), targets_[i])) end = i + 1;
+    for (; next_ < end; ++next_) {
+      const ValueId v = targets_[next_];
       std::vector<int64_t>& tickets = held_[v];
       tickets.resize(static_cast<size_t>(samples()));
       run_->advance({v}, [&](int64_t sample, const std::vector<Tensor>& seen) { tickets[static_cast<size_t>(sample)] = store_.put(seen[0]); });
@@ -50,6 +56,8 @@ class Fetcher {
  private:
   TensorStore store_;
   std::unique_ptr<StagedRun> run_;
+  std::vector<ValueId> targets_;  ///< in the order in which they are made
+  size_t next_ = 0;
   std::map<ValueId, int> waiting_;
   std::map<ValueId, std::vector<int64_t>> held_;
 };

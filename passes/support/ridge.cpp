@@ -10,7 +10,7 @@ namespace infopt {
 namespace {
 
 constexpr int64_t kLeastPlaces = 8192, kPlacesPerInput = 4;  ///< over all samples
-constexpr float kFactors[] = {1e-3f, 1e-2f, 1e-1f, 1.0f};    ///< λ over the mean of XXᵀ's diagonal
+constexpr float kFactors[] = {1e-2f, 1e-1f, 1e-4f, 1e-3f, 1.0f};    ///< λ over the mean of XXᵀ's diagonal
 constexpr int64_t kTogether = 1024;  ///< places that are multiplied at once
 constexpr int64_t kLargeK = 2048;                            ///< from here on fewer λ are tried, on one half
 
@@ -50,7 +50,7 @@ std::vector<float> residual(const std::vector<float>& w, const std::vector<float
 
 }  // namespace
 
-RidgeFit::RidgeFit(const Node& node, const Shape& stored, const Layer& layer, bool with_bias, int64_t samples) : node_(node), layer_(layer), bias_(with_bias), k_(layer.in * layer.taps), width_(k_ + with_bias) {
+RidgeFit::RidgeFit(const Node& node, const Shape& stored, const Layer& layer, bool with_bias, int64_t samples) : node_(node), layer_(layer), bias_(with_bias), alone_(samples == 1), k_(layer.in * layer.taps), width_(k_ + with_bias) {
   if (layer.convolution) kernel_.assign(stored.begin() + 2, stored.end());
   most_ = std::max<int64_t>(8, std::max(kLeastPlaces, kPlacesPerInput * k_) / std::max<int64_t>(1, samples));
   for (auto& half : halves_) half.assign(static_cast<size_t>(layer.groups), {std::vector<float>(static_cast<size_t>(width_ * width_), 0.0f), std::vector<float>(static_cast<size_t>(rows() * width_), 0.0f), 0, {}, {}});
@@ -116,14 +116,19 @@ void RidgeFit::add(int64_t sample, const Tensor& input, const LayerTarget& targe
   if (input.dim(axis) != layer_.in * layer_.groups) throw Error(ErrorKind::Malformed, "an input of " + to_string(input.shape()) + " doesn't fit the layer", node_.name);
   const int64_t places = target.output.size() / std::max<int64_t>(1, target.output.dim(axis)), step = std::max<int64_t>(1, (places + most_ - 1) / most_);
   for (int64_t g = 0; g < layer_.groups; ++g) {
-    Half& half = halves_[sample % 2][static_cast<size_t>(g)];
     const std::vector<float> x = inputs(input, g, step), y = outputs(target, g, step);
     const int64_t count = static_cast<int64_t>(x.size()) / width_;
     if (count * rows() != static_cast<int64_t>(y.size())) throw Error(ErrorKind::Malformed, "an input of " + to_string(input.shape()) + " doesn't fit the output", node_.name);
-    half.x.insert(half.x.end(), x.begin(), x.end());
-    half.y.insert(half.y.end(), y.begin(), y.end());
-    half.places += count;
-    if (static_cast<int64_t>(half.x.size()) >= kTogether * width_) take(half, threads);
+    const int64_t cut = alone_ ? count / 2 : 0;  // of a single sample, half of the places
+    for (int h : {0, 1}) {
+      if (!alone_ && h != sample % 2) continue;
+      const int64_t from = h == 1 && alone_ ? cut : 0, to = h == 0 && alone_ ? cut : count;
+      Half& half = halves_[h][static_cast<size_t>(g)];
+      half.x.insert(half.x.end(), x.begin() + from * width_, x.begin() + to * width_);
+      half.y.insert(half.y.end(), y.begin() + from * rows(), y.begin() + to * rows());
+      half.places += to - from;
+      if (static_cast<int64_t>(half.x.size()) >= kTogether * width_) take(half, threads);
+    }
   }
 }
 
@@ -145,12 +150,12 @@ bool RidgeFit::solve_group(size_t group, std::vector<float>& w, int threads) con
   for (size_t i = 0; i < h.size(); ++i) h[i] += b.h[i];
   for (size_t i = 0; i < c.size(); ++i) c[i] += b.c[i];
   const std::vector<float> r = residual(w, c, h, rows(), width_, threads);
-  float best = kFactors[2];
+  float best = kFactors[1];
   if (a.places > 0 && b.places > 0) {
     const std::vector<float> ra = residual(w, a.c, a.h, rows(), width_, threads), rb = residual(w, b.c, b.h, rows(), width_, threads);
     double most = 0;
     for (float factor : kFactors) {
-      if (k_ > kLargeK && (factor == kFactors[0] || factor == kFactors[3])) continue;
+      if (k_ > kLargeK && factor != kFactors[0] && factor != kFactors[1]) continue;
       double now = gain(solve_ridge(ra, a.h, rows(), width_, bias_, factor, threads), rb, b.h, rows(), width_, threads);
       if (k_ <= kLargeK) now += gain(solve_ridge(rb, b.h, rows(), width_, bias_, factor, threads), ra, a.h, rows(), width_, threads);
       if (now > most) most = now, best = factor;

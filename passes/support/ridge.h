@@ -14,7 +14,8 @@ struct LayerTarget {
   std::vector<bool> keep;  ///< channels of output and residual_then that there still are; empty: all
 };
 
-/// Sums over places of a layer's inputs and wanted outputs, thinned out evenly, apart for samples of even and odd number.
+/// Sums over places of a layer's inputs and wanted outputs, thinned out evenly, apart for samples of even and odd number (of one sample, for its
+/// first and second half).
 class RidgeFit {
  public:
   /// `stored` is the shape of the weights.
@@ -39,7 +40,7 @@ class RidgeFit {
   const Node& node_;
   Layer layer_;
   Shape kernel_;
-  bool bias_;
+  bool bias_, alone_;
   int64_t k_, width_, most_;  ///< inputs of a group; with the one for the bias; places of a sample
   std::vector<Half> halves_[2];  ///< by group
 };

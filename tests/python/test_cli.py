@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from support import DIGITS, GATE, IO, MALFORMED, OK, ROOT, UNSUPPORTED, USAGE, batch, expect, model_of, two_layers
 
 COMMANDS = ["quantize", "optimize", "calibrate", "sensitivity", "prune", "tune", "run", "validate", "bench", "inspect", "recipe", "passes"]
-RECIPES = ["2to4", "auto", "cnn-edge", "dynamic", "fp16", "fp8", "int4-awq", "int4-gptq", "int8", "int8-accurate", "int8-percentile", "magnitude-50", "mixed-transformer", "optimize", "prune-int8", "w4a8-reconstruct"]
+RECIPES = ["2to4", "auto", "channels-30", "cnn-edge", "dynamic", "fp16", "fp8", "heads", "int4-awq", "int4-gptq", "int8", "int8-accurate", "int8-percentile", "magnitude-50", "mixed-transformer", "optimize", "prune-int8", "w4a8-reconstruct"]
 
 
 # Help and usage

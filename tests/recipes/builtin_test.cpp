@@ -20,7 +20,7 @@ TEST(BuiltinRecipes, AreThoseOfTheFolder) {
     EXPECT_EQ(b.text, read_file(INFOPT_SOURCE_DIR "/recipes/" + b.name + ".yaml"));
     EXPECT_TRUE(b.text.starts_with("# ")) << b.name << " says first what it is for";
   }
-  EXPECT_THAT(names, UnorderedElementsAre("int4-awq", "int4-gptq", "int8", "optimize", "int8-percentile", "fp16", "fp8", "dynamic", "mixed-transformer", "cnn-edge", "w4a8-reconstruct", "auto", "int8-accurate", "magnitude-50", "2to4", "prune-int8"));
+  EXPECT_THAT(names, UnorderedElementsAre("int4-awq", "int4-gptq", "int8", "optimize", "int8-percentile", "fp16", "fp8", "dynamic", "mixed-transformer", "cnn-edge", "w4a8-reconstruct", "auto", "int8-accurate", "magnitude-50", "2to4", "prune-int8", "channels-30", "heads"));
 }
 
 TEST(BuiltinRecipes, AreReadWithoutAnErrorAndBearTheirNames) {
