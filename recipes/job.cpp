@@ -218,7 +218,9 @@ void Job::measure_in_engine() {
     if (g.name == "max_latency_ratio") limits.push_back(g.limit);
     if (g.name == "min_speedup") limits.push_back(1 / g.limit);
   }
+  if (spec_.progress) spec_.progress("engine", 0, 0, {});
   const LatencyPair latency = ask_engine(spec_.engine, spec_.model, output_, limits);
+  if (spec_.progress) spec_.progress("compare", 0, 0, {});
   report_.measured.original_latency = latency.original;
   report_.measured.optimized_latency = latency.optimized;
 }
