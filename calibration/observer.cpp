@@ -26,18 +26,19 @@ const ObserverDef& find_observer(const std::string& name) {
   throw Error(ErrorKind::Usage, "there is no calibration method '" + name + "'; there are " + names);
 }
 
-Quantization quantization_of(Range range, bool is_signed, bool symmetric) {
+Quantization quantization_of(Range range, bool is_signed, bool symmetric, int bits) {
+  const int32_t steps = (1 << bits) - 1;
   const double low = std::min(range.low, 0.0), high = std::max(range.high, 0.0);
   if (!(high - low > 0) || !std::isfinite(high - low)) return {1.0f, 0};
   if (symmetric) {
-    const float scale = static_cast<float>(std::max(-low, high) / (is_signed ? 127.0 : 255.0));
+    const float scale = static_cast<float>(std::max(-low, high) / (is_signed ? steps / 2 : steps));
     return {scale > 0 ? scale : 1.0f, 0};
   }
-  const float scale = static_cast<float>((high - low) / 255.0);
+  const float scale = static_cast<float>((high - low) / steps);
   if (!(scale > 0)) return {1.0f, 0};
-  const int32_t least = is_signed ? -128 : 0;
+  const int32_t least = is_signed ? -(steps / 2) - 1 : 0;
   const double zero = std::nearbyint(least - low / static_cast<double>(scale));
-  return {scale, static_cast<int32_t>(std::clamp(zero, static_cast<double>(least), least + 255.0))};
+  return {scale, static_cast<int32_t>(std::clamp(zero, static_cast<double>(least), static_cast<double>(least + steps)))};
 }
 
 double histogram_mse(const Histogram& histogram, const Quantization& q, int low_code, int high_code) {

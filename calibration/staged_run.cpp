@@ -160,7 +160,12 @@ StagedRun::StagedRun(const Graph& graph, Calibration& calibration, std::vector<V
   DataSet& data = calibration.data();
   data.reset();
   Sample sample;
+  int64_t skipped = 0;
   while ((options.samples == 0 || static_cast<int64_t>(m.samples.size()) < options.samples) && data.next(sample)) {
+    if (skipped < options.skip) {
+      ++skipped;
+      continue;
+    }
     auto& held = m.samples.emplace_back();
     m.where.push_back(sample.where);
     for (ValueId v : inputs) {

@@ -11,6 +11,7 @@ namespace infopt {
 
 struct StagedOptions {
   int64_t samples = 0;          ///< at most so many of the data's; 0: all
+  int64_t skip = 0;             ///< the data's first, which something else is kept for
   int threads = 1;              ///< samples side by side
   int64_t memory = 256 << 20;   ///< bytes of held tensors; more go into a temporary file
 };

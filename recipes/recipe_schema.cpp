@@ -84,6 +84,8 @@ Schema groups_schema() {
   std::vector<std::string> types{"int8", "float8", "float16", "bfloat16", "float32"};
   std::vector<std::string> weights = types;
   weights.insert(weights.begin() + 1, {"uint8", "int4", "uint4", "int2", "uint2"});
+  std::vector<std::string> activations = types;
+  activations.insert(activations.begin() + 1, {"int16", "uint16"});
   Schema rule = map(
       "A node belongs to the first group of which every condition given fits.",
       {{"name", text("What reports call the group."), true},
@@ -94,7 +96,7 @@ Schema groups_schema() {
        {"depth_from", number("Condition: at least so far through the weighted nodes, 0 to 1.", 0, 1)},
        {"depth_to", number("Condition: at most so far through the weighted nodes, 0 to 1.", 0, 1)},
        {"weights", one_of("The type of the weights; without it, as the step chooses.", "type", weights)},
-       {"activations", one_of("The type of the activations; without it, as the step chooses.", "type", types)},
+       {"activations", one_of("The type of the activations; without it, as the step chooses.", "type", activations)},
        {"form", one_of("The form of int8 layers; without it, as the step chooses.", "form", {"auto", "static", "dynamic", "storage", "float"})},
        {"sparsity", number("The share of the weights that prune_weights takes away, 0 for none; without it, as the step chooses.", 0, 0.99)}});
   return list("Precision and sparsity by group.", std::move(rule), {}, 1000, false);

@@ -1,6 +1,7 @@
 #include "lib/base/float8.h"
 
-#include <array>
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -29,6 +30,20 @@ Format format_of(DType t) {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
+/// The formats that engines compute with, without the library's slow ilogb and ldexp: 1.5·2^23 times the step rounds half to even.
+template <int digits, int bias> uint8_t encode_quickly(float value, float most) {
+  const auto sign = static_cast<uint8_t>(std::bit_cast<uint32_t>(value) >> 31 << 7);
+  if (std::isnan(value)) return 0x7f;
+  constexpr uint32_t kLeast = static_cast<uint32_t>(128 - bias) << 23;  // the least normal number's bits
+  const float magnitude = std::min(std::fabs(value), most);
+  const uint32_t power = std::max(std::bit_cast<uint32_t>(magnitude) & 0x7f800000u, kLeast);
+  const float magic = std::bit_cast<float>(power) * (12582912.0f / (1 << digits));
+  const float rounded = (magnitude + magic) - magic;
+  const uint32_t bits = std::bit_cast<uint32_t>(rounded);
+  if (bits < kLeast) return static_cast<uint8_t>(sign | static_cast<int>(rounded * (static_cast<float>(1 << digits) / std::bit_cast<float>(kLeast))));
+  return static_cast<uint8_t>(sign | (bits - (static_cast<uint32_t>(127 - bias) << 23)) >> (23 - digits));
+}
+
 }  // namespace
 
 float decode_small_float(DType dtype, uint8_t code) {
@@ -52,6 +67,8 @@ uint8_t encode_small_float(DType dtype, float value) {
     if (value <= 0) return 0;
     return static_cast<uint8_t>(std::fmin(254.0f, std::fmax(0.0f, std::nearbyint(std::log2(value)) + 127.0f)));
   }
+  if (dtype == DType::F8E4M3FN) return encode_quickly<3, 7>(value, 448.0f);
+  if (dtype == DType::F8E5M2) return encode_quickly<2, 15>(value, 57344.0f);
   const Format f = format_of(dtype);
   const int width = 1 + f.exponent_bits + f.mantissa_bits;
   const uint8_t sign_bit = static_cast<uint8_t>(1 << (width - 1));

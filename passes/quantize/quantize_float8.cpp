@@ -1,8 +1,9 @@
 // Before: a float graph. After: Conv, Gemm and MatMul with constant weights read 8-bit floats behind QuantizeLinear/DequantizeLinear: weights with a
 // scale for each output channel, activations with one for the tensor, from calibration. Everything between stays in float.
 //
-// The formats are those of the OCP 8-bit Floating Point Specification 1.0. A scale makes the largest magnitude the format's largest
-// value; relative precision is the same over most of the range, so that outliers cost little and nothing need be corrected.
+// The formats are those of the OCP 8-bit Floating Point Specification 1.0. A scale makes the largest magnitude the format's largest value; relative
+// precision is the same over most of the range, so that outliers cost little. What is lost is lost by rounding: weights are rounded by GPTQ
+// (passes/support/gptq.h) on the grid of such floats, and layers that add most noise go back to float where the outputs have too much.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -12,24 +13,27 @@
 #include "calibration/observer.h"
 #include "lib/base/error.h"
 #include "lib/base/float8.h"
+#include "lib/base/memory.h"
 #include "passes/pass.h"
 #include "passes/support/groups.h"
+#include "passes/support/input_moments.h"
+#include "passes/support/layer_bias.h"
 #include "passes/support/layers.h"
+#include "passes/support/measure_layers.h"
+#include "passes/support/round_weights.h"
 #include "passes/support/signal_to_noise.h"
 
 namespace infopt {
 namespace {
 
-/// What becomes of a layer; `report` is its place in the reports.
-struct Float8Layer {
-  Layer layer;
-  size_t report = 0;
-  bool activations = false;
-};
+constexpr int kMostRounds = 3;
+constexpr int64_t kJudges = 4;   // samples that the rounding doesn't see: they say what it is worth
+constexpr int64_t kFewest = 16;  // samples in all, where some are kept for that
 
 struct CodedFloats {
   std::vector<int8_t> codes;  ///< the bits, W[out][in][tap]
   std::vector<float> scales;
+  std::vector<float> shift = {};  ///< see CodedWeights
   std::optional<double> sqnr_db;
 };
 
@@ -67,17 +71,67 @@ CodedFloats encode(const Layer& layer, const std::vector<float>& weights, bool p
   return out;
 }
 
+/// Activations through float8 and back, once for all readers of a value.
+class ActivationTrips {
+ public:
+  ActivationTrips(GraphEdit& edit, DType format, const std::map<ValueId, double>& largest) : edit_(edit), format_(format), largest_(largest) {}
+
+  void insert(const LayerPlan& l) {
+    const Graph& graph = edit_.graph();
+    const ValueId x = graph.node(l.layer.node).input(0);
+    auto [it, fresh] = trips_.emplace(x, kNone);
+    if (fresh) {
+      const DType type = graph.constant(l.layer.weights)->dtype();
+      const ValueId scale = edit_.add_constant(cast(Tensor::scalar(scale_of(largest_.at(x), format_, type)), type));
+      const ValueId codes = edit_.add({.op = "QuantizeLinear"}, {x, scale, zero(-1)});
+      it->second = edit_.add({.op = "DequantizeLinear"}, {codes, scale, zero(-1)});
+    }
+    edit_.set_input(l.layer.node, 0, it->second);
+  }
+
+  /// Once all are in. ONNX Runtime (1.32) takes a Relu before QuantizeLinear for one that the codes' range makes needless, as if the zero
+  /// point were an integer, and fails at a Clip there. As Max and Min they are left alone.
+  void shield() {
+    for (const auto& [x, trip] : trips_) {
+      const Node* p = edit_.graph().producer(x);
+      if (!p || !edit_.graph().sole_consumer(x) || (!p->is("Relu") && !p->is("Clip"))) continue;
+      const NodeId node = p->id;
+      const ValueId v = p->input(0), low = p->is("Clip") ? p->input(1) : edit_.add_constant(cast(Tensor::scalar(0.0f), edit_.graph().constant(edit_.graph().producer(edit_.graph().producer(trip)->input(0))->input(1))->dtype())),
+                    high = p->is("Clip") ? p->input(2) : kNone;
+      if (low == kNone && high == kNone) continue;
+      const ValueId above = low == kNone || high == kNone ? v : edit_.add({.op = "Max"}, {v, low}, node);
+      edit_.set_op(node, high == kNone ? "Max" : "Min");
+      edit_.set_inputs(node, {above, high == kNone ? low : high});
+    }
+  }
+
+  /// A vector of zeros, or a scalar for −1.
+  ValueId zero(int64_t count) {
+    auto [it, fresh] = zeros_.emplace(count, kNone);
+    if (fresh) it->second = edit_.add_constant(Tensor::zeros(format_, count < 0 ? Shape{} : Shape{count}));
+    return it->second;
+  }
+
+ private:
+  GraphEdit& edit_;
+  const DType format_;
+  const std::map<ValueId, double>& largest_;
+  std::map<ValueId, ValueId> trips_;
+  std::map<int64_t, ValueId> zeros_;
+};
+
 class Float8Pass {
  public:
   Float8Pass(GraphEdit& edit, PassContext& context, const Options& options)
-      : edit_(edit), graph_(edit.graph()), context_(context), format_(options.text("type") == "float8e4m3fn" ? DType::F8E4M3FN : DType::F8E5M2),
-        per_channel_(options.flag("per_channel")), static_(options.text("activations") == "static"), min_weights_(options.integer("min_weights")) {}
+      : edit_(edit), graph_(edit.graph()), context_(context), options_(options), format_(options.text("type") == "float8e4m3fn" ? DType::F8E4M3FN : DType::F8E5M2),
+        static_(options.text("activations") == "static"), gptq_(context.calibration && options.text("rounding") == "gptq") {}
 
   void run() {
     if (context_.calibration) seen_ = context_.calibration->observe(graph_);
     plan();
     if (static_) collect();
-    for (const Float8Layer& l : layers_) write(l);
+    const std::shared_ptr<Graph> original = graph_.clone();
+    choose(*original);
     if (static_ && !context_.calibration->obstacles().empty())
       context_.report.warnings.push_back(listed(context_.calibration->obstacles()) + "; of layers that lie behind, the weights alone become float8");
     for (LayerReport& r : reports_) context_.report.layers.push_back(std::move(r));
@@ -96,33 +150,36 @@ class Float8Pass {
     }
   }
 
+  bool computed(const Layer& layer) const {
+    const ValueId x = graph_.node(layer.node).input(0);
+    return !seen_.empty() && seen_[static_cast<size_t>(x)].dtype != DType::Undefined;
+  }
+
   /// Fills in form and reason, and adds the layer where it is quantized.
-  void judge(const Node& n, const Layer& layer, const GroupRule* rule, LayerReport& r) {
+  void judge(const Node&, const Layer& layer, const GroupRule* rule, LayerReport& r) {
     const std::string wish = rule ? rule->weights : "", activations = rule ? rule->activations : "";
-    if (r.weight_elements < min_weights_) {
+    if (r.weight_elements < options_.integer("min_weights")) {
       r.reason = "too few weights to gain from it";
     } else if ((!wish.empty() && wish != "float8") || (rule && rule->form == "float")) {
       r.reason = "group " + rule->name + " keeps its weights in " + (wish.empty() ? "float" : wish);
     } else {
-      const bool computed = !seen_.empty() && seen_[static_cast<size_t>(n.input(0))].dtype != DType::Undefined;
       const bool free = activations.empty() || activations == "float8";
-      const bool quantizes = static_ && free && computed;
-      r.form = quantizes ? LayerForm::Float8 : LayerForm::WeightOnly;
+      r.form = static_ && free && computed(layer) ? LayerForm::Float8 : LayerForm::WeightOnly;
       r.weights = std::string(name_of(format_)) + (scale_per_channel(layer) ? ", per channel" : ", one scale");
       r.reason = wish.empty() ? "asked for" : "group " + rule->name;
       if (static_ && !free) r.reason += "; group " + rule->name + " keeps its activations in " + activations;
-      else if (static_ && !computed) r.reason += "; its input can't be calibrated: it lies behind what infopt can't run";
-      layers_.push_back({layer, reports_.size(), quantizes});
+      else if (static_ && !computed(layer)) r.reason += "; its input can't be calibrated: it lies behind what infopt can't run";
+      layers_.push_back({layer, r.form, reports_.size()});
     }
   }
 
   /// A transposed convolution in groups stores channels of all groups on one axis, where no vector of scales can tell them apart.
-  bool scale_per_channel(const Layer& l) const { return per_channel_ && !(l.transposed && l.groups > 1); }
+  bool scale_per_channel(const Layer& l) const { return options_.flag("per_channel") && !(l.transposed && l.groups > 1); }
 
   void collect() {
     std::map<ValueId, int64_t> wanted;
-    for (const Float8Layer& l : layers_)
-      if (l.activations) wanted.emplace(graph_.node(l.layer.node).input(0), l.layer.input_axis);
+    for (const LayerPlan& l : layers_)
+      if (l.form == LayerForm::Float8) wanted.emplace(graph_.node(l.layer.node).input(0), l.layer.input_axis);
     std::vector<CollectRequest> requests;
     for (const auto& [value, axis] : wanted) requests.push_back({value, axis});
     const StatisticsSet& statistics = context_.calibration->collect(graph_, requests);
@@ -135,57 +192,132 @@ class Float8Pass {
     }
   }
 
-  void write(const Float8Layer& l) {
-    const ValueId x = graph_.node(l.layer.node).input(0);
-    const Tensor old = *graph_.constant(l.layer.weights);
-    LayerReport& r = reports_[l.report];
-    CodedFloats coded;
-    try {
-      coded = encode(l.layer, read_weights(l.layer, old), scale_per_channel(l.layer), format_, old.dtype());
-    } catch (const Error& e) {
-      throw e.within(r.node);
+  /// All layers' codes: by GPTQ where that is asked for and their inputs can be seen, else the nearest.
+  void round(const Graph& original) {
+    coded_.assign(layers_.size(), {});
+    std::vector<WeightsPlan> plans;
+    std::vector<size_t> places;
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      if (layers_[i].form == LayerForm::Float32) continue;
+      const Layer& l = layers_[i].layer;
+      const Tensor& weights = *graph_.constant(l.weights);
+      if (gptq_ && computed(l) && InputMoments::possible(l) && weights.dtype() == DType::F32) {
+        plans.push_back({l, {format_, scale_per_channel(l) ? 0 : -1, true}, layers_[i].report, true});
+        places.push_back(i);
+        continue;
+      }
+      try {
+        coded_[i] = encode(l, read_weights(l, weights), scale_per_channel(l), format_, weights.dtype());
+      } catch (const Error& e) {
+        throw e.within(reports_[layers_[i].report].node);
+      }
     }
-    r.weight_sqnr_db = coded.sqnr_db;
-    const Tensor bits = write_weights(l.layer, old.shape(), coded.codes);
-    Tensor codes(format_, old.shape());
-    std::memcpy(codes.mutable_raw(), bits.raw(), bits.bytes());
-    const bool channels = scale_per_channel(l.layer);
-    GraphEdit::NewNode node{.op = "DequantizeLinear"};
-    if (channels) node.attributes = {{"axis", l.layer.out_axis, {}}};
-    const Tensor scales = channels ? Tensor::vector(coded.scales) : Tensor::scalar(coded.scales[0]);
-    const ValueId scale = edit_.add_constant(cast(scales, old.dtype()));
-    edit_.set_input(l.layer.node, 1, edit_.add(std::move(node), {edit_.add_constant(std::move(codes)), scale, zero(channels ? l.layer.out : -1)}));
-    if (l.activations) edit_.set_input(l.layer.node, 0, round_trip(x, old.dtype()));
+    if (plans.empty()) return;
+    WeightsOptions options;
+    options.gptq = true;
+    options.fits_outputs = false;  // with so fine a grid it learns the samples by heart
+    options.biases = true;
+    options.hold_out = context_.calibration->data().size() >= kFewest ? kJudges : 0;
+    round_weights(
+        original, plans, options, context_,
+        [&](size_t index, const CodedWeights& codes, const std::vector<float>& weights) { coded_[places[index]] = coded(codes, weights, reports_[plans[index].report]); },
+        [&](GraphEdit& copy) {
+          ActivationTrips trips(copy, format_, largest_);
+          for (const LayerPlan& l : layers_)
+            if (l.form == LayerForm::Float8) trips.insert(l);
+        });
+    trim_memory();
   }
 
-  /// The value through float8 and back, once for all its readers.
-  ValueId round_trip(ValueId x, DType type) {
-    auto [it, fresh] = trips_.emplace(x, kNone);
-    if (!fresh) return it->second;
-    const ValueId scale = edit_.add_constant(cast(Tensor::scalar(scale_of(largest_.at(x), format_, type)), type));
-    const ValueId codes = edit_.add({.op = "QuantizeLinear"}, {x, scale, zero(-1)});
-    return it->second = edit_.add({.op = "DequantizeLinear"}, {codes, scale, zero(-1)});
+  static CodedFloats coded(const CodedWeights& codes, const std::vector<float>& weights, LayerReport& report) {
+    CodedFloats out{{codes.codes.begin(), codes.codes.end()}, codes.grid.scales, codes.shift, {}};
+    const std::vector<float> values = decode(codes);
+    double signal = 0, noise = 0;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const double w = static_cast<double>(weights[i]), d = static_cast<double>(values[i]) - w;
+      signal += w * w;
+      noise += d * d;
+    }
+    out.sqnr_db = sqnr_db(signal, noise);
+    report.algorithm = "gptq";
+    return out;
   }
 
-  /// A vector of zeros, or a scalar for −1.
-  ValueId zero(int64_t count) {
-    auto [it, fresh] = zeros_.emplace(count, kNone);
-    if (fresh) it->second = edit_.add_constant(Tensor::zeros(format_, count < 0 ? Shape{} : Shape{count}));
-    return it->second;
+  /// Rounds and writes all layers; while the outputs have less than min_sqnr_db, gives the noisiest back to float and does it again.
+  void choose(const Graph& original) {
+    const EditLog log = edit_.log();
+    const double enough = options_.number("min_sqnr_db");
+    auto left = static_cast<int64_t>(options_.number("max_fallback") * static_cast<double>(layers_.size()));
+    for (int attempt = 0;; ++attempt) {
+      round(original);
+      write();
+      edit_.finish();
+      const auto db = context_.calibration ? output_sqnr(graph_, *context_.calibration, context_.threads, kJudges) : std::nullopt;
+      if (!db || *db >= enough) break;
+      std::vector<size_t> quantized;
+      for (size_t i = 0; i < layers_.size(); ++i)
+        if (layers_[i].form != LayerForm::Float32) quantized.push_back(i);
+      if (attempt == kMostRounds || left == 0 || quantized.empty()) {
+        context_.report.warnings.push_back("float8 leaves the outputs " + std::to_string(static_cast<int>(std::lround(*db))) + " dB, below quantize_float8.min_sqnr_db");
+        break;
+      }
+      std::vector<size_t> chosen = noisiest(measure_layers(original, graph_, layers_, {}, *context_.calibration), std::move(quantized), std::pow(10.0, (*db - enough) / 10));
+      chosen.resize(std::min(chosen.size(), static_cast<size_t>(left)));
+      left -= static_cast<int64_t>(chosen.size());
+      for (size_t i : chosen) widen(layers_[i], *db);
+      edit_.restore(original);
+      edit_.log() = log;
+    }
+    for (size_t i = 0; i < layers_.size(); ++i)
+      if (layers_[i].form != LayerForm::Float32) reports_[layers_[i].report].weight_sqnr_db = coded_[i].sqnr_db;
+    if (context_.measure_layers && context_.calibration) {
+      const LayerNoise noise = measure_layers(original, graph_, layers_, {}, *context_.calibration, true);
+      for (size_t i = 0; i < layers_.size(); ++i) {
+        reports_[layers_[i].report].accumulated_sqnr_db = noise.layer_db[i];
+        reports_[layers_[i].report].local_sqnr_db = noise.local_db[i];
+      }
+    }
+  }
+
+  void widen(LayerPlan& l, double output_db) {
+    LayerReport& r = reports_[l.report];
+    r.form = l.form = LayerForm::Float32;
+    r.weights = r.algorithm = "";
+    r.reason = "in float8 it was among those that added most noise while the outputs had only " + std::to_string(static_cast<int>(std::lround(output_db))) + " dB";
+  }
+
+  void write() {
+    ActivationTrips trips(edit_, format_, largest_);
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      const LayerPlan& l = layers_[i];
+      if (l.form == LayerForm::Float32) continue;
+      const Tensor old = *graph_.constant(l.layer.weights);
+      if (l.form == LayerForm::Float8) trips.insert(l);
+      if (!coded_[i].shift.empty()) shift_bias(edit_, l.layer, coded_[i].shift);
+      const Tensor bits = write_weights(l.layer, old.shape(), coded_[i].codes);
+      Tensor codes(format_, old.shape());
+      std::memcpy(codes.mutable_raw(), bits.raw(), bits.bytes());
+      const bool channels = scale_per_channel(l.layer);
+      GraphEdit::NewNode node{.op = "DequantizeLinear"};
+      if (channels) node.attributes = {{"axis", l.layer.out_axis, {}}};
+      const Tensor scales = channels ? Tensor::vector(coded_[i].scales) : Tensor::scalar(coded_[i].scales[0]);
+      const ValueId scale = edit_.add_constant(cast(scales, old.dtype()));
+      edit_.set_input(l.layer.node, 1, edit_.add(std::move(node), {edit_.add_constant(std::move(codes)), scale, trips.zero(channels ? l.layer.out : -1)}));
+    }
+    trips.shield();
   }
 
   GraphEdit& edit_;
   const Graph& graph_;
   PassContext& context_;
+  const Options& options_;
   const DType format_;
-  const bool per_channel_, static_;
-  const int64_t min_weights_;
+  const bool static_, gptq_;
   std::vector<Observed> seen_;
-  std::vector<Float8Layer> layers_;
+  std::vector<LayerPlan> layers_;
+  std::vector<CodedFloats> coded_;  ///< of each layer
   std::vector<LayerReport> reports_;
   std::map<ValueId, double> largest_;
-  std::map<ValueId, ValueId> trips_;
-  std::map<int64_t, ValueId> zeros_;
 };
 
 void run(GraphEdit& edit, PassContext& context, const Options& options) {
@@ -206,7 +338,10 @@ PassDef pass_quantize_float8() {
               {.name = "type", .help = "e4m3 has digits, e5m2 range", .otherwise = std::string("float8e4m3fn"), .choices = {"float8e4m3fn", "float8e5m2"}},
               {.name = "activations", .help = "static: a scale for the tensor from calibration; none: weights alone", .otherwise = std::string("static"), .choices = {"static", "none"}},
               {.name = "per_channel", .help = "a scale for each output channel of a weight", .otherwise = true},
+              {.name = "rounding", .help = "of weights: gptq with the inputs in view where there is calibration data, or nearest", .otherwise = std::string("gptq"), .choices = {"gptq", "nearest"}},
               {.name = "min_weights", .help = "layers with fewer stay as they are", .otherwise = int64_t{400}, .least = 1},
+              {.name = "min_sqnr_db", .help = "what the outputs must keep on the first samples; else the layers that add most noise go back to float", .otherwise = 25.0, .least = -100, .most = 200},
+              {.name = "max_fallback", .help = "the share of the layers that may go back to float", .otherwise = 0.5, .least = 0, .most = 1},
           },
       .needs_opset = 19,
       .run = run,

@@ -3,13 +3,14 @@
 // Every weight takes one of four forms: integer with static activation ranges, integer with ranges taken at run time
 // (products only), storage (int8 in the file, float in the engine), or float. Which, is decided from shapes by the target's
 // costs, from the statistics of one calibration pass, and from the recipe's groups; never from names of models.
+#include <algorithm>
 #include <cmath>
 
 #include "calibration/calibration.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
 #include "passes/pass.h"
-#include "passes/support/measure_int8.h"
+#include "passes/support/measure_layers.h"
 #include "passes/support/measured_bias.h"
 #include "passes/support/plan_int8.h"
 #include "passes/support/refine_weights.h"
@@ -40,6 +41,41 @@ void correct_measured(GraphEdit& edit, const Graph& original, const Int8Plan& pl
   edit.note("the mean error on the calibration data taken out of " + std::to_string(changed) + " layers' biases");
 }
 
+/// What the layer reads and gives out has codes of 16 bits; false where it had them.
+bool widen(const Graph& graph, Int8Plan& plan, const LayerPlan& p, DType type) {
+  const Node& n = graph.node(p.layer.node);
+  const Node* activation = absorbed_activation(graph, n);
+  const bool reads = plan.wide.emplace(n.input(0), type).second, gives = plan.wide.emplace(activation ? activation->outputs[0] : n.outputs[0], type).second;
+  return reads || gives;
+}
+
+/// Gives an eighth of the integer layers, those that add most noise, activations of 16 bits if quantize_int8.fallback says so, or gives them back to
+/// float arithmetic (`all`: every one), with the reason in their reports. False where none is left to give up.
+bool demote(const Graph& graph, Int8Plan& plan, const LayerNoise& noise, double output_db, bool all, const PassContext& context, const Options& options) {
+  std::vector<size_t> integer;
+  for (size_t i = 0; i < plan.layers.size(); ++i)
+    if (is_integer(plan.layers[i].form)) integer.push_back(i);
+  if (integer.empty()) return false;
+  if (all) plan.regions.integer.assign(plan.regions.integer.size(), false);
+  else integer = noisiest(noise, std::move(integer));
+  const std::string reason = "it was among those that added most noise while the outputs had only " + std::to_string(static_cast<int>(std::lround(output_db))) + " dB";
+  const DType wide = all ? DType::Undefined : wide_type(options.text("fallback"));
+  for (size_t i : integer) {
+    LayerPlan& p = plan.layers[i];
+    LayerReport& r = plan.reports[p.report];
+    if (wide != DType::Undefined && p.form == LayerForm::Int8Static && widen(graph, plan, p, wide)) {
+      r.reason = "activations of 16 bits: in 8 " + reason;
+      continue;
+    }
+    plan.regions.integer[static_cast<size_t>(p.layer.node)] = false;
+    const bool stored = options.flag("storage") && context.profile.storage_form && r.weight_elements >= options.integer("min_weights");
+    r.form = p.form = stored ? LayerForm::Int8Storage : LayerForm::Float32;
+    r.reason = "in integers " + reason;
+    r.cost = "float's time for its products";
+  }
+  return true;
+}
+
 void run(GraphEdit& edit, PassContext& context, const Options& options) {
   if (!context.calibration) throw Error(ErrorKind::Usage, "the step quantize_int8 needs calibration data: give --calib DATA");
   auto transposed = transpose_constants(edit);
@@ -55,8 +91,8 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
     const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads);
     const bool enough = !db || *db >= options.number("min_sqnr_db");
     if (!enough && round < kRounds) {
-      const Int8Noise noise = measure_int8(*original, edit.graph(), attempt, *context.calibration);
-      if (demote(plan, noise, *db, round == kRounds - 1, context, options)) {
+      const LayerNoise noise = measure_layers(*original, edit.graph(), attempt.layers, attempt.became, *context.calibration);
+      if (demote(*original, plan, noise, *db, round == kRounds - 1, context, options)) {
         edit.restore(*original);
         edit.log() = log;
         continue;
@@ -66,7 +102,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
     refine(edit, *original, attempt, context, options);
     if (options.flag("measured_bias") && options.text("rounding") == "nearest") correct_measured(edit, *original, attempt, context);
     if (context.measure_layers) {
-      const Int8Noise noise = measure_int8(*original, edit.graph(), attempt, *context.calibration, true);
+      const LayerNoise noise = measure_layers(*original, edit.graph(), attempt.layers, attempt.became, *context.calibration, true);
       for (size_t i = 0; i < attempt.layers.size(); ++i) {
         attempt.reports[attempt.layers[i].report].accumulated_sqnr_db = noise.layer_db[i];
         attempt.reports[attempt.layers[i].report].local_sqnr_db = noise.local_db[i];
@@ -75,6 +111,12 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
     for (LayerReport& layer : attempt.reports) context.report.layers.push_back(std::move(layer));
     return;
   }
+}
+
+int64_t opset_of(const Graph&, const std::vector<GroupRule>& groups, const Options& o) {
+  const bool wide = wide_type(o.text("activation_type")) != DType::Undefined || wide_type(o.text("fallback")) != DType::Undefined ||
+                    std::any_of(groups.begin(), groups.end(), [](const GroupRule& g) { return wide_type(g.activations) != DType::Undefined; });
+  return wide || o.text("weight_type") == "int4" ? 21 : 13;
 }
 
 }  // namespace
@@ -88,6 +130,11 @@ PassDef pass_quantize_int8() {
           {
               {.name = "activations", .help = "auto chooses for each product; the others allow only that form", .otherwise = std::string("auto"), .choices = {"auto", "static", "dynamic", "none"}},
               {.name = "per_channel", .help = "a scale for each output channel of a weight", .otherwise = true},
+              {.name = "activation_type",
+               .help = "of integer layers' activations; 16 bits need opset 21, and few engines have kernels for them",
+               .otherwise = std::string("int8"),
+               .choices = {"int8", "int16", "uint16"}},
+              {.name = "fallback", .help = "what layers that add too much noise get: float arithmetic, or activations of 16 bits first", .otherwise = std::string("float"), .choices = {"float", "int16", "uint16"}},
               {.name = "weight_type", .help = "of layers that compute in integers; int4 has codes from -8 to 7 and needs opset 21", .otherwise = std::string("int8"), .choices = {"int8", "int4"}},
               {.name = "rounding", .help = "nearest, or learned on the calibration data: layer by layer (adaround) or block by block (reconstruct)", .otherwise = std::string("nearest"), .choices = {"nearest", "adaround", "reconstruct"}},
               {.name = "iterations", .help = "steps for each block where the rounding is learned", .otherwise = int64_t{200}, .least = 10, .most = 100000},
@@ -103,7 +150,7 @@ PassDef pass_quantize_int8() {
       .needs_calibration = true,
       .needs_opset = 13,
       .run = run,
-      .opset_for = [](const Graph&, const std::vector<GroupRule>&, const Options& o) -> int64_t { return o.text("weight_type") == "int4" ? 21 : 13; },
+      .opset_for = opset_of,
   };
 }
 

@@ -98,14 +98,14 @@ struct MomentsRun::Impl {
   }
 };
 
-MomentsRun::MomentsRun(const Graph& graph, const Graph* quantized, const std::vector<Layer>& layers, std::span<const SharedInput> inputs, PassContext& context)
+MomentsRun::MomentsRun(const Graph& graph, const Graph* quantized, const std::vector<Layer>& layers, std::span<const SharedInput> inputs, PassContext& context, int64_t skip)
     : impl_(new Impl{graph, layers, context, nullptr, nullptr}) {
   std::vector<ValueId> values, behind;  // what no layer lies before is the same in both graphs
   for (const SharedInput& input : inputs) {
     if (values.empty() || values.back() != input.input) values.push_back(input.input);
     if (input.depth > 0 && (behind.empty() || behind.back() != input.input)) behind.push_back(input.input);
   }
-  const StagedOptions options{.threads = context.threads};
+  const StagedOptions options{.skip = skip, .threads = context.threads};
   impl_->exact = std::make_unique<StagedRun>(graph, *context.calibration, values, options);
   if (quantized && !behind.empty()) impl_->rounded = std::make_unique<StagedRun>(*quantized, *context.calibration, behind, options);
 }

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "lib/base/error.h"
+#include "lib/base/float8.h"
 #include "lib/base/threads.h"
 #include "passes/support/dense.h"
 #include "passes/support/round_block.h"
@@ -176,8 +177,7 @@ class Slab {
     add_product(n, kSlab, later, 1, {q_.factor() + (from + n) * k_ + from, 1, k_}, {error.data() + (from + n) * kSlab, kSlab, 1}, target.data() + from * kSlab, kSlab);
   }
 
-  float low() const { return static_cast<float>(grid_.low); }
-  float high() const { return static_cast<float>(grid_.high); }
+  CodeRange range() const { return {static_cast<float>(grid_.low), static_cast<float>(grid_.high), CodeSpacing::of(grid_.format.dtype)}; }
 
   /// The grid of one block for the slab's rows, from their targets.
   void fit(const Part& p, int64_t from, int64_t n, const std::vector<float>& target) {
@@ -204,8 +204,8 @@ class Slab {
 
   /// Codes of `own`, the block's weights, on a grid; w and t as price_block has them.
   void propose(const BlockForm& form, const float* own, const float* w, const float* t, const float* keep, const RowGrids& g, BlockCodes& out) const {
-    if (!options_.nearest) return round_block(form, w, t, kSlab, g, low(), high(), out, keep);
-    round_block(q_.apart(form.n), own, own, kSlab, g, low(), high(), out, keep);
+    if (!options_.nearest) return round_block(form, w, t, kSlab, g, range(), out, keep);
+    round_block(q_.apart(form.n), own, own, kSlab, g, range(), out, keep);
     price_block(form, w, t, kSlab, out);
   }
 
@@ -222,7 +222,7 @@ class Slab {
     if (grid_.format.symmetric) return;
     for (float move : {-1.0f, 1.0f}) {
       RowGrids g = best.grids;
-      for (float& z : g.zero) z = std::clamp(z + move, low(), high());
+      for (float& z : g.zero) z = std::clamp(z + move, range().low, range().high);
       propose(form, own, w, t, keep, g, other);
       keep_cheaper(form.n, other, best);
     }
@@ -299,9 +299,14 @@ class Slab {
       for (int64_t u = 0; u < v; ++u) add(u, v, form.factor[static_cast<size_t>(v * n + u)]);
   }
 
+  int16_t stored(float code) const {
+    const DType type = grid_.format.dtype;
+    return static_cast<int16_t>(is_float(type) ? static_cast<float>(encode_small_float(type, code)) : code);
+  }
+
   void store() {
     for (int64_t r = 0; r < rows_; ++r) {
-      for (int64_t u = 0; u < k_; ++u) out_.codes[static_cast<size_t>((first_ + r) * k_ + q_.column(u))] = static_cast<int16_t>(codes_[static_cast<size_t>(u * kSlab + r)]);
+      for (int64_t u = 0; u < k_; ++u) out_.codes[static_cast<size_t>((first_ + r) * k_ + q_.column(u))] = stored(codes_[static_cast<size_t>(u * kSlab + r)]);
       if (grid_.format.block < 0) continue;
       for (int64_t b = 0; b < grid_.blocks; ++b) {
         out_.grid.scales[static_cast<size_t>((first_ + r) * grid_.blocks + b)] = scale_[static_cast<size_t>(b * kSlab + r)];

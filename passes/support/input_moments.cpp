@@ -25,62 +25,76 @@ InputMoments::InputMoments(const Graph& graph, const Layer& layer) : node_(graph
   if (layer.convolution) kernel_.assign(stored.begin() + 2, stored.end());
   const auto groups = static_cast<size_t>(layer.groups);
   h_.assign(groups, std::vector<float>(static_cast<size_t>(k_ * k_), 0.0f));
+  sums_.assign(groups, std::vector<double>(static_cast<size_t>(k_), 0.0));
+  original_sums_ = sums_;
   rows_.resize(groups);
   originals_.resize(groups);
 }
 
-/// The places of one group, [places][k].
-std::vector<float> InputMoments::rows_of(LaidOut x, int64_t group) const {
+/// Appends each group's places, [places][k].
+void InputMoments::append_rows(LaidOut x, std::vector<std::vector<float>>& to) const {
   const Tensor plain = cast(x.layout == Layout::ChannelsLast ? convert_layout(x.tensor, x.layout, Layout::Plain) : x.tensor, DType::F32);
   const float* p = plain.data<float>();
   if (!layer_.convolution) {
     if (plain.rank() < 1 || plain.dim(-1) != k_) throw Error(ErrorKind::Malformed, "an input of " + to_string(plain.shape()) + " for weights of " + std::to_string(k_) + " rows");
-    return {p, p + plain.size()};
+    to[0].insert(to[0].end(), p, p + plain.size());
+    return;
   }
   const int64_t channels = layer_.in * layer_.groups;
   if (plain.rank() != static_cast<int64_t>(kernel_.size()) + 2 || plain.dim(1) != channels) throw Error(ErrorKind::Malformed, "an input of " + to_string(plain.shape()) + " for a convolution");
   const Shape spatial(plain.shape().begin() + 2, plain.shape().end());
+  const int64_t area = element_count(spatial);
+  const std::vector<Place> places = find_places(plain.dim(0), spatial);
+  for (int64_t group = 0; group < groups(); ++group) {
+    std::vector<float>& rows = to[static_cast<size_t>(group)];
+    const size_t begin = rows.size();
+    rows.resize(begin + places.size() * static_cast<size_t>(k_), 0.0f);
+    float* row = rows.data() + begin;
+    for (const Place& place : places) {
+      const float* image = p + (place.image * channels + group * layer_.in) * area;
+      for (int64_t c = 0; c < layer_.in; ++c, image += area)
+        for (int64_t from : place.taps) {
+          if (from >= 0) *row = image[from];
+          ++row;
+        }
+    }
+  }
+}
+
+/// Those that are taken, evenly, and where each tap of the window reads: -1 where that is padding.
+std::vector<InputMoments::Place> InputMoments::find_places(int64_t images, const Shape& spatial) const {
   const Window w = resolve_window(WindowAttributes::of(node_), spatial, kernel_);
-  const int64_t area = element_count(spatial), outputs = element_count(w.out), all = plain.dim(0) * outputs, step = (all + kPlaces - 1) / kPlaces;
-  std::vector<float> rows(static_cast<size_t>((all + step - 1) / step * k_), 0.0f);
-  std::vector<int64_t> from(static_cast<size_t>(layer_.taps));
-  Shape place(spatial.size()), tap(spatial.size());
-  float* to = rows.data();
-  for (int64_t index = 0; index < all; index += step, to += k_) {
+  const int64_t outputs = element_count(w.out), all = images * outputs, step = (all + kPlaces - 1) / kPlaces;
+  std::vector<Shape> taps(static_cast<size_t>(layer_.taps), Shape(spatial.size()));
+  for (size_t t = 0; t < taps.size(); ++t) place_of(static_cast<int64_t>(t), kernel_, taps[t]);
+  std::vector<Place> places;
+  Shape place(spatial.size());
+  for (int64_t index = 0; index < all; index += step) {
     place_of(index % outputs, w.out, place);
-    for (int64_t t = 0; t < layer_.taps; ++t) {
-      place_of(t, kernel_, tap);
+    Place& made = places.emplace_back(Place{index / outputs, {}});
+    for (const Shape& tap : taps) {
       int64_t at = 0;
       for (size_t d = 0; d < spatial.size() && at >= 0; ++d) {
         const int64_t x_d = place[d] * w.strides[d] + tap[d] * w.dilations[d] - w.pads_begin[d];
         at = x_d < 0 || x_d >= spatial[d] ? -1 : at * spatial[d] + x_d;
       }
-      from[static_cast<size_t>(t)] = at;
+      made.taps.push_back(at);
     }
-    const float* image = p + (index / outputs * channels + group * layer_.in) * area;
-    for (int64_t c = 0; c < layer_.in; ++c)
-      for (int64_t t = 0; t < layer_.taps; ++t)
-        if (from[static_cast<size_t>(t)] >= 0) to[c * layer_.taps + t] = image[c * area + from[static_cast<size_t>(t)]];
   }
-  return rows;
+  return places;
 }
 
 void InputMoments::add(LaidOut quantized, int threads) {
-  for (int64_t g = 0; g < groups(); ++g) {
-    const std::vector<float> rows = rows_of(quantized, g);
-    rows_[static_cast<size_t>(g)].insert(rows_[static_cast<size_t>(g)].end(), rows.begin(), rows.end());
-    if (g == 0) places_ += static_cast<int64_t>(rows.size()) / k_;
-  }
+  const size_t before = rows_[0].size();
+  append_rows(quantized, rows_);
+  places_ += static_cast<int64_t>(rows_[0].size() - before) / k_;
   if (static_cast<int64_t>(rows_[0].size()) >= kTogether * k_) take(threads);
 }
 
 void InputMoments::add(LaidOut quantized, LaidOut original, int threads) {
   if (quantized.tensor.shape() != original.tensor.shape()) throw Error(ErrorKind::Defect, "a layer's input has another shape in the quantized graph", node_.name);
   if (cross_.empty()) cross_ = std::vector<std::vector<float>>(h_.size(), std::vector<float>(h_[0].size(), 0.0f));
-  for (int64_t g = 0; g < groups(); ++g) {
-    const std::vector<float> rows = rows_of(original, g);
-    originals_[static_cast<size_t>(g)].insert(originals_[static_cast<size_t>(g)].end(), rows.begin(), rows.end());
-  }
+  append_rows(original, originals_);
   add(quantized, threads);
 }
 
@@ -88,6 +102,9 @@ void InputMoments::take(int threads) {
   for (size_t g = 0; g < h_.size(); ++g) {
     const int64_t count = static_cast<int64_t>(rows_[g].size()) / k_;
     add_gram(rows_[g].data(), count, k_, h_[g].data(), threads);
+    for (size_t i = 0; i < rows_[g].size(); ++i) sums_[g][i % sums_[g].size()] += static_cast<double>(rows_[g][i]);
+    const std::vector<float>& originals = has_cross() ? originals_[g] : rows_[g];
+    for (size_t i = 0; i < originals.size(); ++i) original_sums_[g][i % sums_[g].size()] += static_cast<double>(originals[i]);
     if (has_cross()) add_product(k_, k_, count, 1, {originals_[g].data(), 1, k_}, {rows_[g].data(), k_, 1}, cross_[g].data(), k_, threads);
     rows_[g].clear();
     originals_[g].clear();
@@ -101,6 +118,29 @@ void InputMoments::finish(int threads) {
     for (int64_t i = 0; i < k_; ++i)
       for (int64_t j = 0; j < i; ++j) h_[g][static_cast<size_t>(j * k_ + i)] = h_[g][static_cast<size_t>(i * k_ + j)];
   }
+}
+
+void InputMoments::center() {
+  const double n = static_cast<double>(std::max<int64_t>(places_, 1));
+  const auto k = static_cast<size_t>(k_);
+  for (size_t g = 0; g < h_.size(); ++g)
+    for (size_t i = 0; i < k; ++i)
+      for (size_t j = 0; j < k; ++j) {
+        h_[g][i * k + j] -= static_cast<float>(sums_[g][i] * sums_[g][j] / n);
+        if (has_cross()) cross_[g][i * k + j] -= static_cast<float>(original_sums_[g][i] * sums_[g][j] / n);
+      }
+}
+
+std::vector<float> InputMoments::shift(const std::vector<float>& weights, const std::vector<float>& quantized, int64_t group) const {
+  const auto& x = original_sums_[static_cast<size_t>(group)];
+  const auto& y = sums_[static_cast<size_t>(group)];
+  std::vector<float> out;
+  for (size_t from = 0; from < weights.size(); from += x.size()) {
+    double sum = 0;
+    for (size_t i = 0; i < x.size(); ++i) sum += static_cast<double>(weights[from + i]) * x[i] - static_cast<double>(quantized[from + i]) * y[i];
+    out.push_back(static_cast<float>(sum / static_cast<double>(std::max<int64_t>(places_, 1))));
+  }
+  return out;
 }
 
 std::vector<float> InputMoments::corrected(const std::vector<float>& weights, int64_t rows, int64_t group, double damp, int threads) const {

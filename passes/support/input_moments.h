@@ -34,6 +34,10 @@ class InputMoments {
   int64_t k() const { return k_; }
   int64_t groups() const { return static_cast<int64_t>(h_.size()); }
   int64_t places() const { return places_; }
+  /// After finish(): H and C about the means instead of 0, for layers whose bias takes up what the means do.
+  void center();
+  /// What to add to the layer's output so that its mean is the float layer's, by row: (W·Σx − Ŵ·Σx̂) / places.
+  std::vector<float> shift(const std::vector<float>& weights, const std::vector<float>& quantized, int64_t group) const;
   /// k×k, of one group's inputs in the order of read_weights().
   const std::vector<float>& h(int64_t group) const { return h_[static_cast<size_t>(group)]; }
   bool has_cross() const { return !cross_.empty(); }
@@ -42,7 +46,12 @@ class InputMoments {
   std::vector<float> corrected(const std::vector<float>& weights, int64_t rows, int64_t group, double damp, int threads) const;
 
  private:
-  std::vector<float> rows_of(LaidOut x, int64_t group) const;
+  struct Place {
+    int64_t image;
+    std::vector<int64_t> taps;
+  };
+  void append_rows(LaidOut x, std::vector<std::vector<float>>& to) const;
+  std::vector<Place> find_places(int64_t images, const Shape& spatial) const;
   void take(int threads);
 
   const Node& node_;
@@ -50,6 +59,7 @@ class InputMoments {
   Shape kernel_;
   int64_t k_, places_ = 0;
   std::vector<std::vector<float>> h_, cross_;         ///< by group
+  std::vector<std::vector<double>> sums_, original_sums_;  ///< Σx̂ and Σx, by group
   std::vector<std::vector<float>> rows_, originals_;  ///< by group: what waits to be multiplied
 };
 

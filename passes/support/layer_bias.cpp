@@ -38,4 +38,10 @@ void write_bias(GraphEdit& edit, const Layer& layer, const LayerBias& bias, cons
   edit.set_input(bias.node, bias.input, edit.add_constant(rounded(values, shape, graph.constant(layer.weights)->dtype())));
 }
 
+void shift_bias(GraphEdit& edit, const Layer& layer, const std::vector<float>& shift) {
+  LayerBias bias = find_bias(edit.graph(), layer);
+  for (size_t i = 0; i < shift.size() && i < bias.values.size(); ++i) bias.values[i] += static_cast<double>(shift[i]);
+  write_bias(edit, layer, bias, bias.values);
+}
+
 }  // namespace infopt

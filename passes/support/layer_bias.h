@@ -19,4 +19,7 @@ LayerBias find_bias(const Graph& graph, const Layer& layer);
 /// Nothing where there is nowhere to put it.
 void write_bias(GraphEdit& edit, const Layer& layer, const LayerBias& bias, const std::vector<double>& values);
 
+/// Adds one number for each output channel to the bias. Nothing where there is nowhere to put it.
+void shift_bias(GraphEdit& edit, const Layer& layer, const std::vector<float>& shift);
+
 }  // namespace infopt

@@ -18,7 +18,7 @@ constexpr double kWorthwhile = 0.92;  ///< of float's estimated time; above it i
 
 /// What a group or the step's options say about a node.
 struct Wish {
-  bool weights = true, activations = true;  ///< int8 allowed
+  bool weights = true, activations = true;  ///< integers allowed
   std::string form;                         ///< static, dynamic, storage, float; empty: free
   const GroupRule* rule = nullptr;
 };
@@ -31,6 +31,7 @@ class Planner {
     plan_.seen = context_.calibration->observe(graph_);
     choose_static();
     choose_forms();
+    choose_widths();
     choose_tables();
     warn_of_obstacles();
     collect_statistics();
@@ -42,6 +43,7 @@ class Planner {
   Wish wish(NodeId id) const;
   void choose_static();
   void choose_forms();
+  void choose_widths();
   LayerForm form_of(const Layer& layer, const Wish& wish, const NodeCost& cost, std::string& reason) const;
   void choose_tables();
   std::optional<size_t> tied_layer(ValueId table) const;
@@ -67,7 +69,7 @@ Wish Planner::wish(NodeId id) const {
   if (!rule) return w;
   w.rule = rule;
   w.weights = rule->weights.empty() || rule->weights == "int8";
-  w.activations = rule->activations.empty() || rule->activations == "int8";
+  w.activations = rule->activations.empty() || rule->activations == "int8" || wide_type(rule->activations) != DType::Undefined;
   if (!rule->form.empty() && rule->form != "auto") w.form = rule->form;
   return w;
 }
@@ -98,7 +100,8 @@ LayerForm Planner::form_of(const Layer& layer, const Wish& w, const NodeCost& co
     return LayerForm::Float32;
   }
   const bool computed = plan_.seen[static_cast<size_t>(graph_.node(layer.node).input(0))].dtype != DType::Undefined;
-  const bool dynamic_allowed = computed && w.activations && (w.form.empty() || w.form == "dynamic") && cost.dynamic.has_value();
+  const bool narrow = !w.rule || wide_type(w.rule->activations) == DType::Undefined;
+  const bool dynamic_allowed = computed && w.activations && narrow && (w.form.empty() || w.form == "dynamic") && cost.dynamic.has_value();
   if (dynamic_allowed && (w.form == "dynamic" || *cost.dynamic * kMargin < cost.in_float) && elements >= options_.integer("min_weights")) {
     reason = w.form == "dynamic" ? "asked for" : "its integer kernel gains; ranges at run time lose less";
     return LayerForm::Int8Dynamic;
@@ -137,6 +140,24 @@ void Planner::warn_of_obstacles() {
   const std::string count = behind == plan_.layers.size() && behind > 0 ? "nothing could be calibrated: all " : "";
   context_.report.warnings.push_back(listed(obstacles) + "; " + count + std::to_string(behind) + " of " + std::to_string(plan_.layers.size()) +
                                      " layers lie behind, whose weights alone may become int8");
+}
+
+/// What 16-bit codes are asked for: by the option for all, by a group for what its nodes read.
+void Planner::choose_widths() {
+  const DType all = wide_type(options_.text("activation_type"));
+  for (NodeId id : graph_.order()) {
+    if (!plan_.regions.is_integer(id)) continue;
+    const Node& n = graph_.node(id);
+    const GroupRule* rule = groups_[static_cast<size_t>(id)];
+    const DType type = rule && !rule->activations.empty() ? wide_type(rule->activations) : all;
+    if (type == DType::Undefined) continue;
+    for (ValueId v : data_inputs(graph_, n, plan_.seen)) plan_.wide.emplace(v, type);
+    if (all == DType::Undefined) continue;
+    const Node* activation = absorbed_activation(graph_, n);  // and what it gives out, where nothing in integers reads that
+    plan_.wide.emplace(activation ? activation->outputs[0] : n.outputs[0], all);
+  }
+  for (const LayerPlan& p : plan_.layers)
+    if (p.form == LayerForm::Int8Static && plan_.wide.contains(graph_.node(p.layer.node).input(0))) report(p).reason += "; activations of 16 bits";
 }
 
 std::optional<size_t> Planner::tied_layer(ValueId table) const {
@@ -246,6 +267,8 @@ bool keeps_float_output(const Graph& graph, const Regions& regions, const Node& 
     return std::find(inputs.begin(), inputs.end(), node.outputs[0]) != inputs.end();
   });
 }
+
+DType wide_type(const std::string& name) { return name == "int16" ? DType::I16 : name == "uint16" ? DType::U16 : DType::Undefined; }
 
 Int8Plan plan_int8(const Graph& graph, PassContext& context, const Options& options) { return Planner(graph, context, options).plan(); }
 

@@ -38,10 +38,14 @@ struct Int8Plan {
   std::vector<StoredWeights> stored;
   std::map<ValueId, std::vector<double>> equalize;  ///< factors by a dynamic product's input
   std::map<ValueId, TensorStatistics> statistics;
+  std::map<ValueId, DType> wide;  ///< values whose codes have 16 bits, and the type: I16 or U16
   std::map<ValueId, ValueId> transposed;  ///< constants that transpose_constants() made, and of what
   std::map<ValueId, ValueId> became;  ///< values of the float graph, and what write_int8 put in their place
   std::vector<LayerReport> reports;
 };
+
+/// I16 or U16 where a group or an option asks for such activations by name; Undefined for any other.
+DType wide_type(const std::string& name);
 
 /// Throws Error(Malformed) where calibration data or weights hold NaN or Inf.
 Int8Plan plan_int8(const Graph& graph, PassContext& context, const Options& options);

@@ -23,6 +23,9 @@ struct WeightsOptions {
   GridFit fit = GridFit::LeastSquares;
   bool act_order = true, sequential = true, nbits = false;
   double damp = 0.05;
+  bool fits_outputs = true; ///< sequential: weights are fitted to the float layer's output before they are rounded
+  bool biases = false;      ///< biases take up what rounding does to the mean of a layer's output, and weights are rounded about the inputs' means
+  int64_t hold_out = 0;     ///< samples, the first, that aren't rounded by
   int64_t min_weights = 400;
   bool int8_tables = true;
   PrunePattern pattern;

@@ -11,9 +11,9 @@ ValueId QdqWriter::scalar(float value) {
   return it->second;
 }
 
-ValueId QdqWriter::zero_point(int32_t value) {
-  auto [it, fresh] = zero_points_.emplace(value, kNone);
-  if (fresh) it->second = edit_.add_constant(signed_ ? Tensor::scalar(static_cast<int8_t>(value)) : Tensor::scalar(static_cast<uint8_t>(value)));
+ValueId QdqWriter::zero_point(int32_t value, DType type) {
+  auto [it, fresh] = zero_points_.emplace(std::pair{type, value}, kNone);
+  if (fresh) it->second = edit_.add_constant(cast(Tensor::scalar(value), type));
   return it->second;
 }
 
@@ -31,8 +31,8 @@ ValueId QdqWriter::dequantize(ValueId codes, ValueId scale, ValueId zero, int64_
   return edit_.add(std::move(spec), std::move(inputs));
 }
 
-ValueId QdqWriter::round_trip(ValueId value, const Quantization& q) {
-  const ValueId scale = scalar(q.scale), zero = zero_point(q.zero_point);
+ValueId QdqWriter::round_trip(ValueId value, const Quantization& q, DType type) {
+  const ValueId scale = scalar(q.scale), zero = zero_point(q.zero_point, type);
   const ValueId codes = edit_.add({.op = "QuantizeLinear"}, {value, scale, zero});
   return dequantize(codes, scale, zero, 0, false);
 }
@@ -44,8 +44,8 @@ ValueId QdqWriter::constant(const Tensor& values, bool symmetric) {
   const double least = signed_ ? -128 : 0;
   std::vector<float> codes;
   for (float f : v) codes.push_back(static_cast<float>(std::clamp(std::nearbyint(static_cast<double>(f) / static_cast<double>(q.scale)) + q.zero_point, least, least + 255)));
-  const ValueId id = edit_.add_constant(cast(Tensor::of<float>(values.shape(), codes), signed_ ? DType::I8 : DType::U8));
-  return dequantize(id, scalar(q.scale), zero_point(q.zero_point), 0, false);
+  const ValueId id = edit_.add_constant(cast(Tensor::of<float>(values.shape(), codes), narrow()));
+  return dequantize(id, scalar(q.scale), zero_point(q.zero_point, narrow()), 0, false);
 }
 
 ValueId QdqWriter::weights(const Layer& layer, const Shape& stored, const QuantizedWeights& q) {

@@ -17,8 +17,10 @@ class QdqWriter {
  public:
   QdqWriter(GraphEdit& edit, const Profile& profile) : edit_(edit), signed_(profile.activations_signed) {}
 
-  /// DequantizeLinear(QuantizeLinear(value)).
-  ValueId round_trip(ValueId value, const Quantization& q);
+  /// The activations' 8-bit type.
+  DType narrow() const { return signed_ ? DType::I8 : DType::U8; }
+  /// DequantizeLinear(QuantizeLinear(value)), with codes of I8, U8, I16 or U16.
+  ValueId round_trip(ValueId value, const Quantization& q, DType type);
   /// DequantizeLinear of a constant in the activations' 8-bit type, over its own range.
   ValueId constant(const Tensor& values, bool symmetric);
   /// DequantizeLinear of a layer's int8 weights, with zero points, in the stored order.
@@ -31,12 +33,12 @@ class QdqWriter {
   ValueId dequantize(ValueId codes, ValueId scale, ValueId zero_point, int64_t axis, bool per_axis);
 
  private:
-  ValueId zero_point(int32_t value);
+  ValueId zero_point(int32_t value, DType type);
   ValueId zeros(DType dtype, int64_t count);
   GraphEdit& edit_;
   bool signed_;
   std::map<float, ValueId> scales_;
-  std::map<int32_t, ValueId> zero_points_;
+  std::map<std::pair<DType, int32_t>, ValueId> zero_points_;
   std::map<std::pair<DType, int64_t>, ValueId> zeros_;
 };
 

@@ -8,20 +8,28 @@ namespace infopt {
 namespace {
 
 using Lanes __attribute__((vector_size(64), aligned(4))) = float;
+using Bits __attribute__((vector_size(64), aligned(4))) = int32_t;
 constexpr float kMagic = 12582912.0f;  // 1.5·2^23: adding and taking it away rounds half to even
 
 const Lanes& at(const float* p) { return *reinterpret_cast<const Lanes*>(p); }
 Lanes& at(float* p) { return *reinterpret_cast<Lanes*>(p); }
 
-INFOPT_SIMD void round_columns(int64_t n, const float* factor, const float* weight, const float* w, const float* t, int64_t stride, const float* scales, const float* zeros, float low, float high,
+INFOPT_SIMD void round_columns(int64_t n, const float* factor, const float* weight, const float* w, const float* t, int64_t stride, const float* scales, const float* zeros, const CodeRange& range,
                                const float* keep, float* codes, float* costs) {
   alignas(64) float targets[kMostColumns * kRows];
   for (int64_t u = 0; u < n; ++u) at(targets + u * kRows) = at(t + u * stride);
   const Lanes scale = at(scales), zero = at(zeros), inverse = 1.0f / scale;
+  const float low = range.low, high = range.high, least = range.spacing.least, magic = kMagic / static_cast<float>(1 << range.spacing.digits);
+  const bool floats = range.spacing.digits > 0;
   Lanes cost = {};
   for (int64_t u = n - 1; u >= 0; --u) {
     const Lanes target = at(targets + u * kRows);
-    Lanes code = (target * inverse + zero + kMagic) - kMagic;
+    Lanes code = target * inverse + zero, step = kMagic - (Lanes){};
+    if (floats) {  // what rounds to the digits of a number: the constant times its power of two
+      const Lanes power = (Lanes)((Bits)code & 0x7f800000);
+      step = (power < least ? least - (Lanes){} : power) * magic;
+    }
+    code = (code + step) - step;
     code = code < low ? low - (Lanes){} : code;
     code = code > high ? high - (Lanes){} : code;
     if (keep) code = at(keep + u * stride) != 0.0f ? code : zero;
@@ -64,9 +72,9 @@ BlockForm block_form(const float* l, int64_t stride, int64_t n) {
   return form;
 }
 
-void round_block(const BlockForm& form, const float* w, const float* t, int64_t stride, const RowGrids& grids, float low, float high, BlockCodes& out, const float* keep) {
+void round_block(const BlockForm& form, const float* w, const float* t, int64_t stride, const RowGrids& grids, const CodeRange& range, BlockCodes& out, const float* keep) {
   out.grids = grids;
-  round_columns(form.n, form.factor.data(), form.weight.data(), w, t, stride, grids.scale, grids.zero, low, high, keep, out.codes, out.cost);
+  round_columns(form.n, form.factor.data(), form.weight.data(), w, t, stride, grids.scale, grids.zero, range, keep, out.codes, out.cost);
 }
 
 void price_block(const BlockForm& form, const float* w, const float* t, int64_t stride, BlockCodes& out) {

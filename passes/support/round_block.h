@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "passes/support/weight_grid.h"
+
 namespace infopt {
 
 inline constexpr int64_t kRows = 16;        ///< side by side
@@ -21,7 +23,13 @@ struct RowGrids {
   alignas(64) float scale[kRows], zero[kRows];
 };
 
-/// What a search has found so far, by row.
+/// The codes of a grid: which there are, and what of them is used.
+struct CodeRange {
+  float low, high;
+  CodeSpacing spacing = {};
+};
+
+/// What a search has found so far, by row. Codes of floats are what they stand for, not their bits.
 struct BlockCodes {
   alignas(64) float codes[kMostColumns * kRows];  ///< [column][row]
   RowGrids grids;
@@ -30,7 +38,7 @@ struct BlockCodes {
 
 /// Rounds from the last column to the first. `w` are the weights, `t` their targets as columns outside the block have moved them (w itself
 /// where none have), both [column][row] with `stride` between columns. Where `keep`, laid out alike, is 0 the value stays 0; null: nowhere.
-void round_block(const BlockForm& form, const float* w, const float* t, int64_t stride, const RowGrids& grids, float low, float high, BlockCodes& out, const float* keep = nullptr);
+void round_block(const BlockForm& form, const float* w, const float* t, int64_t stride, const RowGrids& grids, const CodeRange& range, BlockCodes& out, const float* keep = nullptr);
 /// The cost of given codes, in out.codes and out.grids.
 void price_block(const BlockForm& form, const float* w, const float* t, int64_t stride, BlockCodes& out);
 /// Row by row, the cheaper of the two into `best`.

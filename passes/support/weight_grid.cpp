@@ -1,9 +1,11 @@
 #include "passes/support/weight_grid.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "lib/base/error.h"
+#include "lib/base/float8.h"
 
 namespace infopt {
 namespace {
@@ -23,11 +25,12 @@ struct Candidate {
   int32_t zero = 0;
 };
 
-double error_of(const Group& g, const Candidate& c, int low, int high) {
+double error_of(const Group& g, const Candidate& c, const WeightGrid& grid) {
+  const CodeSpacing spacing = CodeSpacing::of(grid.format.dtype);
   double sum = 0;
-  const float inverse = 1.0f / c.scale, zero = static_cast<float>(c.zero), least = static_cast<float>(low), most = static_cast<float>(high);
+  const float inverse = 1.0f / c.scale, zero = static_cast<float>(c.zero), least = static_cast<float>(grid.low), most = static_cast<float>(grid.high);
   for (int64_t i = 0; i < g.count; ++i) {
-    const float code = std::clamp((g.w[i] * inverse + zero + kMagic) - kMagic, least, most);
+    const float code = std::clamp(spacing.nearest(g.w[i] * inverse + zero), least, most);
     const double d = static_cast<double>((code - zero) * c.scale - g.w[i]);
     sum += g.importance ? g.importance[i] * d * d : d * d;
   }
@@ -57,13 +60,14 @@ Candidate fit_group(const Group& g, const WeightGrid& grid, GridFit fit) {
   const bool symmetric = grid.format.symmetric;
   Candidate best = over(*min, *max, symmetric, grid.low, grid.high, 1);
   if (fit == GridFit::Extremes || (*min == 0 && *max == 0)) return best;
-  double least = error_of(g, best, grid.low, grid.high);
-  const double finest = grid.high - grid.low > 100 ? 0.005 : 0.02;
-  for (int step = -8; step <= kShrinks; ++step) {
+  double least = error_of(g, best, grid);
+  const bool floats = CodeSpacing::of(grid.format.dtype).digits > 0;  // whose precision hangs on where a power of two falls
+  const double finest = floats ? 0.025 : grid.high - grid.low > 100 ? 0.005 : 0.02;
+  for (int step = floats ? -kShrinks : -8; step <= (floats ? 2 : kShrinks); ++step) {
     const double keep = 1 - finest * step;
     if (keep <= 0.05 || step == 0) continue;
     const Candidate c = over(*min, *max, symmetric, grid.low, grid.high, keep);
-    const double e = error_of(g, c, grid.low, grid.high);
+    const double e = error_of(g, c, grid);
     if (e < least) least = e, best = c;
   }
   return best;
@@ -76,6 +80,8 @@ int lowest_code(DType dtype) {
     case DType::I2: return -2;
     case DType::I4: return -8;
     case DType::I8: return -127;
+    case DType::F8E4M3FN: return -448;
+    case DType::F8E5M2: return -57344;
     default: return 0;
   }
 }
@@ -87,11 +93,31 @@ int highest_code(DType dtype) {
     case DType::I4: return 7;
     case DType::U4: return 15;
     case DType::I8: return 127;
+    case DType::F8E4M3FN: return 448;
+    case DType::F8E5M2: return 57344;
     default: return 255;
   }
 }
 
+CodeSpacing CodeSpacing::of(DType dtype) {
+  if (dtype == DType::F8E4M3FN) return {3, 0x1p-6f};
+  if (dtype == DType::F8E5M2) return {2, 0x1p-14f};
+  return {};
+}
+
+float CodeSpacing::nearest(float r) const {
+  if (digits == 0) return (r + kMagic) - kMagic;
+  const float power = std::max(std::bit_cast<float>(std::bit_cast<uint32_t>(r) & 0x7f800000u), least), magic = power * (kMagic / static_cast<float>(1 << digits));
+  return (r + magic) - magic;
+}
+
+float WeightGrid::value(int32_t code, size_t g) const {
+  if (CodeSpacing::of(format.dtype).digits > 0) return decode_small_float(format.dtype, static_cast<uint8_t>(code)) * scales[g];
+  return static_cast<float>(code - zeros[g]) * scales[g];
+}
+
 int32_t WeightGrid::nearest(float w, size_t g) const {
+  if (CodeSpacing::of(format.dtype).digits > 0) return encode_small_float(format.dtype, w / scales[g]);
   const float code = (w / scales[g] + static_cast<float>(zeros[g]) + kMagic) - kMagic;
   return static_cast<int32_t>(std::clamp(code, static_cast<float>(low), static_cast<float>(high)));
 }

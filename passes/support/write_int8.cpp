@@ -56,6 +56,7 @@ class Writer {
   FollowingBias following_bias(const Node& n, int64_t channels) const;
   std::vector<double> bias_of(const Node& n, const Layer& layer) const;
   Quantization activation(ValueId v);
+  DType type_of(ValueId v) const;
   Quantization range_of(ValueId v) const;
   void write_static(const LayerPlan& p, Prepared& z);
   void write_dynamic(const LayerPlan& p, Prepared& z);
@@ -100,6 +101,7 @@ class Writer {
   QdqWriter qdq_;
   bool clips_;  ///< an unsigned code with zero point 0 stands for a Relu
   std::map<ValueId, Quantization> activations_;
+  std::map<ValueId, DType> types_;  ///< of their codes
   std::map<size_t, Tied> tied_;  ///< by the layer's report, which is its own
   std::map<std::pair<ValueId, int64_t>, ValueId> stored_;  ///< tied weights, by value and axis
   std::map<std::pair<ValueId, int64_t>, ValueId> products_;  ///< of products with ranges at run time, not equalized
@@ -174,7 +176,17 @@ Quantization Writer::range_of(ValueId v) const {
   // Below here HardSwish gives nothing: the codes are better spent above.
   const Node* next = graph_.sole_consumer(v);
   if (next && next->is("HardSwish")) range.low = std::max(range.low, -3.0);
-  return quantization_of(range, profile.activations_signed, profile.activations_symmetric);
+  const DType type = type_of(v);
+  const bool is_signed = type == DType::I8 || type == DType::I16;
+  return quantization_of(range, is_signed, is_signed && profile.activations_symmetric, static_cast<int>(bits_of(type)));
+}
+
+/// Of its codes; what only moves elements has its input's.
+DType Writer::type_of(ValueId v) const {
+  const Node* p = graph_.producer(v);
+  if (p && only_moves(*p) && plan_.regions.is_integer(p->id)) return type_of(p->input(0));
+  const auto it = plan_.wide.find(v);
+  return it == plan_.wide.end() ? qdq_.narrow() : it->second;
 }
 
 /// An activation's scale; what only moves elements has its input's.
@@ -394,7 +406,7 @@ void Writer::quantize_constants(const Node& n) {
 void Writer::write_activation(const Activation& a) {
   const ValueId source = a.absorb ? graph_.node(a.maker).outputs[0] : a.value;
   const NodeId activation_node = graph_.value(a.value).producer;
-  const ValueId d = qdq_.round_trip(source, activation(a.value));
+  const ValueId d = qdq_.round_trip(source, activation(a.value), types_.at(a.value));
   if (!a.made_integer) {
     for (const Use& u : a.readers) edit_.set_input(u.node, static_cast<size_t>(u.index), d);
     return;
@@ -435,13 +447,14 @@ void Writer::find_activations() {
     const Node* next = absorbed_activation(graph_, n);
     add_activation(next ? next->outputs[0] : n.outputs[0]);
   }
-  for (const Activation& a : todo_) activation(a.value);
+  for (const Activation& a : todo_) activation(a.value), types_[a.value] = type_of(a.value);
 }
 
 /// What was to be quantized is made by another node now.
 void Writer::replace(ValueId from, ValueId to) {
   plan_.became[from] = to;
   if (const auto it = activations_.find(from); it != activations_.end()) activations_.emplace(to, it->second);
+  if (const auto it = types_.find(from); it != types_.end()) types_.emplace(to, it->second);
   for (Activation& a : todo_)
     if (a.value == from) a.value = to;
   edit_.replace_uses(from, to);

@@ -128,6 +128,51 @@ TEST(QuantizeFloat8, ConvolutionsOfEveryKindStayClose) {
   }
 }
 
+// In ONNX Runtime 1.32 a Relu or Clip before QuantizeLinear to float8 is taken away, or ends the session, at its default optimizations.
+TEST(QuantizeFloat8, ReluAndClipBeforeACodeAreMaxAndMin) {
+  const Tensor x = noise(DType::F32, {1, 4}, 3);
+  for (const auto& [activation, expected] : std::vector<std::pair<std::string, std::string>>{{"Relu(a)", "Max"}, {"Clip(a, low, high)", "Max Min"}, {"Clip(a, low)", "Max"}}) {
+    SCOPED_TRACE(activation);
+    const Model before = graph_of("g (float[1,4] x, float[4,4] w0, float[4,4] w1) => (float[1,4] y) <float low = {0}, float high = {6}> { a = MatMul(x, w0) r = " + activation + " y = MatMul(r, w1) }");
+    Model after = copy_of(before);
+    quantize(after, {.data = x});
+    EXPECT_THAT(ops(after), HasSubstr("MatMul " + expected + " QuantizeLinear"));
+    const auto a = to_vector<double>(Session(*before.graph).run({{"x", x}}).at(0)), b = to_vector<double>(Session(*after.graph).run({{"x", x}}).at(0));
+    for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 0.5);
+  }
+}
+
+TEST(QuantizeFloat8, LayersGoBackToFloatWhereTheOutputsHaveTooMuchNoise) {
+  const Model net = graph_of("g (float[1,4] x, float[4,4] w0, float[4,4] w1) => (float[1,4] y) { a = MatMul(x, w0) y = MatMul(a, w1) }");
+  const Tensor x = noise(DType::F32, {1, 4}, 3);
+  Model all = copy_of(net), half = copy_of(net), none = copy_of(net);
+  const Report a = quantize(all, {.settings = {{"min_sqnr_db", 150.0}, {"max_fallback", 1.0}}, .data = x});
+  EXPECT_EQ(ops(all), "MatMul MatMul");
+  EXPECT_THAT(a.layers.at(0).reason, HasSubstr("among those that added most noise"));
+  const Report b = quantize(half, {.settings = {{"min_sqnr_db", 150.0}}, .data = x});
+  EXPECT_EQ((a.layers.at(0).form == LayerForm::Float32) + (b.layers.at(0).form == LayerForm::Float32) + (b.layers.at(1).form == LayerForm::Float32), 2);
+  EXPECT_THAT(b.warnings.at(0), HasSubstr("below quantize_float8.min_sqnr_db"));
+  EXPECT_EQ(quantize(none, {.settings = {{"min_sqnr_db", 5.0}}, .data = x}).layers.at(0).form, LayerForm::Float8);
+}
+
+TEST(QuantizeFloat8, GptqLeavesLessErrorThanRoundingToNearest) {
+  const Model net = graph_of("g (float[64,24] x, float[24,16] w0) => (float[64,16] y) { y = MatMul(x, w0) }");
+  Tensor x = noise(DType::F32, {64, 24}, 7);
+  for (int64_t i = 0; i < x.size(); ++i) x.mutable_data<float>()[i] += x.data<float>()[i / 24 * 24];  // inputs that go together
+  const auto expected = to_vector<double>(Session(*net.graph).run({{"x", x}}).at(0));
+  std::vector<double> errors;
+  for (const char* rounding : {"nearest", "gptq"}) {
+    Model model = copy_of(net);
+    const Report report = quantize(model, {.settings = {{"rounding", std::string(rounding)}, {"activations", std::string("none")}}, .data = x});
+    EXPECT_EQ(report.layers.at(0).algorithm, rounding == std::string("gptq") ? "gptq" : "");
+    const auto y = to_vector<double>(Session(*model.graph).run({{"x", x}}).at(0));
+    double error = 0;
+    for (size_t i = 0; i < y.size(); ++i) error += (y[i] - expected[i]) * (y[i] - expected[i]);
+    errors.push_back(error);
+  }
+  EXPECT_LT(errors[1], 0.7 * errors[0]);
+}
+
 TEST(QuantizeFloat8, GroupsKeepWhatTheySay) {
   const Tensor x = noise(DType::F32, {1, 4}, 3);
   Model kept = product(), weights = product();

@@ -34,6 +34,19 @@ TEST(WeightGrid, SymmetricInt4RoundsHalfToEvenAtTheScaleOfTheLargest) {
   EXPECT_EQ(coded.codes, (std::vector<int16_t>{7, -2, 0, 2}));
 }
 
+// ml_dtypes 0.6.0: s = np.float32(np.abs(w).max() / 448), (w / s).astype(ml_dtypes.float8_e4m3fn).view(np.uint8) and its values times s; 57344 and float8_e5m2.
+TEST(WeightGrid, FloatsAreTheirBitsRoundedHalfToEven) {
+  const std::vector<float> w{0.5f, -2.54f, 1, 0.3f};
+  const CodedWeights e4m3 = round_to_nearest(w, fit_grid(w, 1, 4, {.dtype = DType::F8E4M3FN}, GridFit::Extremes));
+  EXPECT_EQ(e4m3.grid.scales, std::vector<float>{0.0056696427054703236f});
+  EXPECT_EQ(e4m3.codes, (std::vector<int16_t>{107, 254, 115, 101}));
+  const CodedWeights e5m2 = round_to_nearest(w, fit_grid(w, 1, 4, {.dtype = DType::F8E5M2}, GridFit::Extremes));
+  EXPECT_EQ(e5m2.codes, (std::vector<int16_t>{114, 251, 118, 111}));
+  EXPECT_EQ(CodeSpacing::of(DType::F8E4M3FN).nearest(17.0f), 16);  // 16 and 18 are as near
+  EXPECT_EQ(CodeSpacing::of(DType::F8E4M3FN).nearest(19.0f), 20);
+  EXPECT_EQ(CodeSpacing::of(DType::F8E4M3FN).nearest(0x1p-10f * 3), 0x1p-9f * 2);  // among the subnormal ones
+}
+
 // onnxruntime's block-wise asymmetric rule: scale = (max − min)/15 with zero in range, zero point = rint(−min/scale).
 TEST(WeightGrid, AsymmetricUint4SpansBothExtremesAndHoldsZeroExactly) {
   const std::vector<float> w{-1, 0, 2, 0.4f};

@@ -1,4 +1,4 @@
-#include "passes/support/measure_int8.h"
+#include "passes/support/measure_layers.h"
 
 #include <algorithm>
 #include <cmath>
@@ -14,20 +14,19 @@
 namespace infopt {
 namespace {
 
-constexpr int64_t kSamples = 2;
-
 /// What a layer gives out, where its quantized form is: behind the activation that it absorbed.
-ValueId output_of(const Graph& graph, const Int8Plan& plan, const LayerPlan& p) {
+ValueId output_of(const Graph& graph, const Became& became, const LayerPlan& p) {
   const Node& n = graph.node(p.layer.node);
   const Node* activation = p.form == LayerForm::Int8Static ? absorbed_activation(graph, n) : nullptr;
-  return activation && plan.became.count(activation->outputs[0]) ? activation->outputs[0] : n.outputs[0];
+  return activation && became.count(activation->outputs[0]) ? activation->outputs[0] : n.outputs[0];
 }
 
 class Measurement {
  public:
-  Measurement(const Graph& graph, const Graph& quantized, const Int8Plan& plan, Calibration& calibration) : graph_(graph), quantized_(quantized), plan_(plan), calibration_(calibration) {
-    for (const LayerPlan& p : plan.layers) {
-      watch(output_of(graph, plan, p));
+  Measurement(const Graph& graph, const Graph& quantized, const std::vector<LayerPlan>& layers, const Became& became, Calibration& calibration)
+      : graph_(graph), quantized_(quantized), plans_(layers), became_(became), calibration_(calibration) {
+    for (const LayerPlan& p : layers) {
+      watch(output_of(graph, became, p));
       watch(graph.node(p.layer.node).input(0));
     }
   }
@@ -47,13 +46,13 @@ class Measurement {
     run_local(sample, seen);
   }
 
-  Int8Noise result() const {
-    Int8Noise noise;
-    for (const LayerPlan& p : plan_.layers) {
-      const NoiseSums* out = find(output_of(graph_, plan_, p));
+  LayerNoise result() const {
+    LayerNoise noise;
+    for (const LayerPlan& p : plans_) {
+      const NoiseSums* out = find(output_of(graph_, became_, p));
       const NoiseSums* in = find(graph_.node(p.layer.node).input(0));
       noise.layer_db.push_back(out ? out->decibels() : std::nullopt);
-      if (const auto it = local_.find(output_of(graph_, plan_, p)); it != local_.end() && p.form != LayerForm::Float32) noise.local_db.push_back(it->second.decibels());
+      if (const auto it = local_.find(output_of(graph_, became_, p)); it != local_.end() && p.form != LayerForm::Float32) noise.local_db.push_back(it->second.decibels());
       else noise.local_db.emplace_back();
       const double before = in && in->ratio() ? *in->ratio() : 0, after = out && out->ratio() ? *out->ratio() : 0;
       noise.added.push_back(std::isfinite(after) ? std::max(0.0, after - before) : 1e30);
@@ -74,8 +73,8 @@ class Measurement {
     o.fold = false;
     {
       GraphEdit edit(*apart);
-      for (const LayerPlan& p : plan_.layers) {
-        const ValueId in = graph_.node(p.layer.node).input(0), out = output_of(graph_, plan_, p);
+      for (const LayerPlan& p : plans_) {
+        const ValueId in = graph_.node(p.layer.node).input(0), out = output_of(graph_, became_, p);
         if (!seen.contains(in) || !seen.contains(out) || !apart->value_alive(now(out))) continue;
         if (std::find(layers.begin(), layers.end(), out) == layers.end()) {
           layers.push_back(out);
@@ -111,8 +110,8 @@ class Measurement {
   }
 
   ValueId now(ValueId v) const {
-    const auto it = plan_.became.find(v);
-    return it == plan_.became.end() ? v : it->second;
+    const auto it = became_.find(v);
+    return it == became_.end() ? v : it->second;
   }
 
   void watch(ValueId v) {
@@ -137,7 +136,8 @@ class Measurement {
 
   const Graph& graph_;
   const Graph& quantized_;
-  const Int8Plan& plan_;
+  const std::vector<LayerPlan>& plans_;
+  const Became& became_;
   Calibration& calibration_;
   std::set<ValueId> watched_;
   std::multimap<ValueId, ValueId> origin_;  ///< a value of the quantized graph, and the float graph's that it stands for
@@ -146,13 +146,13 @@ class Measurement {
 
 }  // namespace
 
-std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibration, int threads) {
+std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibration, int threads, int64_t most) {
   const auto& expected = calibration.reference_outputs();
   SessionOptions options;
   options.fold = false;
   const PartialSession session = calibration.session(quantized, options);
   std::vector<NoiseSums> sums(quantized.outputs().size());
-  const std::vector<Sample> samples = calibration.first_samples(std::min<int64_t>(kSamples, static_cast<int64_t>(expected.size())));
+  const std::vector<Sample> samples = calibration.first_samples(std::min<int64_t>(most, static_cast<int64_t>(expected.size())));
   std::vector<std::vector<Tensor>> outputs(samples.size());
   parallel_for(static_cast<int64_t>(samples.size()), threads, [&](int64_t i, int) { outputs[static_cast<size_t>(i)] = session.run(samples[static_cast<size_t>(i)].inputs); });
   for (size_t i = 0; i < samples.size(); ++i)
@@ -164,31 +164,22 @@ std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibrati
   return worst;
 }
 
-Int8Noise measure_int8(const Graph& graph, const Graph& quantized, const Int8Plan& plan, Calibration& calibration, bool local) {
-  Measurement m(graph, quantized, plan, calibration);
+LayerNoise measure_layers(const Graph& graph, const Graph& quantized, const std::vector<LayerPlan>& layers, const Became& became, Calibration& calibration, bool local) {
+  Measurement m(graph, quantized, layers, became, calibration);
   for (const Sample& sample : calibration.first_samples(1)) m.run(sample, local);
   trim_memory();
   return m.result();
 }
 
-bool demote(Int8Plan& plan, const Int8Noise& noise, double output_db, bool all, const PassContext& context, const Options& options) {
-  std::vector<size_t> integer;
-  for (size_t i = 0; i < plan.layers.size(); ++i)
-    if (is_integer(plan.layers[i].form)) integer.push_back(i);
-  if (integer.empty()) return false;
-  std::stable_sort(integer.begin(), integer.end(), [&](size_t a, size_t b) { return noise.added[a] > noise.added[b]; });
-  if (all) plan.regions.integer.assign(plan.regions.integer.size(), false);
-  else integer.resize((integer.size() + 7) / 8);
-  for (size_t i : integer) {
-    LayerPlan& p = plan.layers[i];
-    LayerReport& r = plan.reports[p.report];
-    plan.regions.integer[static_cast<size_t>(p.layer.node)] = false;
-    const bool stored = options.flag("storage") && context.profile.storage_form && r.weight_elements >= options.integer("min_weights");
-    r.form = p.form = stored ? LayerForm::Int8Storage : LayerForm::Float32;
-    r.reason = "in integers it was among those that added most noise while the outputs had only " + std::to_string(static_cast<int>(std::lround(output_db))) + " dB";
-    r.cost = "float's time for its products";
-  }
-  return true;
+std::vector<size_t> noisiest(const LayerNoise& noise, std::vector<size_t> candidates, double keep) {
+  std::stable_sort(candidates.begin(), candidates.end(), [&](size_t a, size_t b) { return noise.added[a] > noise.added[b]; });
+  double total = 0;
+  for (size_t i : candidates) total += noise.added[i];
+  double left = total;
+  size_t count = 0;
+  while (count < candidates.size() && (count < (candidates.size() + 7) / 8 || left > keep * total)) left -= noise.added[candidates[count++]];
+  candidates.resize(count);
+  return candidates;
 }
 
 }  // namespace infopt
