@@ -248,6 +248,8 @@ std::vector<Site> find_sensitivity(const Graph& graph, Calibration& calibration,
   return Prober(graph, calibration, profile, options).run();
 }
 
+constexpr double kMended = 1.0 / 16;  // of 8 bits' noise: where 16 leave more, it isn't the width
+
 std::string groups_that_mend(const std::vector<Site>& sites, const std::vector<std::string>& precisions, double target_db) {
   struct Entry { double noise; const Site* site; };
   std::vector<Entry> entries;
@@ -261,16 +263,20 @@ std::string groups_that_mend(const std::vector<Site>& sites, const std::vector<s
   const double allowed = std::pow(10.0, -target_db / 10);
   if (total <= allowed) return {};
   std::stable_sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.noise > b.noise; });
-  std::string weights, activations;
+  std::string weights, activations, wide;
   for (const Entry& e : entries) {
     if (total <= allowed) break;
     total -= e.noise;
+    const auto finer = noise_at(*e.site, "a16");
+    const bool mends = finer && *finer < kMended * e.noise;
+    if (mends && !e.site->weights) total += *finer;
     for (const std::string& reader : e.site->patterns) {
-      std::string& list = e.site->weights ? weights : activations;
+      std::string& list = e.site->weights ? weights : mends ? wide : activations;
       if (list.find(quoted(reader)) == std::string::npos) list += (list.empty() ? "" : ", ") + quoted(reader);
     }
   }
   std::string text = "groups:\n";
+  if (!wide.empty()) text += "  - name: wide-activations\n    nodes: [" + wide + "]\n    activations: int16\n";
   if (!activations.empty()) text += "  - name: keep-activations\n    nodes: [" + activations + "]\n    activations: float32\n";
   if (!weights.empty()) text += "  - name: keep-weights\n    nodes: [" + weights + "]\n    weights: float32\n";
   return text;

@@ -55,7 +55,7 @@ struct SensitivityOptions {
 /// Throws what calibration and the task's figure throw; Error(Unsupported) where the latter is asked for and an output can't be computed.
 std::vector<Site> find_sensitivity(const Graph& graph, Calibration& calibration, const Profile& profile, const SensitivityOptions& options);
 
-/// The recipe's `groups` that keep in float the sites which make most of the noise at `precision`, so that what is left stays above
+/// The recipe's `groups` that keep in float (activations in 16 bits where a16 was measured and mends them) the sites which make most of the noise at `precision`, so that what is left stays above
 /// `target_db`; empty where nothing has to be kept. Noises are taken to add up.
 std::string groups_that_mend(const std::vector<Site>& sites, const std::vector<std::string>& precisions, double target_db);
 

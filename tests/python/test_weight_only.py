@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx.reference import ReferenceEvaluator
 from quantize_support import Quantized, build, infopt, normal, rng
 
 STEPS = "version: 1\nsteps:\n  - remove_dead\n  - quantize_weights: {%s}\n  - remove_dead\n"
@@ -82,10 +83,14 @@ def test_matmul_nbits_gives_what_dequantize_linear_gives(tmp_path, options):
         assert sqnr(outputs[0], y) > least
 
 
-def test_two_bits_need_opset_25_and_run_in_infopt(tmp_path):
-    q = Quantized(tmp_path, model(), data(), recipe=STEPS % "type: int2, algorithm: gptq", load=False)
+@pytest.mark.parametrize("type_,onnx_type", [("int2", onnx.TensorProto.INT2), ("uint2, symmetric: false", onnx.TensorProto.UINT2)])
+def test_two_bits_need_opset_25_and_run_in_infopt(tmp_path, type_, onnx_type):
+    q = Quantized(tmp_path, model(), data(), recipe=STEPS % f"type: {type_}, algorithm: gptq", load=False)
     assert q.model.opset_import[0].version == 25
+    onnx.checker.check_model(q.model, full_check=True)
+    assert onnx_type in {t.data_type for t in q.constants.values()}
     y = run_infopt(tmp_path, q.path, data(4))
+    assert sqnr(ReferenceEvaluator(q.model).run(None, data(4))[0], y) > 100
     onnx.save(model(), tmp_path / "float.onnx")
     assert sqnr(run_ort(tmp_path / "float.onnx", data(4)), y) > 4
 
