@@ -1,66 +1,20 @@
 // Einsum: operands are contracted two at a time, each pair as a batched product of matrices [batch, m, k] × [batch, k, n].
 #include <algorithm>
 #include <array>
-#include <map>
 
 #include "lib/base/strided.h"
-#include "lib/ops/kernel_util.h"
+#include "lib/ops/einsum.h"
 #include "lib/runtime/cpu/dnnl_adapter.h"
 
 namespace infopt {
 namespace {
 
-/// Labels are characters; the axes behind an ellipsis get codes from 256 on, counted from the last axis.
-using Labels = std::vector<int>;
-
-struct Equation {
-  std::vector<std::string> inputs;
-  std::string output;
-  bool explicit_output = false;
-};
-
-Equation parse(const std::string& text) {
-  Equation e;
-  std::string dense;
-  for (const char ch : text)
-    if (ch != ' ') dense += ch;
-  const size_t arrow = dense.find("->");
-  e.explicit_output = arrow != std::string::npos;
-  if (e.explicit_output) e.output = dense.substr(arrow + 2);
-  const std::string left = dense.substr(0, arrow);
-  size_t from = 0;
-  for (size_t comma = left.find(','); comma != std::string::npos; comma = left.find(',', from)) {
-    e.inputs.push_back(left.substr(from, comma - from));
-    from = comma + 1;
-  }
-  e.inputs.push_back(left.substr(from));
-  return e;
-}
-
-/// The labels of a term for `ellipsis` axes behind its dots.
-Labels labels_of(const std::string& term, int64_t ellipsis) {
-  Labels labels;
-  for (size_t i = 0; i < term.size(); ++i) {
-    if (term.compare(i, 3, "...") == 0) {
-      for (int64_t k = ellipsis; k-- > 0;) labels.push_back(256 + static_cast<int>(k));
-      i += 2;
-    } else if ((term[i] >= 'a' && term[i] <= 'z') || (term[i] >= 'A' && term[i] <= 'Z')) {
-      labels.push_back(term[i]);
-    } else {
-      malformed("Einsum's term '" + term + "' isn't made of letters");
-    }
-  }
-  return labels;
-}
+using namespace einsum;
 
 struct Operand {
   Tensor tensor;
   Labels labels;
 };
-
-bool has(const Labels& labels, int label) { return std::find(labels.begin(), labels.end(), label) != labels.end(); }
-
-using Sizes = std::map<int, int64_t>;
 
 /// The operand with its axes as `wanted`, axes of 1 widened to the label's size. A repeated label takes the diagonal.
 Tensor arranged(const Operand& o, const Labels& wanted, const Sizes& sizes) {
@@ -121,11 +75,7 @@ void with_number(DType dtype, F&& f) {
 
 class EinsumKernel : public Kernel {
  public:
-  explicit EinsumKernel(const KernelSpec& spec) : equation_(parse(spec.node.s("equation", ""))) {
-    if (equation_.inputs.size() != spec.node.inputs.size())
-      malformed("Einsum's equation has " + std::to_string(equation_.inputs.size()) + " terms for " +
-                std::to_string(spec.node.inputs.size()) + " inputs");
-  }
+  explicit EinsumKernel(const KernelSpec& spec) : equation_(equation_of(spec.node)) {}
 
   void run(KernelContext& c) const override {
     std::vector<Operand> operands;
@@ -134,12 +84,9 @@ class EinsumKernel : public Kernel {
     const DType given = c.in(0).dtype(), dtype = computed_in(given);
     for (size_t i = 0; i < equation_.inputs.size(); ++i) {
       if (c.in(i).dtype() != given) malformed("Einsum's inputs differ in type");
-      operands.push_back(operand(cast(c.in(i), dtype), equation_.inputs[i], sizes, widest));
+      operands.push_back({cast(c.in(i), dtype), operand_labels(c.in(i).shape(), equation_.inputs[i], sizes, widest)});
     }
-    const Labels output = output_labels(widest);
-    for (size_t i = 0; i < output.size(); ++i)
-      if (!sizes.count(output[i]) || std::count(output.begin(), output.end(), output[i]) > 1)
-        malformed("Einsum's output has a label that is repeated or in no input");
+    const Labels output = output_labels(equation_, widest, sizes);
     Operand result = operands[0];
     for (size_t i = 1; i < operands.size(); ++i) {
       Labels later = output;
@@ -156,36 +103,6 @@ class EinsumKernel : public Kernel {
     if (is_float(dtype)) return dtype == DType::F64 ? DType::F64 : DType::F32;
     if (is_integer(dtype)) return dtype == DType::I32 || dtype == DType::U32 ? DType::I32 : DType::I64;
     unsupported("Einsum of " + std::string(name_of(dtype)));
-  }
-
-  static Operand operand(const Tensor& t, const std::string& term, Sizes& sizes, int64_t& widest) {
-    const bool dots = term.find("...") != std::string::npos;
-    const auto letters = static_cast<int64_t>(term.size()) - (dots ? 3 : 0);
-    const int64_t ellipsis = dots ? t.rank() - letters : 0;
-    widest = std::max(widest, ellipsis);
-    if (ellipsis < 0) malformed("Einsum's term '" + term + "' for a tensor of shape " + to_string(t.shape()));
-    Operand o{t, labels_of(term, ellipsis)};
-    if (static_cast<int64_t>(o.labels.size()) != t.rank())
-      malformed("Einsum's term '" + term + "' for a tensor of shape " + to_string(t.shape()));
-    for (size_t i = 0; i < o.labels.size(); ++i) {
-      int64_t& size = sizes.emplace(o.labels[i], t.shape()[i]).first->second;
-      if (size == 1) size = t.shape()[i];
-      if (t.shape()[i] != 1 && t.shape()[i] != size)
-        malformed("Einsum's label stands for dimensions of " + std::to_string(size) + " and " + std::to_string(t.shape()[i]));
-    }
-    return o;
-  }
-
-  Labels output_labels(int64_t widest) const {
-    if (equation_.explicit_output) return labels_of(equation_.output, widest);
-    Labels labels = labels_of("...", widest), letters;
-    std::map<int, int> uses;
-    for (const std::string& term : equation_.inputs)
-      for (const int label : labels_of(term, 0)) ++uses[label];
-    for (const auto& [label, count] : uses)
-      if (count == 1) letters.push_back(label);
-    labels.insert(labels.end(), letters.begin(), letters.end());
-    return labels;
   }
 
   /// Takes diagonals, and sums out the labels that nobody else reads.
@@ -260,10 +177,10 @@ class EinsumKernel : public Kernel {
   cpu::Product product_;
 };
 
-std::unique_ptr<Kernel> einsum(const KernelSpec& spec) { return std::make_unique<EinsumKernel>(spec); }
+std::unique_ptr<Kernel> make_einsum(const KernelSpec& spec) { return std::make_unique<EinsumKernel>(spec); }
 
 }  // namespace
 
-std::vector<OpDef> op_einsum() { return {{.name = "Einsum", .since = 12, .cpu = &einsum}}; }
+std::vector<OpDef> op_einsum() { return {{.name = "Einsum", .since = 12, .cpu = &make_einsum}}; }
 
 }  // namespace infopt

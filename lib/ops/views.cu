@@ -41,11 +41,27 @@ std::unique_ptr<Kernel> view(const KernelSpec& spec) {
       "the same memory in another shape");
 }
 
+/// Not in training, and without a mask.
+std::unique_ptr<Kernel> dropout(const KernelSpec& spec) {
+  const Node& n = spec.node;
+  if (n.outputs.size() > 1 && n.outputs[1] != kNone) throw Error(ErrorKind::Unsupported, "Dropout's mask is an output");
+  const Tensor* training = n.input(2) == kNone ? nullptr : spec.constant(2);
+  if (n.input(2) != kNone && (!training || to_scalar<int64_t>(*training) != 0)) throw Error(ErrorKind::Unsupported, "Dropout in training");
+  return make_cuda_kernel(
+      [](CudaContext& context) {
+        Layout layout;
+        const Tensor& x = context.in_any(0, layout);
+        context.set(0, x, layout);
+      },
+      "the same memory");
+}
+
 }  // namespace
 
 std::vector<CudaOp> cuda_views() {
   std::vector<CudaOp> ops;
   for (const char* name : {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}) ops.push_back({.name = name, .make = &view});
+  ops.push_back({.name = "Dropout", .since = 7, .make = &dropout});
   return ops;
 }
 

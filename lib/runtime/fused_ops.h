@@ -31,11 +31,14 @@ struct FusedProduct {
   bool matrix = false;
 };
 
-/// Normalization over the last axis: layer normalization where it is centered, else by the root mean square.
+/// Normalization over the last axis: layer normalization where it is centered, else by the root mean square. Inputs: x, and what is added to
+/// it first where `adds`. Outputs: the rows, and the sum at `sum_output` where it is kept.
 struct FusedRowNorm {
   Tensor gain, bias;  ///< bias may be undefined
   float epsilon = 0;
   bool centered = false;
+  bool adds = false, keeps_sum = false;
+  size_t sum_output = 0;
 };
 
 /// Inputs: q, k, v, the mask if there is one, what Where keeps if there is one. A perm says in which order an operand's axes are read (k as depth × keys).

@@ -14,6 +14,18 @@ TEST(CudaSession, ViewsKeepTheElements) {
   expect_as_cpu(net.graph(), {{x, Tensor::of<float>({2, 6}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12})}});
 }
 
+TEST(CudaSession, DropoutIsNothingButInTraining) {
+  for (const bool training : {false, true}) {
+    Net net(13);
+    const ValueId x = net.input(DType::F32, {2, 6});
+    net.output(net.add("Dropout", {x, net.number(0.5f), net.constant(zero_tensor(DType::Bool, training))}));
+    SessionOptions options;
+    options.device = cuda_device();
+    EXPECT_EQ(Session(net.graph(), options).plan().at(0).place, training ? Session::PlanLine::Cpu : Session::PlanLine::OnDevice);
+    if (!training) expect_as_cpu(net.graph(), {{x, Tensor::of<float>({2, 6}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12})}});
+  }
+}
+
 TEST(CudaSession, ShapeArithmeticIsTheHosts) {
   Net net;
   const ValueId x = net.input(DType::F32, {2, 6});

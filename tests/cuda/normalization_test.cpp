@@ -39,6 +39,33 @@ TEST(CudaNormalization, ByNormAndMeanVariance) {
   for (DType dtype : {DType::F32, DType::F16, DType::F64}) expect_node("MeanVarianceNormalization", {random_tensor(r, dtype, {2, 3, 5, 7})}, {}, 13, dtype == DType::F64 ? 1e6 : 8);
 }
 
+/// A sum and the normalization of its rows, as one step; the sum may be wanted besides.
+TEST(CudaNormalization, WithTheSumBeforeIt) {
+  Random r(65);
+  for (int i = 0; i < 60; ++i) {
+    const int64_t n = r.pick<int64_t>({2, 3, 31, 64, 100, 768, 1030, 25000});
+    Shape shape = random_shape(r, 0, 2, 4), other = shape;
+    shape.push_back(n), other.push_back(r.chance(6) ? 1 : n);
+    if (r.chance(5)) other.erase(other.begin(), other.end() - 1);
+    if (r.chance(2)) std::swap(shape, other);
+    const bool centered = r.chance(2), kept = r.chance(2);
+    Net net(23);
+    const ValueId a = net.input(DType::F32, shape), b = net.input(DType::F32, other), sum = net.add("Add", {a, b});
+    std::vector<ValueId> inputs{sum, net.constant(random_tensor(r, DType::F32, {n}))};
+    if (centered && r.chance(2)) inputs.push_back(net.constant(random_tensor(r, DType::F32, {n})));
+    const ValueId y = net.add(centered ? "LayerNormalization" : "RMSNormalization", inputs, {{"epsilon", 1e-3f}});
+    net.output(kept ? net.add("Add", {y, sum}) : net.add("Relu", {y}));
+    const Feeds feeds{{a, random_tensor(r, DType::F32, shape)}, {b, random_tensor(r, DType::F32, other)}};
+    SCOPED_TRACE(to_string(shape) + " + " + to_string(other) + (centered ? " centered" : "") + (kept ? " kept" : ""));
+    expect_as_cpu(net.graph(), feeds, 1e-5);
+    SessionOptions options;
+    options.device = cuda_device();
+    const auto plan = Session(net.graph(), options).plan();
+    EXPECT_NE(plan.at(0).kernel.find("with the sum before it"), std::string::npos) << plan.at(0).kernel;
+    if (HasFailure()) return;
+  }
+}
+
 /// Kernels given channels-last tensors hand on the same numbers.
 TEST(CudaNormalization, InEitherLayout) {
   Random r(64);

@@ -6,64 +6,12 @@
 #include <cstring>
 #include <limits>
 
-#include "tests/runtime/fusion_harness.h"
+#include "tests/runtime/attention_cases.h"
 
 namespace infopt::test {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-struct Case {
-  int64_t batch = 1, q_heads = 1, kv_heads = 1, queries = 1, keys = 1, past = 0, depth = 1, value_depth = 1;
-  bool three_axes = false, causal = false, with_past = false, present = false, lengths = false;
-  int64_t left = -1, right = -1, opset = 25;
-  float scale = 0, softcap = 0;
-  Shape mask_shape = {};  ///< empty: no mask
-  bool bool_mask = false;
-  DType type = DType::F32;
-
-  int64_t total() const { return past + keys; }
-  std::string describe() const {
-    std::string s = "b" + std::to_string(batch) + " h" + std::to_string(q_heads) + "/" + std::to_string(kv_heads) + " s" + std::to_string(queries) + " t" + std::to_string(keys) + "+" + std::to_string(past);
-    s += " d" + std::to_string(depth) + "," + std::to_string(value_depth) + (three_axes ? " 3d" : "") + (causal ? " causal" : "") + (lengths ? " lengths" : "") + (present ? " present" : "");
-    return s + " window " + std::to_string(left) + "," + std::to_string(right) + " cap " + std::to_string(softcap) + (bool_mask ? " bool" : "") + " mask " + to_string(mask_shape) + " opset " + std::to_string(opset) + " " + std::string(name_of(type));
-  }
-};
-
-struct Given {
-  Tensor q, k, v, mask, past_key, past_value, lengths;
-};
-
-Tensor random_floats(Random& r, Shape shape, DType type) {
-  Tensor t(DType::F32, std::move(shape));
-  for (int64_t i = 0; i < t.size(); ++i) t.mutable_data<float>()[i] = r.real(-2, 2);
-  return cast(t, type);
-}
-
-Given inputs_of(const Case& c, Random& r) {
-  const auto shape = [&](int64_t heads, int64_t rows, int64_t depth) { return c.three_axes ? Shape{c.batch, rows, heads * depth} : Shape{c.batch, heads, rows, depth}; };
-  Given g{random_floats(r, shape(c.q_heads, c.queries, c.depth), c.type), random_floats(r, shape(c.kv_heads, c.keys, c.depth), c.type), random_floats(r, shape(c.kv_heads, c.keys, c.value_depth), c.type), {}, {}, {}, {}};
-  if (!c.mask_shape.empty()) {
-    if (c.bool_mask) {
-      g.mask = Tensor(DType::Bool, c.mask_shape);
-      const uint64_t denied = r.pick({1, 1, 3});
-      for (int64_t i = 0; i < g.mask.size(); ++i) g.mask.mutable_data<bool>()[i] = static_cast<uint64_t>(r.in(0, 3)) >= denied;
-    } else {
-      Tensor mask = random_floats(r, c.mask_shape, DType::F32);
-      const bool holes = r.chance(2);
-      for (int64_t i = 0; i < mask.size(); ++i)
-        if (holes && r.chance(3)) mask.mutable_data<float>()[i] = -std::numeric_limits<float>::infinity();
-      g.mask = cast(mask, c.type);
-    }
-  }
-  if (c.with_past) g.past_key = random_floats(r, {c.batch, c.kv_heads, c.past, c.depth}, c.type), g.past_value = random_floats(r, {c.batch, c.kv_heads, c.past, c.value_depth}, c.type);
-  if (c.lengths) {
-    std::vector<int64_t> n;
-    for (int64_t b = 0; b < c.batch; ++b) n.push_back(r.in(0, c.keys));
-    g.lengths = Tensor::vector(n);
-  }
-  return g;
-}
 
 /// Element [b, head, row, d] of a tensor of either layout.
 double element(const Tensor& t, const std::vector<double>& x, int64_t heads, int64_t b, int64_t head, int64_t row, int64_t d) {
@@ -73,7 +21,7 @@ double element(const Tensor& t, const std::vector<double>& x, int64_t heads, int
 }
 
 /// The mask's value, −∞ where a short mask has none; `x` broadcasts from the right.
-double bias(const Case& c, const Given& g, const std::vector<double>& x, int64_t b, int64_t head, int64_t row, int64_t key) {
+double bias(const AttentionCase& c, const AttentionInputs& g, const std::vector<double>& x, int64_t b, int64_t head, int64_t row, int64_t key) {
   if (c.mask_shape.empty()) return 0;
   const int64_t columns = c.mask_shape.back();
   if (key >= columns && c.opset >= 24) return -kInfinity;
@@ -85,7 +33,7 @@ double bias(const Case& c, const Given& g, const std::vector<double>& x, int64_t
 }
 
 /// By the operator's definition, in double, in the layout of the output.
-std::vector<double> reference(const Case& c, const Given& g) {
+std::vector<double> reference(const AttentionCase& c, const AttentionInputs& g) {
   const auto q = to_vector<double>(g.q), k = to_vector<double>(g.k), v = to_vector<double>(g.v);
   const auto mask = g.mask.defined() ? to_vector<double>(g.mask) : std::vector<double>();
   const auto past_key = c.with_past ? to_vector<double>(g.past_key) : std::vector<double>(), past_value = c.with_past ? to_vector<double>(g.past_value) : std::vector<double>();
@@ -120,36 +68,12 @@ std::vector<double> reference(const Case& c, const Given& g) {
   return y;
 }
 
-struct Built {
-  Net net;
-  Feeds feeds;
-  explicit Built(int64_t opset) : net(opset) {}
-};
-
-void build(Built& built, const Case& c, const Given& g, Attributes more = {}, size_t outputs = 1) {
-  Attributes attributes = std::move(more);
-  if (c.causal) attributes.push_back({"is_causal", int64_t{1}, {}});
-  if (c.three_axes) attributes.insert(attributes.end(), {{"q_num_heads", c.q_heads, {}}, {"kv_num_heads", c.kv_heads, {}}});
-  if (c.left >= 0) attributes.push_back({"left_window_size", c.left, {}});
-  if (c.right >= 0) attributes.push_back({"right_window_size", c.right, {}});
-  if (c.scale != 0) attributes.push_back({"scale", c.scale, {}});
-  if (c.softcap != 0) attributes.push_back({"softcap", c.softcap, {}});
-  std::vector<ValueId> in;
-  for (const Tensor* t : {&g.q, &g.k, &g.v, &g.mask, &g.past_key, &g.past_value, &g.lengths}) {
-    in.push_back(t->defined() ? built.net.input(t->dtype(), t->shape()) : kNone);
-    if (t->defined()) built.feeds[in.back()] = *t;
-  }
-  while (in.back() == kNone) in.pop_back();
-  const NodeId node = built.net.add_node("Attention", in, std::max(outputs, c.present ? size_t{3} : size_t{1}), attributes);
-  for (ValueId v : built.net.graph().node(node).outputs) built.net.output(v);
-}
-
 std::string kernel_of(const Graph& graph) { return Session(graph).plan().at(0).kernel; }
 
-void check(const Case& c, Random& r) {
+void check(const AttentionCase& c, Random& r) {
   SCOPED_TRACE(c.describe());
-  const Given g = inputs_of(c, r);
-  Built built(c.opset);
+  const AttentionInputs g = inputs_of(c, r);
+  AttentionNet built(c.opset);
   build(built, c, g);
   const Graph& graph = built.net.graph();
   ASSERT_EQ(kernel_of(graph), "attention in float32 without a matrix of scores");
@@ -169,32 +93,7 @@ void check(const Case& c, Random& r) {
 TEST(AttentionOperator, EqualsItsDefinitionForRandomShapesMasksAndCaches) {
   Random r(11);
   for (int i = 0; i < 300 && !HasFatalFailure(); ++i) {
-    Case c;
-    c.batch = r.pick<int64_t>({1, 1, 2, 3});
-    c.kv_heads = r.pick<int64_t>({1, 2, 3});
-    c.q_heads = c.kv_heads * r.pick<int64_t>({1, 1, 2, 4, 7});
-    c.queries = r.pick<int64_t>({1, 1, 1, 2, 4, 5, 9, 33});
-    c.keys = r.pick<int64_t>({1, 3, 7, 16, 20, 33, 70});
-    c.depth = r.pick<int64_t>({1, 2, 5, 16, 20, 32, 64});
-    c.value_depth = r.pick<int64_t>({1, 4, 16, 20, 48});
-    c.three_axes = r.chance(2);
-    c.causal = r.chance(2);
-    c.opset = r.pick<int64_t>({23, 24, 25});
-    c.lengths = c.opset >= 24 && r.chance(4);
-    c.with_past = !c.lengths && r.chance(3);
-    c.past = c.with_past ? r.pick<int64_t>({0, 1, 6, 31}) : 0;
-    c.present = c.with_past && r.chance(2);
-    if (c.opset >= 25 && r.chance(2)) c.left = r.pick<int64_t>({-1, 0, 2, 9}), c.right = r.pick<int64_t>({-1, 0, 1, 30});
-    c.scale = r.pick({0.0f, 0.0f, 0.3f});
-    c.softcap = r.pick({0.0f, 0.0f, 1.5f, 8.0f});
-    c.bool_mask = r.chance(2);
-    if (r.chance(2)) {
-      const int64_t columns = c.opset >= 24 && r.chance(3) ? r.in(1, c.total()) : r.pick<int64_t>({c.total(), c.total(), c.opset == 23 ? 1 : c.total()});
-      c.mask_shape = {r.pick<int64_t>({1, c.batch}), r.pick<int64_t>({1, c.q_heads}), r.pick<int64_t>({1, c.queries}), columns};
-      for (int64_t drop = r.in(0, 3); drop > 0; --drop) c.mask_shape.erase(c.mask_shape.begin());
-    }
-    c.type = r.pick({DType::F32, DType::F32, DType::F32, DType::F16, DType::BF16});
-    check(c, r);
+    check(random_attention(r), r);
   }
 }
 
@@ -202,7 +101,7 @@ TEST(AttentionOperator, TakesKeysInSeveralBlocks) {
   Random r(12);
   for (const int64_t queries : {1, 3, 40})
     for (const bool lengths : {false, true}) {
-      Case c{.batch = queries == 3 ? 2 : 1, .q_heads = 2, .kv_heads = 1, .queries = queries, .keys = 1100, .depth = 64, .value_depth = 17};
+      AttentionCase c{.batch = queries == 3 ? 2 : 1, .q_heads = 2, .kv_heads = 1, .queries = queries, .keys = 1100, .depth = 64, .value_depth = 17};
       c.causal = true;
       c.lengths = lengths;
       c.left = lengths ? 700 : -1;
@@ -215,7 +114,7 @@ TEST(AttentionOperator, TakesKeysInSeveralBlocks) {
 TEST(AttentionOperator, GivesAPresentForKeysWithoutAPast) {
   Random r(13);
   for (const bool three_axes : {false, true}) {
-    Case c{.batch = 2, .q_heads = 4, .kv_heads = 2, .queries = 3, .keys = 5, .depth = 8, .value_depth = 6, .three_axes = three_axes};
+    AttentionCase c{.batch = 2, .q_heads = 4, .kv_heads = 2, .queries = 3, .keys = 5, .depth = 8, .value_depth = 6, .three_axes = three_axes};
     c.opset = 24;
     c.present = true;
     check(c, r);
@@ -225,29 +124,29 @@ TEST(AttentionOperator, GivesAPresentForKeysWithoutAPast) {
 // A position that no mask allows has no weight, whatever stands there; a query that sees nothing gives 0.
 TEST(AttentionOperator, KeysBehindTheKnownOnesDontShow) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  Case c{.queries = 2, .keys = 3, .depth = 1, .value_depth = 1};
+  AttentionCase c{.queries = 2, .keys = 3, .depth = 1, .value_depth = 1};
   c.lengths = true;
-  Given g;
+  AttentionInputs g;
   g.q = Tensor::of<float>({1, 1, 2, 1}, {1, 1});
   g.k = Tensor::of<float>({1, 1, 3, 1}, {0, 0, nan});
   g.v = Tensor::of<float>({1, 1, 3, 1}, {2, 4, 8});
   g.lengths = Tensor::vector<int64_t>({2});
-  Built built(24);
+  AttentionNet built(24);
   build(built, c, g);
   EXPECT_THAT(to_vector<float>(Session(built.net.graph()).run(built.feeds)[0]), testing::ElementsAre(3, 3));
   c.causal = true;
   g.lengths = Tensor::vector<int64_t>({1});  // the first query then stands before the first key
-  Built causal(24);
+  AttentionNet causal(24);
   build(causal, c, g);
   EXPECT_THAT(to_vector<float>(Session(causal.net.graph()).run(causal.feeds)[0]), testing::ElementsAre(0, 2));
 }
 
 TEST(AttentionOperator, RunsByItsBodyWhereTheScoresAreAnOutputOrDoubles) {
   Random r(14);
-  Case c{.q_heads = 2, .kv_heads = 2, .queries = 3, .keys = 4, .depth = 5, .value_depth = 6};
+  AttentionCase c{.q_heads = 2, .kv_heads = 2, .queries = 3, .keys = 4, .depth = 5, .value_depth = 6};
   const auto body = [&](const Attributes& attributes, size_t outputs) {
-    const Given g = inputs_of(c, r);
-    Built built(c.opset);
+    const AttentionInputs g = inputs_of(c, r);
+    AttentionNet built(c.opset);
     build(built, c, g, attributes, outputs);
     const Graph& graph = built.net.graph();
     EXPECT_NE(kernel_of(graph).find("body"), std::string::npos);
@@ -264,24 +163,24 @@ TEST(AttentionOperator, RunsByItsBodyWhereTheScoresAreAnOutputOrDoubles) {
 
 TEST(AttentionOperator, ShapesThatDontFitAreErrors) {
   Random r(15);
-  const auto fails = [&](Case c, auto change) {
-    Given g = inputs_of(c, r);
+  const auto fails = [&](AttentionCase c, auto change) {
+    AttentionInputs g = inputs_of(c, r);
     change(g);
-    Built built(c.opset);
+    AttentionNet built(c.opset);
     build(built, c, g);
     EXPECT_THROW(Session(built.net.graph()).run(built.feeds), Error);
   };
-  const Case c{.batch = 2, .q_heads = 4, .kv_heads = 2, .queries = 3, .keys = 5, .depth = 8, .value_depth = 6};
-  fails(c, [&](Given& g) { g.k = random_floats(r, {2, 3, 5, 8}, DType::F32); });
-  fails(c, [&](Given& g) { g.k = random_floats(r, {2, 2, 5, 7}, DType::F32); });
-  fails(c, [&](Given& g) { g.v = random_floats(r, {2, 2, 6, 6}, DType::F32); });
-  fails(c, [&](Given& g) { g.v = random_floats(r, {1, 2, 5, 6}, DType::F32); });
-  fails(c, [&](Given& g) { g.mask = random_floats(r, {4, 5}, DType::F32); });
-  fails(c, [&](Given& g) { g.past_key = random_floats(r, {2, 2, 1, 8}, DType::F32); });
-  fails(c, [&](Given& g) { g.past_key = random_floats(r, {2, 2, 1, 7}, DType::F32), g.past_value = random_floats(r, {2, 2, 1, 6}, DType::F32); });
-  fails(c, [&](Given& g) { g.past_key = random_floats(r, {2, 2, 1, 8}, DType::F32), g.past_value = random_floats(r, {2, 2, 2, 6}, DType::F32); });
-  fails(c, [&](Given& g) { g.lengths = Tensor::vector<int64_t>({1, 2, 3}); });
-  fails(c, [&](Given& g) { g.q = random_floats(r, {3, 8}, DType::F32); });
+  const AttentionCase c{.batch = 2, .q_heads = 4, .kv_heads = 2, .queries = 3, .keys = 5, .depth = 8, .value_depth = 6};
+  fails(c, [&](AttentionInputs& g) { g.k = random_floats(r, {2, 3, 5, 8}, DType::F32); });
+  fails(c, [&](AttentionInputs& g) { g.k = random_floats(r, {2, 2, 5, 7}, DType::F32); });
+  fails(c, [&](AttentionInputs& g) { g.v = random_floats(r, {2, 2, 6, 6}, DType::F32); });
+  fails(c, [&](AttentionInputs& g) { g.v = random_floats(r, {1, 2, 5, 6}, DType::F32); });
+  fails(c, [&](AttentionInputs& g) { g.mask = random_floats(r, {4, 5}, DType::F32); });
+  fails(c, [&](AttentionInputs& g) { g.past_key = random_floats(r, {2, 2, 1, 8}, DType::F32); });
+  fails(c, [&](AttentionInputs& g) { g.past_key = random_floats(r, {2, 2, 1, 7}, DType::F32), g.past_value = random_floats(r, {2, 2, 1, 6}, DType::F32); });
+  fails(c, [&](AttentionInputs& g) { g.past_key = random_floats(r, {2, 2, 1, 8}, DType::F32), g.past_value = random_floats(r, {2, 2, 2, 6}, DType::F32); });
+  fails(c, [&](AttentionInputs& g) { g.lengths = Tensor::vector<int64_t>({1, 2, 3}); });
+  fails(c, [&](AttentionInputs& g) { g.q = random_floats(r, {3, 8}, DType::F32); });
 }
 
 }  // namespace

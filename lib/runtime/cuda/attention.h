@@ -27,7 +27,7 @@ struct AttentionTask {
   bool one_position = false, masked_is_zero = false, bounded = false;
   bool position_from_length = false;  ///< a head's position is its length less `queries_behind`
   int64_t position = 0, queries_behind = 0, left = -1, right = -1, known_keys = 0;
-  const int64_t* lengths = nullptr;   ///< keys that are known, one for each entry of the first axis; null: all are
+  HeadMatrix lengths;                 ///< int64_t, keys that are known to each head; without data: all are
 };
 
 /// The axes that count the heads: their sizes, and each operand's strides along them. Neighbours that no operand tells apart are merged.

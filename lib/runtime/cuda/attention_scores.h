@@ -15,10 +15,12 @@ struct HeadPlace {
   int64_t position, known;
 };
 
+constexpr int64_t kFar = int64_t{1} << 40;  // beyond any position
+
 INFOPT_DEVICE HeadPlace place_of(const AttentionTask& t, int64_t head) {
   HeadPlace h = {0, 0, 0, 0, 0, 0, t.position, t.known_keys};
   uint32_t rest = static_cast<uint32_t>(head);
-  int64_t place = 0;
+  int64_t place = 0, at = 0;
   for (int d = kLeadAxes - 1; d >= 0; --d) {
     const uint32_t q = t.lead[d].divide(rest);
     place = static_cast<int64_t>(rest - q * t.lead[d].d);
@@ -29,9 +31,10 @@ INFOPT_DEVICE HeadPlace place_of(const AttentionTask& t, int64_t head) {
     h.mask += place * t.mask.lead[d];
     h.keep += place * t.keep.lead[d];
     h.out += place * t.out.lead[d];
+    at += place * t.lengths.lead[d];
   }
-  if (t.lengths) {
-    const int64_t length = t.lengths[place];
+  if (t.lengths.data) {
+    const int64_t given = static_cast<const int64_t*>(t.lengths.data)[at], length = given < -kFar ? -kFar : given > kFar ? kFar : given;
     if (t.position_from_length) h.position = length - t.queries_behind;
     if (length < h.known) h.known = length;
   }

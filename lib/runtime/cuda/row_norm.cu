@@ -13,13 +13,25 @@ namespace {
 struct Plan {
   RowNorm norm;
   int64_t room;   ///< elements that each row has in shared memory; 0: none
-  bool by_four, gain_by_four, bias_by_four;
+  bool by_four, gain_by_four, bias_by_four, other_by_four;
 };
 
 template <class W> INFOPT_DEVICE void read_factor(const RowFactor& f, bool by_four, int64_t row, int64_t i, int count, W (&v)[4]) {
   const int64_t at = row * f.stride + i;
   if (by_four) return load_four(f.type, f.data, at, v);
   INFOPT_UNROLL for (int k = 0; k < 4; ++k) v[k] = k < count ? load_one<W>(f.type, f.data, at + k) : W(0);
+}
+
+/// v += other, which `sum` then gets.
+template <class W> INFOPT_DEVICE void add_row(const RowNorm& norm, bool by_four, int64_t row, int64_t i, int count, W (&v)[4]) {
+  W more[4];
+  read_factor({norm.other, norm.from, norm.n}, by_four, row, i, count, more);
+  INFOPT_UNROLL for (int k = 0; k < 4; ++k) v[k] += more[k];
+  if (!norm.sum) return;
+  const int64_t at = row * norm.n + i;
+  if (by_four) return store_some(norm.from, norm.sum, at, v, 4);
+  INFOPT_UNROLL for (int k = 0; k < 4; ++k)
+    if (k < count) store_one(norm.from, norm.sum, at + k, v[k]);
 }
 
 /// A team for each row: its mean, what is left around it, and the result; the row is read once where shared memory holds it.
@@ -32,6 +44,7 @@ template <class W, bool kBlock> __global__ void __launch_bounds__(1024) normaliz
     W total = W(0), mean = W(0), v[4];
     for (int64_t i = part.first(); i < norm.n; i += part.step()) {
       part.read(i, v, W(0));
+      if (norm.other) add_row(norm, plan.other_by_four, row, i, part.count(i), v);
       part.keep(i, v);
       total += norm.centered ? (v[0] + v[1]) + (v[2] + v[3]) : (v[0] * v[0] + v[1] * v[1]) + (v[2] * v[2] + v[3] * v[3]);
     }
@@ -71,22 +84,36 @@ template <class W, bool kBlock> __global__ void __launch_bounds__(1024) normaliz
 
 template <class W> void start(Stream& stream, const RowNorm& norm) {
   const RowPlan rows = plan_rows(norm.rows, norm.n, sizeof(W), true);
-  Plan plan{norm, rows.shared ? rows.room : 0, rows_by_four(norm.from, norm.x, norm.n), rows_by_four(norm.gain.type, norm.gain.data, norm.n), rows_by_four(norm.bias.type, norm.bias.data, norm.n)};
+  Plan plan{norm, rows.shared ? rows.room : 0, rows_by_four(norm.from, norm.x, norm.n), rows_by_four(norm.gain.type, norm.gain.data, norm.n), rows_by_four(norm.bias.type, norm.bias.data, norm.n), rows_by_four(norm.from, norm.other, norm.n) && rows_by_four(norm.from, norm.sum, norm.n)};
   if (rows.lanes == 32) INFOPT_LAUNCH(stream, (normalize_rows<W, false>), rows.blocks, rows.threads, rows.shared, plan);
   else INFOPT_LAUNCH(stream, (normalize_rows<W, true>), rows.blocks, rows.threads, rows.shared, plan);
 }
 
 class FusedRowNormKernel : public CudaKernel {
  public:
-  explicit FusedRowNormKernel(FusedRowNorm how) : gain_(std::move(how.gain)), bias_(std::move(how.bias)), epsilon_(how.epsilon), centered_(how.centered) {}
+  explicit FusedRowNormKernel(FusedRowNorm how)
+      : gain_(std::move(how.gain)), bias_(std::move(how.bias)), epsilon_(how.epsilon), centered_(how.centered), adds_(how.adds), keeps_sum_(how.keeps_sum), sum_output_(how.sum_output) {}
 
   void run_cuda(CudaContext& context) const override {
     Tensor x = context.in(0);
     const DType dtype = x.dtype();
     const int64_t n = gain_.host().size();
     if (dtype != gain_.host().dtype()) throw Error(ErrorKind::Malformed, "a normalization of " + std::string(name_of(dtype)) + " by " + std::string(name_of(gain_.host().dtype())));
-    if (x.rank() < 1) throw Error(ErrorKind::Malformed, "a normalization of one number");
     if (bias_.defined() && bias_.host().size() != n) throw Error(ErrorKind::Malformed, "a gain of " + std::to_string(n) + " and a bias of " + std::to_string(bias_.host().size()));
+    Tensor other, sum;
+    if (adds_) {
+      other = context.in(1);
+      if (other.dtype() != dtype || dtype != DType::F32) throw Error(ErrorKind::Malformed, "a sum of " + std::string(name_of(dtype)) + " and " + std::string(name_of(other.dtype())));
+      const Shape shape = broadcast_shape(x.shape(), other.shape());
+      if (keeps_sum_) sum = context.out(sum_output_, dtype, shape);
+      if (shape.empty() || x.shape() != shape || other.shape() != shape || shape.back() != n || !row_norm_adds(n)) {
+        if (!keeps_sum_) sum = context.scratch(dtype, shape);
+        run_elements(context.stream(), Compute::Float, {load(0), with_operand(Fn::Add, 1)}, {operand_of(x), operand_of(other)}, shape, dtype, sum.mutable_raw());
+        x = sum;
+        other = sum = {};
+      }
+    }
+    if (x.rank() < 1) throw Error(ErrorKind::Malformed, "a normalization of one number");
     if (x.dim(-1) == 1) {  // one number a row, which the gain makes n: as many equal ones have the same mean
       Shape wide = x.shape();
       wide.back() = n;
@@ -99,18 +126,24 @@ class FusedRowNormKernel : public CudaKernel {
     if (x.size() == 0) return;
     RowNorm norm{x.raw(), y.mutable_raw(), x.size() / n, n, dtype, dtype, {gain_.get(context.run()).raw(), gain_.host().dtype()}, {}, epsilon_, centered_};
     if (bias_.defined()) norm.bias = {bias_.get(context.run()).raw(), bias_.host().dtype()};
+    if (other.defined()) norm.other = other.raw();
+    if (sum.defined()) norm.sum = sum.mutable_raw();
     run_row_norm(context.stream(), norm);
   }
 
-  std::string describe() const override { return centered_ ? "layer normalization of rows" : "root mean square normalization of rows"; }
+  std::string describe() const override { return what() + (adds_ ? ", with the sum before it" : ""); }
 
  private:
+  std::string what() const { return centered_ ? "layer normalization of rows" : "root mean square normalization of rows"; }
   OnDevice gain_, bias_;
   float epsilon_;
-  bool centered_;
+  bool centered_, adds_, keeps_sum_;
+  size_t sum_output_;
 };
 
 }  // namespace
+
+bool row_norm_adds(int64_t n) { return plan_rows(1, n, sizeof(float), true).shared > 0; }
 
 void run_row_norm(Stream& stream, const RowNorm& norm) {
   if (norm.rows == 0) return;

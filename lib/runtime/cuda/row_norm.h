@@ -19,8 +19,12 @@ struct RowNorm {
   RowFactor gain, bias;
   float epsilon;
   bool centered;           ///< around the mean; else only the root mean square is divided out
+  const void* other = nullptr;  ///< added to x first where both are float32; null: nothing
+  void* sum = nullptr;          ///< where x + other goes, if anywhere
   float *means = nullptr, *inverses = nullptr;  ///< of each row, where they are wanted
 };
+/// Whether rows of n float32 can be added to first: shared memory then holds them.
+bool row_norm_adds(int64_t n);
 /// In float32, or float64 where x is that.
 void run_row_norm(Stream& stream, const RowNorm& norm);
 

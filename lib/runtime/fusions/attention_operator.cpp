@@ -7,48 +7,19 @@
 
 #include "lib/base/share.h"
 #include "lib/runtime/cpu/attention.h"
+#include "lib/runtime/fusions/attention_operands.h"
 #include "lib/runtime/fusions/axes.h"
 #include "lib/runtime/fusions/rules.h"
 
 namespace infopt {
 namespace {
 
-constexpr int64_t kFar = int64_t{1} << 40;  // beyond any position
-
-struct Options {
-  bool causal = false, pads_mask = false;  ///< pads_mask: keys behind a short mask's end are masked
-  int64_t q_heads = 0, kv_heads = 0;       ///< of three-axis inputs
-  int64_t left = -1, right = -1;
-  float softcap = 0;
-  std::optional<float> scale = {};
-};
-
 [[noreturn]] void malformed(const std::string& message) { throw Error(ErrorKind::Malformed, message); }
 
-/// A tensor of batch × heads × rows × depth, whatever the order of its axes.
-struct Heads {
-  Tensor tensor;  ///< elements of a row follow each other
-  int64_t batch = 0, heads = 0, rows = 0, depth = 0;
-  int64_t batch_stride = 0, head_stride = 0, row_stride = 0;
-
-  /// (batch, heads, rows, depth), or (batch, rows, heads·depth) with the heads given.
-  Heads(const Tensor& t, int64_t head_count, const char* name) : tensor(t) {
-    if (t.rank() == 4) {
-      batch = t.dim(0), heads = t.dim(1), rows = t.dim(2), depth = t.dim(3);
-      row_stride = depth, head_stride = rows * depth;
-    } else if (t.rank() == 3) {
-      if (head_count < 1 || t.dim(2) % head_count != 0) malformed(std::string("Attention's ") + name + " of shape " + to_string(t.shape()) + " has " + std::to_string(head_count) + " heads");
-      batch = t.dim(0), rows = t.dim(1), heads = head_count, depth = t.dim(2) / head_count;
-      head_stride = depth, row_stride = heads * depth;
-    } else {
-      malformed(std::string("Attention's ") + name + " has shape " + to_string(t.shape()));
-    }
-    batch_stride = rows * heads * depth;
-  }
-  int64_t offset(int64_t b, int64_t head) const { return b * batch_stride + head * head_stride; }
+struct Heads : AttentionOperand {
+  Tensor tensor;
+  Heads(const Tensor& t, int64_t head_count, const char* name) : AttentionOperand(t.shape(), head_count, name), tensor(t) {}
   cpu::FloatView view(int64_t b, int64_t head) const { return {tensor.data<float>() + offset(b, head), row_stride, 1}; }
-  /// Of a four-axis tensor with these rows.
-  Shape shape_with(int64_t row_count) const { return {batch, heads, row_count, depth}; }
 };
 
 void to_float32(Tensor& t) {
@@ -59,12 +30,11 @@ void to_float32(Tensor& t) {
 
 class AttentionOperatorKernel : public Kernel {
  public:
-  explicit AttentionOperatorKernel(Options options) : o_(options) {}
+  explicit AttentionOperatorKernel(AttentionOptions options) : o_(options) {}
 
   void run(KernelContext& context) const override {
     Heads q(context.in(0), o_.q_heads, "Q"), k(context.in(1), o_.kv_heads, "K"), v(context.in(2), o_.kv_heads, "V");
-    if (k.batch != q.batch || v.batch != q.batch || k.heads != v.heads || k.rows != v.rows || k.depth != q.depth || k.heads == 0 || q.heads % k.heads != 0)
-      malformed("Attention of Q " + to_string(q.tensor.shape()) + ", K " + to_string(k.tensor.shape()) + " and V " + to_string(v.tensor.shape()));
+    check_attention(q, k, v, q.tensor.shape(), k.tensor.shape(), v.tensor.shape());
     if (context.has(4) != context.has(5)) malformed("Attention has one of past_key and past_value");
     const DType dtype = q.tensor.dtype();
     const bool wide = q.tensor.rank() == 4;
@@ -123,9 +93,8 @@ class AttentionOperatorKernel : public Kernel {
       return now;
     }
     const Tensor past = context.has(from) ? context.in(from) : Tensor(now.tensor.dtype(), now.shape_with(0));
-    const int64_t before = past.rank() == 4 ? past.dim(2) : 0;
-    if (past.shape() != now.shape_with(before) || past.dtype() != now.tensor.dtype())
-      malformed("Attention's past has shape " + to_string(past.shape()) + " for " + to_string(now.shape_with(now.rows)));
+    check_past(past, now, now.tensor.dtype());
+    const int64_t before = past.dim(2);
     const Shape shape = now.shape_with(before + now.rows);
     Tensor all = wanted ? context.out(to, past.dtype(), shape) : Tensor(past.dtype(), shape);
     const size_t size = element_bytes(past.dtype()), row = size * static_cast<size_t>(now.depth);
@@ -181,33 +150,24 @@ class AttentionOperatorKernel : public Kernel {
     const Tensor& t = context.in(6);
     if (t.dtype() != DType::I64 || t.size() != batch) malformed("Attention's nonpad_kv_seqlen has shape " + to_string(t.shape()) + " for a batch of " + std::to_string(batch));
     std::vector<int64_t> lengths = to_vector<int64_t>(t);
-    for (int64_t& n : lengths) n = std::clamp(n, -kFar, kFar);
+    for (int64_t& n : lengths) n = std::clamp(n, -AttentionOptions::kFar, AttentionOptions::kFar);
     return lengths;
   }
 
-  Options o_;
+  AttentionOptions o_;
 };
 
 }  // namespace
 
 std::optional<FusedStep> fuse_attention_operator(PlanView& view, const Node& node) {
   if (!node.is("Attention")) return std::nullopt;
-  const auto refuse = [&](const char* reason) -> std::optional<FusedStep> {
-    view.refuse(node, reason);
+  try {
+    const AttentionOptions options = attention_options(node, view.opset(""), view.graph().value(node.input(0)).type.dtype);
+    return FusedStep{.inputs = node.inputs, .kernel = std::make_unique<AttentionOperatorKernel>(options)};
+  } catch (const Error& e) {
+    view.refuse(node, e.message());
     return std::nullopt;
-  };
-  if (node.outputs.size() > 3 && node.outputs[3] != kNone) return refuse("the scores are an output");
-  if (const int64_t precision = node.i("softmax_precision", 0); precision != 0 && precision != static_cast<int64_t>(DType::F32)) return refuse("Softmax is asked for in another precision than float32");
-  if (view.graph().value(node.input(0)).type.dtype == DType::F64) return refuse("it is one of doubles");
-  Options o;
-  o.causal = node.i("is_causal", 0) == 1;
-  o.pads_mask = view.opset("") >= 24;
-  o.q_heads = node.i("q_num_heads", 0), o.kv_heads = node.i("kv_num_heads", 0);
-  o.left = std::min(node.i("left_window_size", -1), kFar), o.right = std::min(node.i("right_window_size", -1), kFar);
-  o.softcap = node.f("softcap", 0);
-  if (const float* scale = node.get<float>("scale")) o.scale = *scale;
-  if (o.left < -1 || o.right < -1 || (o.scale && !(*o.scale >= 0))) return refuse("its attributes have no meaning");
-  return FusedStep{.inputs = node.inputs, .kernel = std::make_unique<AttentionOperatorKernel>(o)};
+  }
 }
 
 }  // namespace infopt

@@ -177,11 +177,10 @@ void take_sum(PlanView& view, const Node& last, Norm& norm) {
   norm.addend = add->input(1);
 }
 
-/// Inputs: x, and what is added to it if anything is. Outputs: the normalized rows, and the sum if it is kept.
 class RowNormKernel : public Kernel {
  public:
-  RowNormKernel(FusedRowNorm how, bool adds, bool keeps_sum, size_t sum_output)
-      : gain_(std::move(how.gain)), bias_(std::move(how.bias)), epsilon_(how.epsilon), centered_(how.centered), adds_(adds), keeps_sum_(keeps_sum), sum_output_(sum_output) {}
+  explicit RowNormKernel(FusedRowNorm how)
+      : gain_(std::move(how.gain)), bias_(std::move(how.bias)), epsilon_(how.epsilon), centered_(how.centered), adds_(how.adds), keeps_sum_(how.keeps_sum), sum_output_(how.sum_output) {}
 
   void run(KernelContext& context) const override {
     const Tensor& x = floats(context, 0);
@@ -264,16 +263,16 @@ std::optional<FusedStep> fuse_row_norm(PlanView& view, const Node& node) {
   const bool one = node.is("LayerNormalization") || node.is("RMSNormalization");
   std::optional<Norm> norm = one ? norm_operator(view, node) : Matcher(view).match(node);
   if (!norm) return std::nullopt;
-  if (!view.device()) take_sum(view, node, *norm);
+  take_sum(view, node, *norm);
   if (one && norm->addend == kNone) return std::nullopt;  // the operator's own kernel does it
   FusedStep step;
   step.inputs = {norm->x};
   if (norm->addend != kNone) step.inputs.push_back(norm->addend);
   for (const Node* covered : norm->covers) step.covers.push_back(covered->id);
   if (norm->keeps_sum) step.also = {norm->covers.back()->outputs[0]};
-  FusedRowNorm how{*view.constant(norm->gain), norm->bias == kNone ? Tensor() : *view.constant(norm->bias), norm->epsilon, norm->centered};
+  FusedRowNorm how{*view.constant(norm->gain), norm->bias == kNone ? Tensor() : *view.constant(norm->bias), norm->epsilon, norm->centered, norm->addend != kNone, norm->keeps_sum, node.outputs.size()};
   if (const Device* device = view.device()) step.kernel = device->row_norm(std::move(how));
-  else step.kernel = std::make_unique<RowNormKernel>(std::move(how), norm->addend != kNone, norm->keeps_sum, node.outputs.size());
+  else step.kernel = std::make_unique<RowNormKernel>(std::move(how));
   return step;
 }
 
