@@ -9,7 +9,7 @@ namespace infopt {
 
 int64_t Removal::kept(const Positions& atoms, int64_t begin, int64_t end) const {
   int64_t count = 0;
-  for (int64_t i = begin; i < end; ++i) count += !gone(atoms[static_cast<size_t>(i)]);
+  for (int64_t i = begin; i < end; ++i) count += copies(atoms[static_cast<size_t>(i)]);
   return count;
 }
 

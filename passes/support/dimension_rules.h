@@ -8,20 +8,20 @@
 
 namespace infopt {
 
-/// What is to go, for the rules that rewrite numbers in a node.
+/// How often each position is to be there, for the rules that rewrite numbers in a node.
 class Removal {
  public:
-  /// `gone` by class (Dimensions::find).
-  Removal(const Dimensions& dimensions, const std::vector<bool>& gone) : dimensions_(dimensions), gone_(gone) {}
+  /// `copies` by class (Dimensions::find): 0 goes, 1 stays, more stand side by side.
+  Removal(const Dimensions& dimensions, const std::vector<int>& copies) : dimensions_(dimensions), copies_(copies) {}
   const Dimensions& dimensions() const { return dimensions_; }
-  bool gone(int32_t atom) const { return gone_[static_cast<size_t>(dimensions_.find(atom))]; }
+  int copies(int32_t atom) const { return copies_[static_cast<size_t>(dimensions_.find(atom))]; }
   int64_t kept(const Positions& atoms) const { return kept(atoms, 0, static_cast<int64_t>(atoms.size())); }
-  int64_t kept(const Positions& atoms, int64_t begin, int64_t end) const;  ///< of positions [begin, end)
-  bool touches(ValueId value) const;                                      ///< an axis of it shrinks
+  int64_t kept(const Positions& atoms, int64_t begin, int64_t end) const;  ///< what positions [begin, end) become
+  bool touches(ValueId value) const;                                      ///< an axis of it changes
 
  private:
   const Dimensions& dimensions_;
-  const std::vector<bool>& gone_;
+  const std::vector<int>& copies_;
 };
 
 struct DimensionRule {

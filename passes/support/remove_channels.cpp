@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <set>
 
+#include "lib/base/error.h"
 #include "passes/support/dimension_rules.h"
 #include "passes/support/patterns.h"
 
@@ -13,7 +13,7 @@ namespace {
 
 class Remover {
  public:
-  Remover(GraphEdit& edit, const Dimensions& dimensions, const std::vector<bool>& gone) : edit_(edit), graph_(edit.graph()), dimensions_(dimensions), removal_(dimensions, gone) {}
+  Remover(GraphEdit& edit, const Dimensions& dimensions, const std::vector<int>& copies) : edit_(edit), graph_(edit.graph()), dimensions_(dimensions), copies_(copies), removal_(dimensions, copies) {}
 
   void run() {
     slice_constants();
@@ -36,26 +36,50 @@ class Remover {
       if (before[i] != kNone && before[i] != graph_.node(n.id).input(i)) remove_unused(edit_, before[i]);
   }
 
-  /// One slice of a constant for all of its uses that lose the same.
+  struct Cut {
+    int64_t axis = 0;
+    std::vector<int64_t> from;      ///< where each new position is taken from
+    std::vector<int> divided;       ///< by what; empty: by nothing
+    auto operator<=>(const Cut&) const = default;
+  };
+
+  Cut cut_of(const AxisUse& u) const {
+    Cut cut{u.axis, repeated_positions(u.atoms, dimensions_, copies_), {}};
+    const auto more = [&](int64_t i) { return removal_.copies(u.atoms[static_cast<size_t>(i)]); };
+    if (u.role == AxisRole::Reads && std::any_of(cut.from.begin(), cut.from.end(), [&](int64_t i) { return more(i) > 1; }))
+      for (int64_t i : cut.from) cut.divided.push_back(more(i));
+    return cut;
+  }
+
+  /// One slice of a constant for all of its uses that change alike.
   void slice_constants() {
-    std::map<std::pair<NodeId, size_t>, std::vector<std::pair<int64_t, std::vector<bool>>>> inputs;
-    for (const AxisUse& u : dimensions_.uses()) {
-      std::vector<bool> keep;
-      for (int32_t a : u.atoms) keep.push_back(!removal_.gone(a));
-      if (std::count(keep.begin(), keep.end(), false)) inputs[{u.node, u.input}].emplace_back(u.axis, keep);
-    }
-    std::map<std::pair<ValueId, std::vector<std::pair<int64_t, std::vector<bool>>>>, ValueId> made;
+    std::map<std::pair<NodeId, size_t>, std::vector<Cut>> inputs;
+    for (const AxisUse& u : dimensions_.uses())
+      if (std::any_of(u.atoms.begin(), u.atoms.end(), [&](int32_t a) { return removal_.copies(a) != 1; })) inputs[{u.node, u.input}].push_back(cut_of(u));
+    std::map<std::pair<ValueId, std::vector<Cut>>, ValueId> made;
     for (auto& [place, cuts] : inputs) {
       std::sort(cuts.begin(), cuts.end());
       const ValueId v = graph_.node(place.first).input(place.second);
       ValueId& now = made.emplace(std::pair(v, cuts), kNone).first->second;
       if (now == kNone) {
         Tensor t = *graph_.constant(v);
-        for (const auto& [axis, keep] : cuts) t = keep_positions(t, axis, keep);
+        for (const Cut& cut : cuts) {
+          t = take_positions(t, cut.axis, cut.from);
+          if (!cut.divided.empty()) t = divide(t, cut);
+        }
         now = edit_.add_constant(t, name_for(v));
       }
       edit_.set_input(place.first, place.second, now);
     }
+  }
+
+  static Tensor divide(const Tensor& t, const Cut& cut) {
+    if (!is_float(t.dtype())) throw Error(ErrorKind::Unsupported, "weights that aren't floats can't be divided");
+    std::vector<double> values = to_vector<double>(t);
+    size_t inner = 1;
+    for (int64_t a = cut.axis + 1; a < t.rank(); ++a) inner *= static_cast<size_t>(t.dim(a));
+    for (size_t i = 0; i < values.size(); ++i) values[i] /= cut.divided[i / inner % cut.divided.size()];
+    return rounded(values, t.shape(), t.dtype());
   }
 
   /// The constant's own name where nothing else reads it.
@@ -110,27 +134,44 @@ class Remover {
   GraphEdit& edit_;
   const Graph& graph_;
   const Dimensions& dimensions_;
+  const std::vector<int>& copies_;
   Removal removal_;
 };
 
 }  // namespace
 
-Tensor keep_positions(const Tensor& t, int64_t axis, const std::vector<bool>& keep) {
-  if (bits_of(t.dtype()) < 8) return cast(keep_positions(cast(t, DType::I8), axis, keep), t.dtype());
+std::vector<int64_t> repeated_positions(const Positions& atoms, const Dimensions& dimensions, const std::vector<int>& copies) {
+  std::vector<int64_t> from;
+  for (size_t begin = 0, end = 0; begin < atoms.size(); begin = end) {
+    const int32_t c = dimensions.find(atoms[begin]);
+    while (end < atoms.size() && dimensions.find(atoms[end]) == c) ++end;
+    for (int k = 0; k < copies[static_cast<size_t>(c)]; ++k)
+      for (size_t i = begin; i < end; ++i) from.push_back(static_cast<int64_t>(i));
+  }
+  return from;
+}
+
+Tensor take_positions(const Tensor& t, int64_t axis, const std::vector<int64_t>& from) {
+  if (bits_of(t.dtype()) < 8) return cast(take_positions(cast(t, DType::I8), axis, from), t.dtype());
   Shape shape = t.shape();
-  shape[static_cast<size_t>(axis)] = std::count(keep.begin(), keep.end(), true);
+  shape[static_cast<size_t>(axis)] = static_cast<int64_t>(from.size());
   Tensor out(t.dtype(), shape);
   size_t inner = bits_of(t.dtype()) / 8, outer = 1;
   for (int64_t a = 0; a < t.rank(); ++a) (a < axis ? outer : inner) *= a == axis ? 1 : static_cast<size_t>(t.dim(a));
   const Tensor aligned = t.aligned_for_now();
-  const std::byte* from = aligned.raw();
+  const std::byte* slab = aligned.raw();
   std::byte* to = out.mutable_raw();
-  for (size_t o = 0; o < outer; ++o)
-    for (size_t i = 0; i < keep.size(); ++i, from += inner)
-      if (keep[i]) std::memcpy(to, from, inner), to += inner;
+  for (size_t o = 0; o < outer; ++o, slab += inner * static_cast<size_t>(t.dim(axis)))
+    for (int64_t i : from) std::memcpy(to, slab + static_cast<size_t>(i) * inner, inner), to += inner;
   return out;
 }
 
-void remove_channels(GraphEdit& edit, const Dimensions& dimensions, const std::vector<bool>& gone) { Remover(edit, dimensions, gone).run(); }
+void repeat_channels(GraphEdit& edit, const Dimensions& dimensions, const std::vector<int>& copies) { Remover(edit, dimensions, copies).run(); }
+
+void remove_channels(GraphEdit& edit, const Dimensions& dimensions, const std::vector<bool>& gone) {
+  std::vector<int> copies;
+  for (bool g : gone) copies.push_back(g ? 0 : 1);
+  repeat_channels(edit, dimensions, copies);
+}
 
 }  // namespace infopt

@@ -32,6 +32,20 @@ struct Removed {
   std::string kinds;  ///< of the groups, "channels 6×1"
 };
 
+/// Channels that are there twice, and read with half of the weights, change nothing.
+void check_repeated(const Model& model, const Dimensions& d, const ChannelGroups& groups, size_t first) {
+  std::vector<int> copies(static_cast<size_t>(d.atoms()), 1);
+  for (const ChannelGroup& g : groups.groups())
+    for (size_t i = first; i < g.classes.size() && (g.kind == GroupKind::Channels || g.kind == GroupKind::Neurons); i += 3) copies[static_cast<size_t>(g.classes[i])] = 2;
+  Model repeated = copy_of(model);
+  {
+    GraphEdit edit(*repeated.graph);
+    repeat_channels(edit, d, copies);
+    edit.finish();
+  }
+  EXPECT_LE(difference(model, parse_model(serialize_model(repeated))), kRounding);
+}
+
 /// Takes out every third class of each group, from `first` on, and compares. Counts by shapes are compared with those that were foretold.
 Removed check(const std::string& text, int opset = 17, size_t first = 0) {
   const Model model = graph_of(text, opset);
@@ -67,6 +81,7 @@ Removed check(const std::string& text, int opset = 17, size_t first = 0) {
   EXPECT_NEAR(parameters.total(), static_cast<double>(after.parameters), 0.5) << text;
   const Model read = parse_model(serialize_model(pruned));
   EXPECT_LE(difference(pruned, read), 0) << text;
+  check_repeated(model, d, groups, first);
   return out;
 }
 
