@@ -21,8 +21,10 @@ void Dimensions::run() {
     for (ValueId v : n.captures)
       for (int64_t a = 0; v != kNone && tracked(v) && a < rank(v); ++a)
         if (const Positions* p = axis(v, a)) lock(*p, id, "read inside " + n.op);
+    const bool whole = n.input(0) != kNone && !n.outputs.empty() && n.outputs[0] != kNone;
     const DimensionRule* rule = find_dimension_rule(n);
-    if (rule && rule->begins) rule->link(*this, n);
+    if (rule && !whole) lock_inputs(n, "it lacks an input or its output");
+    else if (rule && rule->begins) rule->link(*this, n);
     else if (rule && reads(n.inputs)) rule->link(*this, n);
     else if (!rule) lock_inputs(n, "no rule follows channels through " + (n.domain.empty() ? n.op : n.domain + "." + n.op));
   }
@@ -84,7 +86,7 @@ bool Dimensions::same_size(ValueId a, int64_t i, ValueId b, int64_t j) const {
   return p.size >= 0 ? p.size == q.size : q.size < 0 && !p.symbol.empty() && p.symbol == q.symbol;
 }
 
-bool Dimensions::tracked(ValueId value) const { return tracked_[static_cast<size_t>(value)]; }
+bool Dimensions::tracked(ValueId value) const { return value != kNone && tracked_[static_cast<size_t>(value)]; }
 
 bool Dimensions::weights(ValueId value) const {
   if (value == kNone) return false;

@@ -26,7 +26,7 @@ TEST(SplitChannels, AnOutlierIsMadeTwiceAndReadByHalves) {
   const Model before = outliers();
   EditLog log;
   const Model split = after(before, "split_channels", {{"expand", 0.05}, {"bits", int64_t{4}}}, &log);
-  EXPECT_EQ(log.notes, std::vector<std::string>{"'a': 1 of 20 neurons made twice"});
+  EXPECT_EQ(log.notes, std::vector<std::string>{"MatMul → a: 1 of 20 neurons made twice"});
   EXPECT_LE(difference(before, split), kRounding);
   const auto was = to_vector<double>(constant_of(before, "MatMul", 1));
   Tensor now;
