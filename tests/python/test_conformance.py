@@ -21,8 +21,9 @@ KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator")
 CODES = {"unsupported": UNSUPPORTED, "differs": GATE}
 # What the issue of the runtime promises; the list may only shrink.
 AT_LEAST = 1996
-# On the CUDA device alone, where Attention is run by the body that ONNX defines for it.
-CUDA_DIFFERS = ["test_attention_4d_causal_fp16"]
+# On the CUDA device alone: what is expected rounds each step to 16 bits, the device's sums are float32. In float64 the elements that differ are
+# 0.180250 and 0.156556; expected are 0.180420 and 0.156616, the device has 0.180176 for the first.
+CUDA_DIFFERS = ["test_attention_4d_causal_fp16", "test_attention_4d_fp16"]
 
 Result = collections.namedtuple("Result", "code error operators")
 Listed = collections.namedtuple("Listed", "outcome pattern reason line")
@@ -106,7 +107,7 @@ def test_nothing_crashes(results):
 
 
 def test_cases_end_as_listed(results, cuda_differs):
-    listed = read_list() + [Listed("differs", name, "the body rounds each step of Softmax to 16 bits", 0) for name in cuda_differs]
+    listed = read_list() + [Listed("differs", name, "what is expected rounds each step to 16 bits", 0) for name in cuda_differs]
     wrong = []
     for name, result in results.items():
         entry = next((e for e in listed if fnmatch.fnmatchcase(name, e.pattern)), None)
