@@ -282,7 +282,7 @@ class Worker {
         const Range bounds = bounds_[row];
         if (bounds.empty()) continue;
         float low;
-        extremes_of(row_weights(h, first + row) + bounds.begin, bounds.end - bounds.begin, high_[row], low);
+        extremes_of(row_weights(h, first + row, bounds) + bounds.begin, bounds.end - bounds.begin, high_[row], low);
         spread_ = std::max(spread_, high_[row] - low);
       }
       known_mask_ = mask, known_first_ = first;
@@ -303,15 +303,16 @@ class Worker {
         ranges_[row] = ranges_[0];
         continue;
       }
-      const Range above = range_above(row_weights(h, first + row) + bounds.begin, bounds.end - bounds.begin, high - both - 1e-6f * std::fabs(high));
+      const Range above = range_above(row_weights(h, first + row, bounds) + bounds.begin, bounds.end - bounds.begin, high - both - 1e-6f * std::fabs(high));
       ranges_[row] = {bounds.begin + above.begin, bounds.begin + above.end};
     }
   }
 
-  const float* row_weights(const AttentionHead& h, int64_t row) {
+  /// Of the keys within the bounds; a mask may have no others.
+  const float* row_weights(const AttentionHead& h, int64_t row, const Range& bounds) {
     if (a_.has_mask) return h.mask + row * a_.mask_row;
     const bool* keep = h.keep + row * a_.keep_row;
-    for (int64_t i = 0; i < a_.keys; ++i) weights_[i] = keep[i] == a_.keep_if ? 0.0f : a_.instead;
+    for (int64_t i = bounds.begin; i < bounds.end; ++i) weights_[i] = keep[i] == a_.keep_if ? 0.0f : a_.instead;
     return weights_;
   }
 
