@@ -8,6 +8,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/share.h"
+#include "lib/runtime/cpu/dnnl_adapter.h"
 #include "lib/runtime/run.h"
 
 namespace infopt {
@@ -16,9 +17,6 @@ namespace {
 // Of a step's inputs and outputs: a batch up to the first stays whole, parts of others have about the second. The bits may depend on it, so the
 // processor's caches may not.
 constexpr int64_t kWholeBytes = 8 << 20, kPartBytes = 4 << 20;
-// No step of common nets has more bytes than so many times what the stretch reads: batches that stay whole by that are found without a trial, which
-// would make each step's primitives twice.
-constexpr int64_t kGrowth = 64;
 
 using Values = std::set<ValueId>;
 
@@ -206,13 +204,11 @@ bool Run::run_in_parts(const Stretch& stretch) {
   if (items < 2) return false;
   auto outputs = std::make_unique<StretchOutputs>(stretch, items);
   Parts parts([this] { return std::make_unique<Run>(plan_, parent_, nullptr); });
-  size_t bytes = 0;
-  for (ValueId v : stretch.inputs) bytes += slot(v).tensor.bytes();
-  if (static_cast<int64_t>(bytes) * kGrowth <= kWholeBytes) return false;
   std::optional<int64_t> at_once = plan_.items_at_once(stretch, shapes);
   int64_t done = 0;
   if (!at_once) {  // the first item tells how large the steps' tensors are
     const RunThreads one(1);
+    const cpu::ShapesOnly trial;
     parts.lend(0, [&](Run& run) {
       run.run_part(*this, stretch, 0, 1, *outputs);
       const int64_t each = std::max<int64_t>(1, static_cast<int64_t>(run.part_bytes_)), most = std::max<int64_t>(1, kPartBytes / each);
@@ -220,7 +216,7 @@ bool Run::run_in_parts(const Stretch& stretch) {
     });
     parts.end();
     plan_.note_items_at_once(stretch, shapes, *at_once);
-    if (*at_once == 1) done = 1;
+    if (*at_once == 1 && !trial.skipped()) done = 1;
     else outputs = std::make_unique<StretchOutputs>(stretch, items);
   }
   if (*at_once == items) return false;

@@ -25,6 +25,16 @@ class Convolution {
   std::unique_ptr<Impl> impl_;
 };
 
+/// While it lives, convolutions that this thread runs make no primitives and give out zeros: for a run that only asks how large its tensors are.
+class ShapesOnly {
+ public:
+  ShapesOnly();
+  ~ShapesOnly();
+  bool skipped() const;  ///< whether there were any
+  ShapesOnly(const ShapesOnly&) = delete;
+  ShapesOnly& operator=(const ShapesOnly&) = delete;
+};
+
 /// One product node: dst = src × weights, with NumPy's rules for the leading axes (each equal or 1), all of one rank.
 class Product {
  public:
