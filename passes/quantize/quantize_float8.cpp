@@ -231,14 +231,7 @@ class Float8Pass {
 
   static CodedFloats coded(const CodedWeights& codes, const std::vector<float>& weights, LayerReport& report) {
     CodedFloats out{{codes.codes.begin(), codes.codes.end()}, codes.grid.scales, codes.shift, {}};
-    const std::vector<float> values = decode(codes);
-    double signal = 0, noise = 0;
-    for (size_t i = 0; i < weights.size(); ++i) {
-      const double w = static_cast<double>(weights[i]), d = static_cast<double>(values[i]) - w;
-      signal += w * w;
-      noise += d * d;
-    }
-    out.sqnr_db = sqnr_db(signal, noise);
+    out.sqnr_db = sqnr_db(weights, decode(codes));
     report.algorithm = "gptq";
     return out;
   }

@@ -20,17 +20,6 @@
 namespace infopt {
 namespace {
 
-std::optional<double> sqnr_of(const std::vector<float>& weights, const CodedWeights& codes) {
-  const std::vector<float> values = decode(codes);
-  double signal = 0, noise = 0;
-  for (size_t i = 0; i < weights.size(); ++i) {
-    const double w = static_cast<double>(weights[i]), d = static_cast<double>(values[i]) - w;
-    signal += w * w;
-    noise += d * d;
-  }
-  return sqnr_db(signal, noise);
-}
-
 void report_pruned(const Graph& graph, const WeightsPlan& p, const CodedWeights& codes, const WeightsOptions& options, Report& report) {
   PrunedLayer r{.node = graph.label(p.layer.node), .op = graph.node(p.layer.node).op, .pattern = describe(options.pattern), .algorithm = "sparsegpt, gptq in one sweep", .reason = {}};
   r.weights_before = r.weights_after = static_cast<int64_t>(codes.codes.size());
@@ -131,7 +120,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& given) {
   round_weights(*original, plan, options, context, [&](size_t index, const CodedWeights& codes, const std::vector<float>& weights) {
     const WeightsPlan& p = plan[index];
     LayerReport& report = reports[p.report];
-    report.weight_sqnr_db = sqnr_of(weights, codes);
+    report.weight_sqnr_db = sqnr_db(weights, decode(codes));
     report.algorithm = !p.moments ? "nearest" : options.gptq ? (options.awq ? "awq, gptq" : "gptq") : options.awq ? "awq" : "nearest";
     if (options.sparsity > 0 && p.moments) report_pruned(edit.graph(), p, codes, options, context.report);
     if (tied.contains(index)) table_writer.write_layer(p.layer, tied.at(index), codes);

@@ -1,14 +1,13 @@
 #include "passes/support/collect_moments.h"
 
 #include <algorithm>
-#include <functional>
 #include <map>
-#include <mutex>
 
 #include "calibration/staged_run.h"
 #include "calibration/tensor_store.h"
 #include "lib/base/error.h"
 #include "lib/base/finite.h"
+#include "passes/support/sample_order.h"
 
 namespace infopt {
 namespace {
@@ -76,23 +75,6 @@ struct MomentsRun::Impl {
   PassContext& context;
   std::unique_ptr<StagedRun> exact, rounded;
 
-  /// Adds samples in their order, whatever order they come in.
-  class Ordered {
-   public:
-    explicit Ordered(std::function<void(int64_t, const std::vector<Tensor>&)> add) : add_(std::move(add)) {}
-    void take(int64_t sample, const std::vector<Tensor>& values) {
-      const std::lock_guard lock(mutex_);
-      waiting_.emplace(sample, values);
-      for (auto it = waiting_.begin(); it != waiting_.end() && it->first == next_; it = waiting_.erase(it), ++next_) add_(it->first, it->second);
-    }
-
-   private:
-    std::function<void(int64_t, const std::vector<Tensor>&)> add_;
-    std::mutex mutex_;
-    int64_t next_ = 0;
-    std::map<int64_t, std::vector<Tensor>> waiting_;
-  };
-
   void check(ValueId value, const Tensor& t) const {
     if (first_nonfinite(t) >= 0) throw Error(ErrorKind::Malformed, "it has a NaN or an infinite element", graph.value(value).name);
   }
@@ -125,7 +107,7 @@ void MomentsRun::collect(std::span<SharedInput> inputs) {
   }
   TensorStore originals(kMostHeld);
   std::vector<std::vector<int64_t>> tickets(static_cast<size_t>(impl_->exact->samples()));
-  Impl::Ordered add([&](int64_t sample, const std::vector<Tensor>& seen) {
+  SampleOrder add([&](int64_t sample, const std::vector<Tensor>& seen) {
     std::vector<Tensor> exact;
     for (int64_t ticket : tickets[static_cast<size_t>(sample)]) exact.push_back(originals.get(ticket)), originals.drop(ticket);
     for (size_t i = 0; i < inputs.size(); ++i) {

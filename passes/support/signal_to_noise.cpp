@@ -38,4 +38,14 @@ std::optional<double> sqnr_db(double signal, double noise) {
   return 10 * std::log10(signal / noise);
 }
 
+std::optional<double> sqnr_db(const std::vector<float>& reference, const std::vector<float>& values) {
+  double signal = 0, noise = 0;
+  for (size_t i = 0; i < reference.size(); ++i) {
+    const double w = static_cast<double>(reference[i]), d = static_cast<double>(values[i]) - w;
+    signal += w * w;
+    noise += d * d;
+  }
+  return sqnr_db(signal, noise);
+}
+
 }  // namespace infopt

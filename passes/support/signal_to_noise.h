@@ -1,6 +1,7 @@
 // Signal to quantization noise: of outputs, and of weights.
 #pragma once
 #include <optional>
+#include <vector>
 
 #include "lib/base/tensor.h"
 
@@ -21,5 +22,7 @@ struct NoiseSums {
 
 /// 10·log₁₀(signal / noise); empty where either is 0.
 std::optional<double> sqnr_db(double signal, double noise);
+/// The same of values, and what they should have been: of one length.
+std::optional<double> sqnr_db(const std::vector<float>& reference, const std::vector<float>& values);
 
 }  // namespace infopt

@@ -12,22 +12,13 @@ import onnx
 import pytest
 from onnx import helper
 
-from support import DIGITS, GATE, INFOPT, OK, USAGE, expect, model_of, two_layers
+from support import DIGITS, GATE, INFOPT, OK, USAGE, expect, model_of
 
 QUANTIZED = """
 import sys, onnx
 model = onnx.load(sys.argv[1])
 quantized = [n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DynamicQuantizeLinear")]
 """
-
-
-@pytest.fixture
-def case(tmp_path):
-    onnx.save(two_layers(), tmp_path / "m.onnx")
-    x = np.random.default_rng(5).standard_normal((16, 64)).astype(np.float32)
-    x[:, 3] *= 30
-    np.savez(tmp_path / "calib.npz", x=x)
-    return tmp_path
 
 
 def auto(folder, code, *args):

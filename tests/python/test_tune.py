@@ -6,20 +6,10 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import onnx
 import pytest
 
-from support import DIGITS, GATE, INFOPT, OK, ROOT, USAGE, expect, two_layers
-
-
-@pytest.fixture
-def case(tmp_path):
-    onnx.save(two_layers(), tmp_path / "m.onnx")
-    x = np.random.default_rng(5).standard_normal((16, 64)).astype(np.float32)
-    x[:, 3] *= 30
-    np.savez(tmp_path / "calib.npz", x=x)
-    return tmp_path
+from support import DIGITS, GATE, INFOPT, OK, ROOT, USAGE, expect
 
 
 def tune(folder, code, *args, out="t"):
