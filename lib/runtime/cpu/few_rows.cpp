@@ -2,11 +2,9 @@
 
 #include <algorithm>
 
-#include "lib/base/float_math.h"
 #include "lib/base/share.h"
-#include "lib/base/simd.h"
-#include "lib/ops/elementwise.h"
 #include "lib/runtime/cpu/float_tiles.h"
+#include "lib/runtime/cpu/post_activation.h"
 
 namespace infopt::cpu {
 namespace {
@@ -15,36 +13,17 @@ constexpr int64_t kMostRows = 8, kMostWidth = 64;
 constexpr int64_t kDepth = 1024;  // terms of one sum: longer ones are sums of such sums, lest their roundings add up
 constexpr int64_t kLeastWork = 1 << 18;  // multiplications that are worth a thread
 
-INFOPT_FLOAT_LOOP(clip_loop, v < a ? a : v > b ? b : v)
-INFOPT_FLOAT_LOOP(gelu_loop, gelu_f(v))
-INFOPT_FLOAT_LOOP(gelu_tanh_loop, v * sigmoid_f(1.5957691216f * (v + 0.044715f * (v * v * v))))
-INFOPT_FLOAT_LOOP(silu_loop, v * sigmoid_f(v))
-
-INFOPT_SIMD void add_row(float* y, const float* bias, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] += bias[i];
-}
-
-void finish(const FewRows& p, float* y, int64_t column, int64_t n) {
-  if (p.bias) add_row(y, p.bias + column, n);
-  switch (p.post.kind) {
-    case PostActivation::Clip: return clip_loop(y, y, n, p.post.low, p.post.high);
-    case PostActivation::Gelu: return gelu_loop(y, y, n, 0, 0);
-    case PostActivation::GeluTanh: return gelu_tanh_loop(y, y, n, 0, 0);
-    case PostActivation::Silu: return silu_loop(y, y, n, 0, 0);
-    case PostActivation::None: case PostActivation::HardSwish: return;
-  }
-}
-
 void multiply_panel(const FewRows& p, const FloatTiles& tiles, int64_t panel) {
   const int64_t width = p.weights.width, column = panel * width, n = std::min(width, p.columns - column);
   const float* weights = p.weights.data + panel * p.weights.panel_floats;
   alignas(64) float sums[kMostRows * kMostWidth], part[kMostRows * kMostWidth];
   for (int64_t k = 0; k < p.depth; k += kDepth) {
     tiles.multiply({p.a + k, p.depth, p.rows, std::min(kDepth, p.depth - k), weights + k * width, width, width / tiles.lanes, k == 0 ? sums : part, width, nullptr});
-    if (k > 0) add_row(sums, part, p.rows * width);
+    if (k > 0) add_floats(sums, part, p.rows * width);
   }
   for (int64_t row = 0; row < p.rows; ++row) {
-    finish(p, sums + row * width, column, n);
+    if (p.bias) add_floats(sums + row * width, p.bias + column, n);
+    activate(p.post, sums + row * width, n);
     std::copy_n(sums + row * width, n, p.y + row * p.columns + column);
   }
 }

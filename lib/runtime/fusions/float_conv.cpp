@@ -1,4 +1,5 @@
 // A float32 convolution (on a device one of 16-bit floats too) with its neighbours: a zero Pad before it, BatchNormalization, a residual and bounds behind it.
+// One of single pixels with weights of which many are zero is multiplied without the zeros, also where it stands alone.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -7,6 +8,7 @@
 #include "lib/base/error.h"
 #include "lib/ops/broadcast.h"
 #include "lib/runtime/cpu/dnnl_adapter.h"
+#include "lib/runtime/cpu/sparse_product.h"
 #include "lib/runtime/fusions/pads.h"
 #include "lib/runtime/fusions/rules.h"
 #include "lib/runtime/layout.h"
@@ -46,28 +48,28 @@ bool channel_line(PlanView& view, const Node& norm, int64_t channels, std::vecto
 
 class FusedConvKernel : public Kernel {
  public:
-  FusedConvKernel(const Found& found, Tensor weights, Tensor bias)
-      : window_(WindowAttributes::of(*found.conv)), extra_(found.extra), groups_(found.conv->i("group", 1)), post_(found.post), weights_(std::move(weights)), bias_(std::move(bias)),
-        residual_(found.residual != kNone) {}
+  /// `sparse`: the same weights, of one pixel, without their zeros, or null.
+  FusedConvKernel(const Found& found, Tensor weights, Tensor bias, std::unique_ptr<cpu::SparseProduct> sparse)
+      : window_(WindowAttributes::of(*found.conv)), extra_(found.extra), groups_(found.conv->i("group", 1)), post_(found.post), weight_shape_(weights.shape()),
+        weights_(sparse ? Tensor() : std::move(weights)), bias_(std::move(bias)), residual_(found.residual != kNone), sparse_(std::move(sparse)) {}
 
   /// Inputs: x, and the residual if there is one.
   void run(KernelContext& context) const override {
     Layout layout;
     const Tensor& given = context.in_any(0, layout);
     if (given.dtype() != DType::F32) throw Error(ErrorKind::Malformed, "float32 weights for " + std::string(name_of(given.dtype())));
-    if (given.rank() != weights_.rank() || given.dim(1) != weights_.dim(1) * groups_ || groups_ < 1 || weights_.dim(0) % groups_ != 0)
-      throw Error(ErrorKind::Malformed, "an input of " + to_string(given.shape()) + " doesn't fit weights of " + to_string(weights_.shape()) + " in " + std::to_string(groups_) + " groups");
+    if (given.rank() != static_cast<int64_t>(weight_shape_.size()) || given.dim(1) != weight_shape_[1] * groups_ || groups_ < 1 || weight_shape_[0] % groups_ != 0)
+      throw Error(ErrorKind::Malformed, "an input of " + to_string(given.shape()) + " doesn't fit weights of " + to_string(weight_shape_) + " in " + std::to_string(groups_) + " groups");
     Tensor x = convert_layout(given, layout, Layout::ChannelsLast);
     Shape spatial(x.shape().begin() + 2, x.shape().end());
-    const Shape kernel(weights_.shape().begin() + 2, weights_.shape().end());
+    const Shape kernel(weight_shape_.begin() + 2, weight_shape_.end());
     Window w = window_of(spatial, kernel);
     if (x.size() == 0) pad_nothing(x, spatial, w);
-    Shape shape{x.dim(0), weights_.dim(0)};
+    Shape shape{x.dim(0), weight_shape_[0]};
     shape.insert(shape.end(), w.out.begin(), w.out.end());
-    const Tensor* bias = bias_.defined() ? &bias_ : nullptr;
     if (!residual_) {
       Tensor& y = context.out(0, DType::F32, shape, Layout::ChannelsLast);
-      return engine_for(w, false, post_).run(x, weights_, true, bias, y);
+      return convolve(w, x, false, post_, y);
     }
     Layout other;
     const Tensor& residual = context.in_any(1, other);
@@ -77,18 +79,28 @@ class FusedConvKernel : public Kernel {
       const std::byte* from = residual.raw();
       Tensor& y = context.out_reusing(0, 1, DType::F32, shape, Layout::ChannelsLast);
       if (y.raw() != from) std::copy_n(from, y.bytes(), y.mutable_raw());
-      return engine_for(w, true, post_).run(x, weights_, true, bias, y);
+      return convolve(w, x, true, post_, y);
     }
     Tensor y = convert_layout(residual, other, Layout::ChannelsLast);
     if (y.raw() == residual.raw()) y = y.clone();
-    engine_for(w, true, post_).run(x, weights_, true, bias, y);
+    convolve(w, x, true, post_, y);
     context.set(0, std::move(y), Layout::ChannelsLast);
   }
 
   ByItem by_item() const override { return ByItem::All; }
-  std::string describe() const override { return std::string("float32 convolution, oneDNN, channels last") + (residual_ ? ", with the residual" : "") + (post_.kind != PostActivation::None ? ", with the activation" : ""); }
+  std::string describe() const override { return std::string("float32 convolution, ") + (sparse_ ? "channels last, " + sparse_->describe() : "oneDNN, channels last") + (residual_ ? ", with the residual" : "") + (post_.kind != PostActivation::None ? ", with the activation" : ""); }
 
  private:
+  /// y, channels last, from x, or added to what y holds.
+  void convolve(const Window& w, const Tensor& x, bool accumulate, const PostActivation& post, Tensor& y) const {
+    const Tensor* bias = bias_.defined() ? &bias_ : nullptr;
+    const int64_t pixels = sparse_ ? x.size() / sparse_->depth() : 0;
+    const auto none = [](const std::vector<int64_t>& pads) { return std::all_of(pads.begin(), pads.end(), [](int64_t p) { return p == 0; }); };
+    if (sparse_ && none(w.pads_begin) && none(w.pads_end) && sparse_->wins(pixels))
+      return sparse_->run(x.data<float>(), pixels, bias ? bias->data<float>() : nullptr, post, accumulate, y.mutable_data<float>());
+    engine_for(w, accumulate, post).run(x, sparse_ ? sparse_->weights() : weights_, true, bias, y);
+  }
+
   Window window_of(Shape spatial, const Shape& kernel) const {
     const size_t n = spatial.size();
     if (extra_.empty()) return resolve_window(window_, spatial, kernel);
@@ -122,7 +134,7 @@ class FusedConvKernel : public Kernel {
   /// The sum, of shapes that may broadcast, and the bounds by themselves.
   void run_apart(KernelContext& context, const Window& w, const Tensor& x, const Shape& shape) const {
     Tensor first(DType::F32, shape);
-    engine_for(w, false, {}).run(x, weights_, true, bias_.defined() ? &bias_ : nullptr, first);
+    convolve(w, x, false, {}, first);
     first = convert_layout(first, Layout::ChannelsLast, Layout::Plain);
     const Tensor& residual = context.in(1);
     const Shape result = broadcast_shape(shape, residual.shape());
@@ -158,13 +170,15 @@ class FusedConvKernel : public Kernel {
   std::vector<int64_t> extra_;
   int64_t groups_;
   PostActivation post_;
+  Shape weight_shape_;
   Tensor weights_, bias_;
   bool residual_;
+  std::unique_ptr<cpu::SparseProduct> sparse_;
   mutable std::mutex mutex_;
   mutable std::vector<Engine> engines_;
 };
 
-/// Reads the pattern backwards; false where there is no convolution with constant float weights, or nothing to join with it.
+/// Reads the pattern backwards; false where there is no convolution with constant float weights.
 bool find_pattern(PlanView& view, const Node& node, Found& f) {
   const Node* at = &node;
   auto step_back = [&](ValueId v) { return at = view.only_for_one(v); };
@@ -205,7 +219,18 @@ bool find_pattern(PlanView& view, const Node& node, Found& f) {
     f.extra = zero_pads(view, *pad, static_cast<size_t>(weights->rank() - 2));
     if (!f.extra.empty()) f.pad = pad;
   }
-  return f.bounds || f.add || f.norm || f.pad;
+  return true;
+}
+
+/// Where every output is a product of one pixel and many of the weights are zero.
+std::unique_ptr<cpu::SparseProduct> sparse_product(PlanView& view, const Found& f, const Tensor& weights) {
+  const Node& conv = *f.conv;
+  const auto ones = [](const std::vector<int64_t>& v) { return std::all_of(v.begin(), v.end(), [](int64_t i) { return i == 1; }); };
+  if (view.device() || f.pad || conv.i("group", 1) != 1 || !ones(conv.ints("strides")) || !ones({weights.shape().begin() + 2, weights.shape().end()})) return nullptr;
+  std::string why;
+  auto sparse = cpu::SparseProduct::make(weights, true, &why);
+  if (!why.empty()) view.refuse(conv, why);
+  return sparse;
 }
 
 }  // namespace
@@ -213,6 +238,8 @@ bool find_pattern(PlanView& view, const Node& node, Found& f) {
 std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node) {
   Found f;
   if (!find_pattern(view, node, f)) return std::nullopt;
+  const bool joins = f.bounds || f.add || f.norm || f.pad;
+  if (!joins && view.device()) return std::nullopt;
   Tensor weights = *view.constant(f.conv->input(1));
   Tensor bias = f.conv->input(2) == kNone ? Tensor() : *view.constant(f.conv->input(2));
   if (f.norm) {
@@ -242,7 +269,9 @@ std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node) {
     step.kernel = device->conv({WindowAttributes::of(*f.conv), f.extra, f.conv->i("group", 1), f.post, weights, bias, f.residual != kNone});
     return step;
   }
-  step.kernel = std::make_unique<FusedConvKernel>(f, std::move(weights), std::move(bias));
+  auto sparse = sparse_product(view, f, weights);
+  if (!joins && !sparse) return std::nullopt;
+  step.kernel = std::make_unique<FusedConvKernel>(f, std::move(weights), std::move(bias), std::move(sparse));
   return step;
 }
 
