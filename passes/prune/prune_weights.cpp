@@ -4,16 +4,24 @@
 // (passes/support/sparsegpt.h), which moves the others to make up for them, each layer with the inputs that the pruned layers before it give.
 // Anywhere, N of each M input channels, or in blocks.
 #include <cmath>
+#include <cstdio>
 
 #include "calibration/calibration.h"
 #include "lib/base/error.h"
 #include "passes/pass.h"
+#include "passes/support/permute_channels.h"
 #include "passes/support/prune_layers.h"
 
 namespace infopt {
 namespace {
 
 std::string percent(double share) { return std::to_string(static_cast<int>(std::lround(100 * share))) + " %"; }
+
+std::string share(double v) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f %%", 100 * v);
+  return text;
+}
 
 /// What wasn't reached, and why.
 void say_what_is_missing(const std::vector<LayerToPrune>& plan, const std::vector<PrunedLayer>& reports, PassContext& context) {
@@ -33,10 +41,19 @@ void say_what_is_missing(const std::vector<LayerToPrune>& plan, const std::vecto
   }
 }
 
+/// Channels in another order where that is free: by it the pattern takes less away.
+void permute(GraphEdit& edit, PassContext& context, const PrunePattern& pattern, const std::vector<Observed>& seen) {
+  const Dimensions dimensions(context.model, edit.graph(), seen);
+  const Permuted p = permute_for_pattern(edit, dimensions, pattern.n, pattern.m);
+  if (p.channels == 0) return edit.note("no order of channels is better for " + describe(pattern) + " than the one there is");
+  edit.note(std::to_string(p.channels) + " channels of " + std::to_string(p.groups) + " groups changed places: of |w| of what reads them " + share(p.after) + " stay, not " + share(p.before));
+}
+
 void run(GraphEdit& edit, PassContext& context, const Options& given) {
   const PruneOptions options = PruneOptions::of(given);
   if (options.needs_data() && !context.calibration) throw Error(ErrorKind::Usage, "the step prune_weights needs calibration data for its score, refit or scope: give --calib DATA");
   const std::vector<Observed> seen = options.needs_data() ? context.calibration->observe(edit.graph()) : std::vector<Observed>{};
+  if (given.flag("permute") && options.pattern.kind == PrunePattern::Kind::NM) permute(edit, context, options.pattern, seen);
   std::vector<PrunedLayer> reports;
   std::vector<LayerToPrune> plan = plan_pruning(edit.graph(), context, options, seen, reports);
   allocate_sparsity(edit.graph(), plan, options, context);
@@ -59,6 +76,7 @@ PassDef pass_prune_weights() {
               {.name = "m", .help = "n:m: of how many", .otherwise = int64_t{4}, .least = 2, .most = 64},
               {.name = "block_rows", .help = "block: output channels", .otherwise = int64_t{16}, .least = 1, .most = 1024},
               {.name = "block_columns", .help = "block: input channels of one tap", .otherwise = int64_t{1}, .least = 1, .most = 64},
+              {.name = "permute", .help = "n:m: channels get another order first where the graph allows it, by which the pattern takes less of |w| away", .otherwise = false},
               {.name = "sparsity", .help = "the share of the weights that goes; n:m has its own", .otherwise = 0.5, .least = 0, .most = 0.99},
               {.name = "scope",
                .help = "layer: the same share of each; global: one threshold for all; sensitivity: by what each layer, pruned alone, does to the outputs",

@@ -3,13 +3,69 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <set>
 
 #include "lib/base/error.h"
 #include "passes/support/dimension_rules.h"
 #include "passes/support/patterns.h"
+#include "passes/support/permute_channels.h"
 
 namespace infopt {
 namespace {
+
+/// Constants that change along their axes, one change of a constant for all of its uses that change alike.
+class Cutter {
+ public:
+  explicit Cutter(GraphEdit& edit) : edit_(edit), graph_(edit.graph()) {}
+
+  struct Cut {
+    int64_t axis = 0;
+    std::vector<int64_t> from;      ///< where each new position is taken from
+    std::vector<int> divided;       ///< by what; empty: by nothing
+    auto operator<=>(const Cut&) const = default;
+  };
+  void add(const AxisUse& u, Cut cut) { inputs_[{u.node, u.input}].push_back(std::move(cut)); }
+
+  void run() {
+    std::map<std::pair<ValueId, std::vector<Cut>>, ValueId> made;
+    for (auto& [place, cuts] : inputs_) {
+      std::sort(cuts.begin(), cuts.end());
+      const ValueId v = graph_.node(place.first).input(place.second);
+      ValueId& now = made.emplace(std::pair(v, cuts), kNone).first->second;
+      if (now == kNone) {
+        Tensor t = *graph_.constant(v);
+        for (const Cut& cut : cuts) {
+          t = take_positions(t, cut.axis, cut.from);
+          if (!cut.divided.empty()) t = divide(t, cut);
+        }
+        now = edit_.add_constant(t, name_for(v));
+      }
+      edit_.set_input(place.first, place.second, now);
+    }
+  }
+
+ private:
+  static Tensor divide(const Tensor& t, const Cut& cut) {
+    if (!is_float(t.dtype())) throw Error(ErrorKind::Unsupported, "weights that aren't floats can't be divided");
+    std::vector<double> values = to_vector<double>(t);
+    size_t inner = 1;
+    for (int64_t a = cut.axis + 1; a < t.rank(); ++a) inner *= static_cast<size_t>(t.dim(a));
+    for (size_t i = 0; i < values.size(); ++i) values[i] /= cut.divided[i / inner % cut.divided.size()];
+    return rounded(values, t.shape(), t.dtype());
+  }
+
+  /// The constant's own name where nothing else reads it.
+  std::string name_for(ValueId v) {
+    const std::string name = graph_.value(v).name;
+    if (name.empty() || graph_.value(v).uses.size() != 1 || graph_.value(v).producer != kNone || graph_.value(v).graph_input) return {};
+    edit_.set_name(v, {});
+    return name;
+  }
+
+  GraphEdit& edit_;
+  const Graph& graph_;
+  std::map<std::pair<NodeId, size_t>, std::vector<Cut>> inputs_;
+};
 
 class Remover {
  public:
@@ -36,58 +92,19 @@ class Remover {
       if (before[i] != kNone && before[i] != graph_.node(n.id).input(i)) remove_unused(edit_, before[i]);
   }
 
-  struct Cut {
-    int64_t axis = 0;
-    std::vector<int64_t> from;      ///< where each new position is taken from
-    std::vector<int> divided;       ///< by what; empty: by nothing
-    auto operator<=>(const Cut&) const = default;
-  };
-
-  Cut cut_of(const AxisUse& u) const {
-    Cut cut{u.axis, repeated_positions(u.atoms, dimensions_, copies_), {}};
+  Cutter::Cut cut_of(const AxisUse& u) const {
+    Cutter::Cut cut{u.axis, repeated_positions(u.atoms, dimensions_, copies_), {}};
     const auto more = [&](int64_t i) { return removal_.copies(u.atoms[static_cast<size_t>(i)]); };
     if (u.role == AxisRole::Reads && std::any_of(cut.from.begin(), cut.from.end(), [&](int64_t i) { return more(i) > 1; }))
       for (int64_t i : cut.from) cut.divided.push_back(more(i));
     return cut;
   }
 
-  /// One slice of a constant for all of its uses that change alike.
   void slice_constants() {
-    std::map<std::pair<NodeId, size_t>, std::vector<Cut>> inputs;
+    Cutter cutter(edit_);
     for (const AxisUse& u : dimensions_.uses())
-      if (std::any_of(u.atoms.begin(), u.atoms.end(), [&](int32_t a) { return removal_.copies(a) != 1; })) inputs[{u.node, u.input}].push_back(cut_of(u));
-    std::map<std::pair<ValueId, std::vector<Cut>>, ValueId> made;
-    for (auto& [place, cuts] : inputs) {
-      std::sort(cuts.begin(), cuts.end());
-      const ValueId v = graph_.node(place.first).input(place.second);
-      ValueId& now = made.emplace(std::pair(v, cuts), kNone).first->second;
-      if (now == kNone) {
-        Tensor t = *graph_.constant(v);
-        for (const Cut& cut : cuts) {
-          t = take_positions(t, cut.axis, cut.from);
-          if (!cut.divided.empty()) t = divide(t, cut);
-        }
-        now = edit_.add_constant(t, name_for(v));
-      }
-      edit_.set_input(place.first, place.second, now);
-    }
-  }
-
-  static Tensor divide(const Tensor& t, const Cut& cut) {
-    if (!is_float(t.dtype())) throw Error(ErrorKind::Unsupported, "weights that aren't floats can't be divided");
-    std::vector<double> values = to_vector<double>(t);
-    size_t inner = 1;
-    for (int64_t a = cut.axis + 1; a < t.rank(); ++a) inner *= static_cast<size_t>(t.dim(a));
-    for (size_t i = 0; i < values.size(); ++i) values[i] /= cut.divided[i / inner % cut.divided.size()];
-    return rounded(values, t.shape(), t.dtype());
-  }
-
-  /// The constant's own name where nothing else reads it.
-  std::string name_for(ValueId v) {
-    const std::string name = graph_.value(v).name;
-    if (name.empty() || graph_.value(v).uses.size() != 1 || graph_.value(v).producer != kNone || graph_.value(v).graph_input) return {};
-    edit_.set_name(v, {});
-    return name;
+      if (std::any_of(u.atoms.begin(), u.atoms.end(), [&](int32_t a) { return removal_.copies(a) != 1; })) cutter.add(u, cut_of(u));
+    cutter.run();
   }
 
   /// What a Shape gives out where dimensions have shrunk: the sizes that they had, for whatever counts with them.
@@ -164,6 +181,28 @@ Tensor take_positions(const Tensor& t, int64_t axis, const std::vector<int64_t>&
   for (size_t o = 0; o < outer; ++o, slab += inner * static_cast<size_t>(t.dim(axis)))
     for (int64_t i : from) std::memcpy(to, slab + static_cast<size_t>(i) * inner, inner), to += inner;
   return out;
+}
+
+void permute_channels(GraphEdit& edit, const Dimensions& dimensions, const std::vector<int32_t>& moved) {
+  Cutter cutter(edit);
+  std::set<ValueId> old;
+  for (const AxisUse& u : dimensions.uses()) {
+    std::map<int32_t, std::vector<int64_t>> places;  // of each class, in their order
+    for (size_t i = 0; i < u.atoms.size(); ++i) places[dimensions.find(u.atoms[i])].push_back(static_cast<int64_t>(i));
+    std::vector<int64_t> from(u.atoms.size());
+    for (const auto& [c, mine] : places) {
+      const std::vector<int64_t>& to = places.at(moved[static_cast<size_t>(c)]);
+      for (size_t i = 0; i < mine.size(); ++i) from[static_cast<size_t>(to[i])] = mine[i];
+    }
+    if (std::is_sorted(from.begin(), from.end())) continue;
+    old.insert(edit.graph().node(u.node).input(u.input));
+    cutter.add(u, {u.axis, std::move(from), {}});
+  }
+  cutter.run();
+  for (const ValueId v : old) {
+    const Value& value = edit.graph().value(v);
+    if (value.uses.empty() && value.producer == kNone && !value.graph_input) edit.remove_value(v);
+  }
 }
 
 void repeat_channels(GraphEdit& edit, const Dimensions& dimensions, const std::vector<int>& copies) { Remover(edit, dimensions, copies).run(); }
