@@ -19,6 +19,7 @@
 #include "lib/onnx/check.h"
 #include "lib/onnx/export.h"
 #include "lib/onnx/import.h"
+#include "lib/onnx/infer.h"
 #include "lib/report/render.h"
 #include "lib/report/compare.h"
 #include "passes/pipeline.h"
@@ -314,6 +315,7 @@ Report Job::run() {
   }
   const bool withhold = !spec_.keep_output_on_failure && !spec_.recipe.gates.empty();
   if (withhold) withhold_output();
+  for (std::string& corrected : correct_declared_types(model_)) report_.warnings.push_back(std::move(corrected));
   stage("write", [&] { write_model(model_, output_, ExportOptions{.external_data = spec_.recipe.output.external_data == "always", .sparse_initializers = spec_.recipe.output.sparse_initializers, .data_path = spec_.output}); });
   model_.graph.reset();
   trim_memory();

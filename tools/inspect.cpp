@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "lib/ir/type_text.h"
 #include "lib/onnx/import.h"
 #include "lib/ops/op.h"
 #include "lib/report/format.h"
@@ -14,15 +15,6 @@
 
 namespace infopt {
 namespace {
-
-std::string type_text(const Type& t) {
-  if (!t.opaque.empty()) return "not a tensor";
-  std::string text(name_of(t.dtype));
-  if (!t.has_shape) return text;
-  text += "[";
-  for (size_t i = 0; i < t.shape.size(); ++i) text += (i ? "," : "") + (t.shape[i].size >= 0 ? std::to_string(t.shape[i].size) : t.shape[i].symbol.empty() ? "?" : t.shape[i].symbol);
-  return text + "]";
-}
 
 /// What is printed, in either form.
 struct Summary {
@@ -58,8 +50,8 @@ void print_text(const Model& model, const Summary& s) {
   const Graph& g = *model.graph;
   std::printf("%s: %.2f MB, IR version %lld\n", s.file.path.c_str(), static_cast<double>(s.file.bytes) / 1e6, static_cast<long long>(model.ir_version));
   for (const auto& [domain, version] : g.opsets) std::printf("  opset %lld of %s\n", static_cast<long long>(version), domain.empty() ? "ONNX" : domain.c_str());
-  for (ValueId id : g.inputs()) std::printf("  input  %s: %s\n", g.value(id).name.c_str(), type_text(g.value(id).type).c_str());
-  for (ValueId id : g.outputs()) std::printf("  output %s: %s\n", g.value(id).name.c_str(), type_text(g.value(id).type).c_str());
+  for (ValueId id : g.inputs()) std::printf("  input  %s: %s\n", g.value(id).name.c_str(), to_string(g.value(id).type).c_str());
+  for (ValueId id : g.outputs()) std::printf("  output %s: %s\n", g.value(id).name.c_str(), to_string(g.value(id).type).c_str());
   std::printf("  %zu nodes\n", g.order().size());
   for (const auto& [op, count] : s.ops) {
     const bool known = !std::binary_search(s.without_kernel.begin(), s.without_kernel.end(), op);

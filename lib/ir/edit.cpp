@@ -84,6 +84,11 @@ void GraphEdit::set_output(size_t index, ValueId value) {
   graph_.values_[static_cast<size_t>(value)].uses.push_back({kNone, kGraphOutput});
 }
 
+void GraphEdit::remove_output(size_t index) {
+  drop_use(graph_.outputs_[index], {kNone, kGraphOutput});
+  graph_.outputs_.erase(graph_.outputs_.begin() + static_cast<std::ptrdiff_t>(index));
+}
+
 NodeId GraphEdit::add_node(NewNode spec, std::vector<ValueId> inputs, std::vector<ValueId> outputs, NodeId before) {
   const NodeId id = static_cast<NodeId>(graph_.nodes_.size());
   Node n;
@@ -161,6 +166,20 @@ void GraphEdit::drop_output(NodeId node, size_t index) {
   v = Value{};
   n.outputs[index] = kNone;
   while (!n.outputs.empty() && n.outputs.back() == kNone) n.outputs.pop_back();
+  ++log_.values_replaced;
+}
+
+void GraphEdit::erase_output(NodeId node, size_t index) {
+  Node& n = graph_.nodes_[static_cast<size_t>(node)];
+  if (index >= n.outputs.size()) return;
+  if (n.outputs[index] != kNone) {
+    Value& v = graph_.values_[static_cast<size_t>(n.outputs[index])];
+    if (!v.uses.empty()) throw Error(ErrorKind::Defect, "an output in use was erased", v.name);
+    v = Value{};
+  }
+  n.outputs.erase(n.outputs.begin() + static_cast<std::ptrdiff_t>(index));
+  for (size_t i = index; i < n.outputs.size(); ++i)
+    if (n.outputs[i] != kNone) graph_.values_[static_cast<size_t>(n.outputs[i])].output_index = static_cast<int>(i);
   ++log_.values_replaced;
 }
 

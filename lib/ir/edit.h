@@ -41,6 +41,7 @@ class GraphEdit {
   void set_graph_input(ValueId value, bool is_input);
   void add_output(ValueId value);
   void set_output(size_t index, ValueId value);
+  void remove_output(size_t index);  ///< those behind it move up
   Value& value_for_import(ValueId value) { return graph_.values_[static_cast<size_t>(value)]; }
 
   // Nodes
@@ -59,6 +60,8 @@ class GraphEdit {
   void set_inputs(NodeId node, std::vector<ValueId> inputs);
   /// The node no longer makes this output, which must be unused and goes away.
   void drop_output(NodeId node, size_t index);
+  /// The same, and the outputs behind it move up: for a Loop's and a Scan's, which follow their body's.
+  void erase_output(NodeId node, size_t index);
   /// The node makes `value`, which nothing makes yet, instead of its output; that value then waits for a new producer.
   void replace_output(NodeId node, size_t index, ValueId value);
   void set_op(NodeId node, std::string op, std::string domain = {});

@@ -1,6 +1,7 @@
 #include "lib/onnx/infer.h"
 
 #include "lib/ir/edit.h"
+#include "lib/ir/type_text.h"
 #include "lib/onnx/graph_writer.h"
 #include "onnx/shape_inference/implementation.h"
 
@@ -32,6 +33,17 @@ Type merged(const Type& known, Type found) {
   for (size_t i = 0; i < known.shape.size(); ++i)
     if (known.shape[i].size >= 0 || (found.shape[i].size < 0 && !known.shape[i].symbol.empty())) found.shape[i] = known.shape[i];
   return found;
+}
+
+/// Whether no tensor can have both types.
+bool contradict(const Type& a, const Type& b) {
+  if (!a.opaque.empty() || !b.opaque.empty() || a.dtype == DType::Undefined || b.dtype == DType::Undefined) return false;
+  if (a.dtype != b.dtype) return true;
+  if (!a.has_shape || !b.has_shape) return false;
+  if (a.shape.size() != b.shape.size()) return true;
+  for (size_t i = 0; i < a.shape.size(); ++i)
+    if (a.shape[i].size >= 0 && b.shape[i].size >= 0 && a.shape[i].size != b.shape[i].size) return true;
+  return false;
 }
 
 /// What inference throws in spite of its options (a declared shape that contradicts the inferred one) leaves the rest undone.
@@ -70,23 +82,56 @@ void store(const std::shared_ptr<Graph>& graph, const onnx::GraphProto& proto, c
   }
 }
 
+/// Without what the file declares of the values that nodes make.
+void drop_declarations(onnx::ModelProto& proto) {
+  proto.mutable_graph()->clear_value_info();
+  for (auto& output : *proto.mutable_graph()->mutable_output()) output.clear_type();
+}
+
+onnx::ModelProto proto_for_inference(const Model& model, ValueNames& names) {
+  return make_model_proto(model, names, [](const Tensor& t, onnx::TensorProto* out) {
+    const bool shape_like = (t.dtype() == DType::I64 || t.dtype() == DType::I32) && t.bytes() <= kShapeBytes;
+    if (shape_like) encode_tensor(t, out);
+    else put_small(t, out);
+  });
+}
+
 }  // namespace
+
+std::vector<std::string> correct_declared_types(Model& model) {
+  ValueNames names(*model.graph);
+  onnx::ModelProto bare = proto_for_inference(model, names);
+  drop_declarations(bare);
+  if (!infer(bare)) return {};
+  Types found;
+  for (const auto* list : {&bare.graph().value_info(), &bare.graph().output()})
+    for (const auto& info : *list) found[info.name()] = &info.type();
+  std::vector<std::string> corrected;
+  GraphEdit edit(*model.graph);
+  for (size_t i = 0; i < model.graph->value_capacity(); ++i) {
+    const auto id = static_cast<ValueId>(i);
+    if (!model.graph->value_alive(id) || model.graph->value(id).producer == kNone) continue;
+    const auto it = found.find(names.of(*model.graph, id));
+    if (it == found.end()) continue;
+    const Type declared = model.graph->value(id).type;
+    const Type inferred = decode_type(*it->second);
+    if (!contradict(declared, inferred)) continue;
+    edit.set_type(id, inferred);
+    if (model.graph->is_output(id)) corrected.push_back("output '" + model.graph->value(id).name + "' was declared as " + to_string(declared) + ", and its operators make " + to_string(inferred) + ": so the written file says");
+  }
+  return corrected;
+}
 
 void infer_types(Model& model, bool afresh) {
   std::vector<Type> declared;  // of the outputs: behind an operator that ONNX doesn't know nothing is inferred
   for (ValueId id : model.graph->outputs()) declared.push_back(model.graph->value(id).type);
   if (afresh) forget(model.graph);
   ValueNames names(*model.graph);
-  onnx::ModelProto proto = make_model_proto(model, names, [](const Tensor& t, onnx::TensorProto* out) {
-    const bool shape_like = (t.dtype() == DType::I64 || t.dtype() == DType::I32) && t.bytes() <= kShapeBytes;
-    if (shape_like) encode_tensor(t, out);
-    else put_small(t, out);
-  });
+  onnx::ModelProto proto = proto_for_inference(model, names);
   onnx::ModelProto bare = proto;
   bool inferred = infer(proto);
   if (!inferred) {
-    bare.mutable_graph()->clear_value_info();
-    for (auto& output : *bare.mutable_graph()->mutable_output()) output.clear_type();
+    drop_declarations(bare);
     inferred = infer(bare);
     if (inferred) proto = std::move(bare);
   }

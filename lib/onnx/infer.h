@@ -9,4 +9,8 @@ namespace infopt {
 /// Where inference fails or doesn't know an operator, types stay as they were.
 void infer_types(Model& model, bool afresh = false);
 
+/// Exports declare shapes that their operators contradict (a rank is off, a fixed size is another), which ONNX's check finds once constants are
+/// folded: such values get the inferred types. Returns a sentence for each of the graph's outputs that was corrected.
+std::vector<std::string> correct_declared_types(Model& model);
+
 }  // namespace infopt

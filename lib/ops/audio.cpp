@@ -83,7 +83,8 @@ std::unique_ptr<Kernel> dft(const KernelSpec& spec) {
 std::unique_ptr<Kernel> stft(const KernelSpec& spec) {
   const bool onesided = spec.node.i("onesided", 1) != 0;
   return make_kernel([onesided](KernelContext& c) {
-    const Tensor& x = c.in(0);
+    // The specification has a last axis for the parts; exporters leave it away for real signals, and ONNX Runtime takes that.
+    const Tensor x = c.in(0).rank() == 2 ? c.in(0).reshaped({c.in(0).dim(0), c.in(0).dim(1), 1}) : c.in(0);
     check_signal(x, 3);
     if (x.rank() != 3) malformed("STFT of a tensor of shape " + to_string(x.shape()));
     const int64_t step = to_scalar<int64_t>(c.in(1)), batch = x.dim(0), length = x.dim(1), parts = x.dim(2);

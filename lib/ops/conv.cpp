@@ -29,6 +29,25 @@ Operands read_operands(KernelContext& context) {
 
 Tensor as_float(const Tensor& t) { return t.defined() ? cast(t, DType::F32) : t; }
 
+/// Engines by where the window goes: with auto_pad that depends on the input's shape, so that a node may need several.
+class Engines {
+ public:
+  const cpu::Convolution& get(const Window& w, int64_t groups, bool transposed, const PostActivation& post) {
+    std::vector<int64_t> key = w.pads_begin;
+    key.insert(key.end(), w.pads_end.begin(), w.pads_end.end());
+    if (transposed) key.insert(key.end(), w.out.begin(), w.out.end());
+    std::lock_guard lock(mutex_);
+    for (const auto& [pads, engine] : engines_)
+      if (pads == key) return *engine;
+    engines_.emplace_back(std::move(key), std::make_unique<cpu::Convolution>(cpu::ConvGeometry{w.strides, w.dilations, w.pads_begin, w.pads_end, groups, transposed, post}));
+    return *engines_.back().second;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::pair<std::vector<int64_t>, std::unique_ptr<cpu::Convolution>>> engines_;
+};
+
 class ConvKernel : public Kernel {
  public:
   explicit ConvKernel(const KernelSpec& spec)
@@ -42,7 +61,7 @@ class ConvKernel : public Kernel {
     const Window w = resolve_window(window_, spatial, kernel);
     Shape shape{o.x.dim(0), o.weights.dim(0)};
     shape.insert(shape.end(), w.out.begin(), w.out.end());
-    const cpu::Convolution& engine = engine_for(w);
+    const cpu::Convolution& engine = engines_.get(w, groups_, false, post_);
     if (dtype == DType::F32) {
       Tensor& y = context.out(0, dtype, shape, Layout::ChannelsLast);
       engine.run(o.x, o.weights, constant_, o.bias.defined() ? &o.bias : nullptr, y);
@@ -58,30 +77,17 @@ class ConvKernel : public Kernel {
   std::string describe() const override { return "float convolution, oneDNN, channels last"; }
 
  private:
-  /// With auto_pad the pads depend on the shape, so that a node may need several engines.
-  const cpu::Convolution& engine_for(const Window& w) const {
-    std::vector<int64_t> key = w.pads_begin;
-    key.insert(key.end(), w.pads_end.begin(), w.pads_end.end());
-    std::lock_guard lock(mutex_);
-    for (const auto& [pads, engine] : engines_)
-      if (pads == key) return *engine;
-    cpu::ConvGeometry g{w.strides, w.dilations, w.pads_begin, w.pads_end, groups_, false, post_};
-    engines_.emplace_back(std::move(key), std::make_unique<cpu::Convolution>(std::move(g)));
-    return *engines_.back().second;
-  }
-
   WindowAttributes window_;
   int64_t groups_;
   bool constant_;
   PostActivation post_;
-  mutable std::mutex mutex_;
-  mutable std::vector<std::pair<std::vector<int64_t>, std::unique_ptr<cpu::Convolution>>> engines_;
+  mutable Engines engines_;
 };
 
 class ConvTransposeKernel : public Kernel {
  public:
   explicit ConvTransposeKernel(const KernelSpec& spec)
-      : window_(WindowAttributes::of(spec.node)), extra_(spec.node.ints("output_padding")), wanted_(spec.node.ints("output_shape")), groups_(spec.node.i("group", 1)), post_(spec.post) {}
+      : window_(WindowAttributes::of(spec.node)), extra_(spec.node.ints("output_padding")), wanted_(spec.node.ints("output_shape")), groups_(spec.node.i("group", 1)), constant_(spec.constant(1) != nullptr) {}
 
   void run(KernelContext& context) const override {
     Operands o = read_operands(context);
@@ -90,10 +96,14 @@ class ConvTransposeKernel : public Kernel {
     const Window w = transposed_window(window_, extra_, wanted_, {o.x.shape().begin() + 2, o.x.shape().end()}, {o.weights.shape().begin() + 2, o.weights.shape().end()});
     Shape shape{o.x.dim(0), o.weights.dim(1) * groups_};
     shape.insert(shape.end(), w.out.begin(), w.out.end());
-    const cpu::ConvGeometry g{w.strides, w.dilations, w.pads_begin, w.pads_end, groups_, true, post_};
+    const cpu::Convolution& engine = engines_.get(w, groups_, true, {});
+    if (dtype == DType::F32) {
+      engine.run(o.x, o.weights, constant_, o.bias.defined() ? &o.bias : nullptr, context.out(0, dtype, shape, Layout::ChannelsLast));
+      return;
+    }
     const Tensor bias = as_float(o.bias);
     Tensor y(DType::F32, shape);
-    cpu::Convolution(g).run(as_float(o.x), as_float(o.weights), false, bias.defined() ? &bias : nullptr, y);
+    engine.run(as_float(o.x), as_float(o.weights), false, bias.defined() ? &bias : nullptr, y);
     context.set(0, cast(y, dtype), Layout::ChannelsLast);
   }
 
@@ -103,7 +113,8 @@ class ConvTransposeKernel : public Kernel {
   WindowAttributes window_;
   std::vector<int64_t> extra_, wanted_;
   int64_t groups_;
-  PostActivation post_;
+  bool constant_;
+  mutable Engines engines_;
 };
 
 }  // namespace
@@ -111,7 +122,7 @@ class ConvTransposeKernel : public Kernel {
 std::vector<OpDef> op_conv() {
   return {
       {.name = "Conv", .cpu = [](const KernelSpec& s) -> std::unique_ptr<Kernel> { return std::make_unique<ConvKernel>(s); }, .fuses_activation = true},
-      {.name = "ConvTranspose", .cpu = [](const KernelSpec& s) -> std::unique_ptr<Kernel> { return std::make_unique<ConvTransposeKernel>(s); }, .fuses_activation = true},
+      {.name = "ConvTranspose", .cpu = [](const KernelSpec& s) -> std::unique_ptr<Kernel> { return std::make_unique<ConvTransposeKernel>(s); }},  // oneDNN's fast kernels take no activation along
   };
 }
 

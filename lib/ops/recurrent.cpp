@@ -7,6 +7,7 @@
 #include "lib/base/strided.h"
 #include "lib/ops/kernel_util.h"
 #include "lib/runtime/cpu/dnnl_adapter.h"
+#include "lib/runtime/cpu/few_rows.h"
 
 namespace infopt {
 namespace {
@@ -93,18 +94,36 @@ void apply(const Activation& f, float* p, int64_t n) {
 
 enum class Cell { Rnn, Gru, Lstm };
 
+/// The state, (batch, hidden), times rows of R, one for each column of y: for few entries in panels that are packed once.
+class StateProduct {
+ public:
+  void run(const Tensor& state, const Tensor& rows, bool constant, Tensor& y) const {
+    if (y.size() == 0) return;
+    if (state.dim(1) == 0) std::fill_n(y.mutable_data<float>(), y.size(), 0.0F);
+    else if (constant && cpu::takes_few_rows(state.dim(0), cpu::widest_panel()))
+      cpu::multiply_few_rows({.a = state.data<float>(), .rows = state.dim(0), .depth = state.dim(1), .columns = rows.dim(0), .weights = panels_.get(rows.data<float>(), rows.dim(0), rows.dim(1)), .y = y.mutable_data<float>()});
+    else many_.run(state, false, rows, true, constant, nullptr, y);
+  }
+
+ private:
+  mutable cpu::PackedPanels panels_;
+  cpu::Product many_;
+};
+
 /// One direction's part of a node: its activations and its products.
 struct Direction {
   std::vector<Activation> f;
   bool reverse = false;
-  cpu::Product input, state, state_rest;
+  cpu::Product input;
+  StateProduct state, state_rest;
 };
 
 /// Sizes of one run, and the direction's weights in plain rows: W (gates·hidden, input), R (gates·hidden, hidden).
 struct Frame {
   int64_t steps, batch, input, hidden, gates;
-  Tensor w, r, bias_w, bias_r, peepholes;  ///< the last three undefined where not given
-  std::vector<int64_t> lengths;            ///< by batch entry
+  Tensor w, bias_w, bias_r, peepholes;  ///< the last three undefined where not given
+  Tensor r, r_rest;                     ///< R's rows that see the state itself, and those of GRU's last gate that see what the reset left of it
+  std::vector<int64_t> lengths;         ///< by batch entry
 };
 
 class Recurrent : public Kernel {
@@ -138,7 +157,7 @@ class Recurrent : public Kernel {
     const auto count = static_cast<int64_t>(directions_.size());
     if (w.rank() != 3 || r.rank() != 3)
       malformed("W and R should have 3 dimensions, not the shapes " + to_string(w.shape()) + " and " + to_string(r.shape()));
-    Frame f{x.dim(0), x.dim(1), x.dim(2), r.dim(2), gates_, {}, {}, {}, {}, {}, {}};
+    Frame f{x.dim(0), x.dim(1), x.dim(2), r.dim(2), gates_, {}, {}, {}, {}, {}, {}, {}};
     const int64_t rows = gates_ * f.hidden;
     if (hidden_ != 0 && hidden_ != f.hidden)
       malformed("hidden_size is " + std::to_string(hidden_) + ", R has shape " + to_string(r.shape()));
@@ -153,7 +172,10 @@ class Recurrent : public Kernel {
     for (int64_t d = 0; d < count; ++d) {
       const auto part = [&](const Tensor& t) { return t.slice_front(d, 1); };
       f.w = part(w).reshaped({rows, f.input});
-      f.r = part(r).reshaped({rows, f.hidden});
+      const Tensor state_rows = part(r).reshaped({rows, f.hidden});
+      const int64_t at_once = resets_before() ? 2 * f.hidden : rows;
+      f.r = state_rows.slice_front(0, at_once);
+      f.r_rest = state_rows.slice_front(at_once, rows - at_once);
       if (bias.defined()) {
         const Tensor both = part(bias).reshaped({2, rows});
         f.bias_w = both.slice_front(0, 1);
@@ -230,6 +252,9 @@ class Recurrent : public Kernel {
   }
   static Tensor swapped(const Tensor& x) { return permuted(x, {1, 0, 2}); }
 
+  /// GRU's reset comes before the last gate's product.
+  bool resets_before() const { return cell_ == Cell::Gru && !linear_before_reset_; }
+
   static void product(const cpu::Product& p, const Tensor& a, const Tensor& b, bool constant, Tensor& y) {
     if (y.size() == 0) return;
     if (a.dim(1) == 0) std::fill_n(y.mutable_data<float>(), y.size(), 0.0F);
@@ -247,7 +272,7 @@ class Recurrent : public Kernel {
       add_row(all.mutable_data<float>() + i * rows, f.bias_r.data<float>(), early);
     }
     Tensor state(DType::F32, {batch, hidden}), share(DType::F32, {batch, rows});
-    Work work{Tensor(DType::F32, {batch, early}), Tensor(DType::F32, {batch, hidden}), Tensor(DType::F32, {batch, hidden})};
+    Work work{Tensor(DType::F32, {batch, f.r.dim(0)}), Tensor(DType::F32, {batch, hidden}), Tensor(DType::F32, {batch, hidden})};
     for (int64_t t = 0; t < f.steps; ++t) {
       if (state.size() > 0) std::copy_n(h, batch * hidden, state.mutable_data<float>());
       // Each entry counts its own steps, from its own end when reversed; it rests once its sequence is over.
@@ -269,8 +294,8 @@ class Recurrent : public Kernel {
   }
 
   struct Work {
-    Tensor gates;        ///< (batch, rows): R's product with the state, of GRU the first two gates only
-    Tensor rest, reset;  ///< (batch, hidden): of GRU the last gate's product, and the state after the reset
+    Tensor gates;        ///< (batch, rows of Frame::r): their product with the state
+    Tensor rest, reset;  ///< (batch, hidden): of GRU the last gate's product, and the state after the reset, where that comes before
   };
 
   /// Clips and applies an activation.
@@ -284,7 +309,7 @@ class Recurrent : public Kernel {
                 int64_t t) const {
     if (cell_ == Cell::Gru) return step_gru(d, f, state, share, work, h, t);
     const int64_t rows = f.gates * f.hidden, n = f.hidden;
-    product(d.state, state, f.r, r_constant_, work.gates);
+    d.state.run(state, f.r, r_constant_, work.gates);
     for (int64_t b = 0; b < f.batch; ++b) {
       if (t >= f.lengths[at(b)]) continue;
       float* gate = share.mutable_data<float>() + b * rows;
@@ -322,19 +347,22 @@ class Recurrent : public Kernel {
 
   /// Gates in the order z, r, h. R's rows of the last gate see the state after the reset, or the reset comes after the product.
   void step_gru(const Direction& d, const Frame& f, const Tensor& state, Tensor& share, Work& work, float* h, int64_t t) const {
-    const int64_t n = f.hidden, rows = 3 * n;
-    product(d.state, state, f.r.slice_front(0, 2 * n), r_constant_, work.gates);
+    const int64_t n = f.hidden, rows = 3 * n, at_once = f.r.dim(0);
+    d.state.run(state, f.r, r_constant_, work.gates);
     for (int64_t b = 0; b < f.batch; ++b) {
       float* gate = share.mutable_data<float>() + b * rows;
-      add_row(gate, work.gates.data<float>() + b * 2 * n, 2 * n);
+      add_row(gate, work.gates.data<float>() + b * at_once, 2 * n);
       activate(d.f[0], gate, 2 * n);
+      if (!resets_before()) continue;
       std::copy_n(state.data<float>() + b * n, n, work.reset.mutable_data<float>() + b * n);
-      if (!linear_before_reset_) multiply_row(work.reset.mutable_data<float>() + b * n, gate + n, n);
+      multiply_row(work.reset.mutable_data<float>() + b * n, gate + n, n);
     }
-    product(d.state_rest, work.reset, f.r.slice_front(2 * n, n), r_constant_, work.rest);
+    if (resets_before()) d.state_rest.run(work.reset, f.r_rest, r_constant_, work.rest);
     for (int64_t b = 0; b < f.batch; ++b) {
       if (t >= f.lengths[at(b)]) continue;
-      float *gate = share.mutable_data<float>() + b * rows, *rest = work.rest.mutable_data<float>() + b * n, *fresh = gate + 2 * n;
+      float* gate = share.mutable_data<float>() + b * rows;
+      float* rest = resets_before() ? work.rest.mutable_data<float>() + b * n : work.gates.mutable_data<float>() + b * at_once + 2 * n;
+      float* fresh = gate + 2 * n;
       if (f.bias_r.defined()) add_row(rest, f.bias_r.data<float>() + 2 * n, n);
       if (linear_before_reset_) multiply_row(rest, gate + n, n);
       add_row(fresh, rest, n);

@@ -4,7 +4,8 @@
 // after      y's readers read x
 // conditions Identity; Dropout in inference; Cast to x's own type; Transpose by the identity; Reshape, Expand, Flatten, Squeeze and
 //            Unsqueeze to x's own static shape; Pad by zeros; Slice of everything; Concat, Sum, Max, Min and Mean of one;
-//            x + 0, x − 0, x·1, x/1, x^1 where the constant doesn't widen x's shape; −(−x); Unsqueeze then Squeeze of the same axes.
+//            x + 0, x − 0, x·1, x/1, x^1 where the constant doesn't widen x's shape; −(−x); Unsqueeze then Squeeze of the same axes;
+//            a Loop's or Scan's state that the body hands back as it got it: the body then reads the value from around it.
 //            Where y is the model's output and x its input (or a constant, or an output), an Identity stays.
 // formula    x + 0 = x but for −0 + 0 = +0: equal as numbers, and so are the outputs.
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include <numeric>
 
 #include "passes/pass.h"
+#include "passes/support/loop_state.h"
 #include "passes/support/patterns.h"
 
 namespace infopt {
@@ -148,7 +150,10 @@ void remove(GraphEdit& edit) {
   }
 }
 
-void run(GraphEdit& edit, PassContext&, const Options&) { each_graph(edit, remove); }
+void run(GraphEdit& edit, PassContext&, const Options&) {
+  each_graph(edit, remove);
+  each_graph(edit, hoist_constant_state);
+}
 
 }  // namespace
 

@@ -34,6 +34,10 @@ class CostModel {
   NodeCost convolution(const Node& node, const Layer& layer) const;
   NodeCost product(const Node& node, const Layer& layer) const;
   NodeCost elementwise(const Node& node) const;
+  /// A MaxPool of 8-bit codes in channels-first order, which is slow; behind an integer convolution they come channels last.
+  double plain_pool(const Node& pool) const;
+  /// The pools that codes quantized there go through in that order: ONNX Runtime moves a QuantizeLinear behind a MaxPool in front of it.
+  double pools_beside(ValueId value) const;
   bool after_convolution(const Node& node) const;
   bool blocked(const Node* node) const;
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "lib/base/threads.h"
+#include "passes/support/captured_weights.h"
 #include "passes/support/equalize.h"
 #include "passes/support/groups.h"
 #include "passes/support/quantize_weights.h"
@@ -176,6 +177,8 @@ void Planner::choose_tables() {
       if (table && table->dtype() == DType::F32 && table->rank() == 2 && n.i("axis", 0) == 0 && stores(table->size()) && !graph_.constant(n.input(1)))
         plan_.embeddings.push_back({id, n.input(0), tied_layer(n.input(0))});
     }
+    for (const auto& [weights, axis] : captured_weights(graph_, n))
+      if (stores(graph_.constant(weights)->size())) plan_.captured.emplace(weights, axis);
     if (n.is("LSTM") || n.is("GRU") || n.is("RNN"))
       for (size_t input : {1u, 2u}) {
         const Tensor* weights = graph_.constant(n.input(input));

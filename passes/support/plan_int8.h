@@ -36,6 +36,7 @@ struct Int8Plan {
   std::vector<LayerPlan> layers;
   std::vector<EmbeddingPlan> embeddings;
   std::vector<StoredWeights> stored;
+  std::map<ValueId, int64_t> captured;  ///< weights that products in bodies read, and their output channels' axis
   std::map<ValueId, std::vector<double>> equalize;  ///< factors by a dynamic product's input
   std::map<ValueId, TensorStatistics> statistics;
   std::map<ValueId, DType> wide;  ///< values whose codes have 16 bits, and the type: I16 or U16

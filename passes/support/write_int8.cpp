@@ -41,6 +41,7 @@ class Writer {
     }
     for (const EmbeddingPlan& e : plan_.embeddings) write_embedding(e);
     for (const StoredWeights& s : plan_.stored) write_stored(s);
+    for (const auto& [value, axis] : plan_.captured) write_captured(value, axis);
     write_activations();
   }
 
@@ -75,6 +76,7 @@ class Writer {
   ValueId layer_weights(const LayerPlan& p, const Prepared& z);
   ValueId tied_rows(const Node& n, const Tied& t);
   void write_stored(const StoredWeights& s);
+  void write_captured(ValueId value, int64_t axis);
   /// A value to quantize: what makes it (the operator before an absorbed activation), and the integer operators that read it.
   struct Activation {
     ValueId value = kNone;
@@ -392,6 +394,31 @@ void Writer::write_stored(const StoredWeights& s) {
   const ValueId zero = edit_.add_constant(Tensor::zeros(DType::I8, {layer.out}));
   edit_.note(graph_.label(s.node) + ": weights of " + to_string(w.shape()) + " kept as int8");
   edit_.set_input(s.node, s.input, qdq_.dequantize(edit_.add_constant(std::move(codes)), qdq_.vector(scales), zero, s.axis, true));
+}
+
+/// Whoever still reads the float weights, bodies among them, reads int8 codes: those of a layer that multiplies by them too, where there is one.
+void Writer::write_captured(ValueId value, int64_t axis) {
+  if (graph_.value(value).uses.empty() || graph_.is_output(value)) return;
+  for (const LayerPlan& p : plan_.layers)
+    if (p.form == LayerForm::Float32 && p.layer.weights == value) return;
+  ValueId stored = kNone;
+  if (const auto it = stored_.find({value, axis}); it != stored_.end()) stored = it->second;
+  if (stored == kNone) {
+    const Tensor& w = *graph_.constant(value);
+    Layer layer;
+    layer.out = w.dim(axis), layer.in = w.dim(1 - axis), layer.out_axis = axis;
+    const QuantizedWeights q = quantize_weights(layer, read_weights(layer, w), options_.flag("per_channel") && context_.profile.weights_per_channel);
+    const auto product = axis == 1 ? products_.find({value, axis}) : products_.end();
+    if (product == products_.end()) {
+      stored = qdq_.weights(layer, w.shape(), q);
+    } else {
+      const bool per_channel = q.scales.size() > 1;
+      const Shape zeros = per_channel ? Shape{layer.out} : Shape{};
+      stored = qdq_.dequantize(product->second, per_channel ? qdq_.vector(q.scales) : qdq_.scalar(q.scales[0]), edit_.add_constant(Tensor::zeros(DType::I8, zeros)), axis, per_channel);
+    }
+    edit_.note(graph_.value(value).name + ": weights of " + to_string(w.shape()) + " that a body reads kept as int8");
+  }
+  edit_.replace_uses(value, stored);
 }
 
 void Writer::quantize_constants(const Node& n) {

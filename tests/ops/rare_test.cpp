@@ -50,6 +50,23 @@ TEST(ConvInteger, HasNoZeroPointsForNoFilters) {
   EXPECT_EQ(kind_of_error([] { run_op("ConvInteger", 10, {codes(), Tensor(DType::I8, {0, 4, 3, 3}), {}, Tensor(DType::I8, {0})}); }), ErrorKind::Malformed);
 }
 
+TEST(Conv, GoesDownAColumnAsAlongARow) {  // a column is computed as a row; a row's values are ONNX's suite's business
+  const auto sines = [](Shape shape) { return made<float>(std::move(shape), [](int64_t i) { return std::sin(static_cast<double>(i)); }); };
+  for (int64_t groups : {1, 2}) {
+    const auto run = [&](bool column) {
+      const auto turned = [&](int64_t n, int64_t c, int64_t length) { return column ? Shape{n, c, length, 1} : Shape{n, c, 1, length}; };
+      const auto along = [&](int64_t v, int64_t across) { return column ? std::vector<int64_t>{v, across} : std::vector<int64_t>{across, v}; };
+      std::vector<int64_t> pads = along(3, 0);
+      for (int64_t v : along(1, 0)) pads.push_back(v);
+      return run_op("Conv", 11, {sines(turned(2, 6, 23)), sines(turned(8, 6 / groups, 3)), sines({8})},
+                    {attribute("group", groups), ints("strides", along(2, 1)), ints("dilations", along(2, 1)), ints("pads", pads)})[0];
+    };
+    const Tensor down = run(true), along = run(false);
+    ASSERT_EQ(down.shape(), Shape({2, 8, 12, 1}));
+    EXPECT_EQ(to_vector<float>(down), to_vector<float>(along));
+  }
+}
+
 TEST(DeformConv, MovesAndWeighsEachTap) {
   const auto sines = [](Shape shape, double by) { return made<float>(std::move(shape), [by](int64_t i) { return std::sin(static_cast<double>(i)) * by; }); };
   const auto cosines = [](Shape shape) { return made<float>(std::move(shape), [](int64_t i) { return std::cos(static_cast<double>(i)); }); };
@@ -66,6 +83,16 @@ TEST(Stft, WindowsEachFrame) {
   ASSERT_EQ(y.shape(), Shape({1, 2, 4, 2}));
   expect_tensor(y.reshaped({16}).slice_front(0, 8), {8}, {0.97936380, 0, -0.26278371, -1.19048774, -0.29821503, 0.68694431, 0.14263308, 0}, 1e-6);
   for (int64_t step : {0, -1}) EXPECT_EQ(kind_of_error([&] { run_op("STFT", 17, {x, Tensor::scalar(step), hann}); }), ErrorKind::Malformed);
+}
+
+TEST(Stft, TakesARealSignalWithoutAnAxisForParts) {  // as ONNX Runtime does
+  const Tensor x = made<float>({2, 12, 1}, [](int64_t i) { return std::sin(static_cast<double>(i)); });
+  const std::vector<Tensor> rest{Tensor::scalar<int64_t>(4), {}, Tensor::scalar<int64_t>(6)};
+  const Tensor y = run_op("STFT", 17, {x.reshaped({2, 12}), rest[0], rest[1], rest[2]})[0];
+  ASSERT_EQ(y.shape(), Shape({2, 2, 4, 2}));
+  // numpy.fft.rfft(numpy.sin(numpy.arange(24)).reshape(2, 12)[1, 4:10])
+  expect_tensor(y.reshaped({32}).slice_front(24, 8), {8}, {-0.10080996, 0.00000000, -0.58113045, 2.99816750, -0.15663418, 0.11615188, -0.15108067, 0.00000000}, 1e-6);
+  EXPECT_EQ(kind_of_error([&] { run_op("STFT", 17, {x.reshaped({24}), rest[0], rest[1], rest[2]}); }), ErrorKind::Malformed);
 }
 
 TEST(Dft, CutsOrFillsToItsLength) {

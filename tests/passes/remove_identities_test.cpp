@@ -72,5 +72,38 @@ TEST(RemoveIdentities, WorksInBodiesToo) {
                    {{"If", "g (bool c, float[N] x) => (float[N] y) { i = Identity(x) y = If (c) <then_branch = t () => (float[N] p) { a = Identity(i) p = Neg(a) }, else_branch = e () => (float[N] q) { q = Identity(i) }> }", "If[Neg][Identity]"}}, 0);
 }
 
+/// A Loop of n steps whose body hands back `kept` as it got it.
+std::string loop(const std::string& kept_out) {
+  return "g (int64 n, float[2,2] x, float[2,2] wk) => (float[2,2] y, float[2,2] z, float[T,2,2] scanned) {"
+         " go = Constant <value = bool {1}> () s, u, v = Loop(n, go, x, wk) <body = b (int64 i, bool c, float[2,2] a, float[2,2] kept)"
+         " => (bool c2, float[2,2] a2, " + kept_out + ", float[2,2] each) { c2 = Identity(c) a2 = MatMul(a, kept) same = Identity(kept) other = Neg(kept) each = Add(a, kept) }>"
+         " y = Relu(s) z = Relu(u) scanned = Identity(v) }";
+}
+
+TEST(RemoveIdentities, TakesStateThatALoopNeverChangesOutOfIt) {
+  for (const std::string out : {"float[2,2] same", "float[2,2] kept"}) {
+    const Model before = graph_of(loop(out)), result = after(before, "remove_identities");
+    EXPECT_EQ(node_of(result, "Loop").inputs.size(), 3u);
+    EXPECT_EQ(node_of(result, "Loop").outputs.size(), 2u);
+    EXPECT_EQ(node_of(result, "Loop").bodies()[0]->inputs().size(), 3u);
+    EXPECT_EQ(difference(before, result), 0);
+  }
+}
+
+TEST(RemoveIdentities, LeavesStateThatALoopChanges) {
+  const Model before = graph_of(loop("float[2,2] other")), result = after(before, "remove_identities");
+  EXPECT_EQ(node_of(result, "Loop").inputs.size(), 4u);
+  EXPECT_EQ(difference(before, result), 0);
+}
+
+TEST(RemoveIdentities, TakesStateThatAScanNeverChangesOutOfIt) {
+  const Model before = graph_of(
+      "g (float[4,2] x, float[2] s0, float[2,2] wk) => (float[2] y, float[2,2] k, float[4,2] z) { y, k, z = Scan <num_scan_inputs = 1, body = b (float[2] s, float[2,2] kept, float[2] e)"
+      " => (float[2] s2, float[2,2] same, float[2] out) { m = MatMul(s, kept) s2 = Add(m, e) same = Identity(kept) out = Tanh(s2) }> (s0, wk, x) }");
+  const Model result = after(before, "remove_identities");
+  EXPECT_EQ(node_of(result, "Scan").inputs.size(), 2u);
+  EXPECT_EQ(difference(before, result), 0);
+}
+
 }  // namespace
 }  // namespace infopt

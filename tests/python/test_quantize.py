@@ -194,6 +194,33 @@ def test_bodies_with_outer_references_are_kept(tmp_path):
         assert q.sqnr({"x": calib["x"], "c": np.array(c)}) >= 28
 
 
+KERAS_LOOP = """net (float[N,64] x) => (float[N,64] y) {
+     first = MatMul(x, w)
+     steps = Constant<value = int64 {3}>()
+     go = Constant<value = bool {1}>()
+     y, same = Loop(steps, go, first, w) <body = b (int64 i, bool c, float[N,64] h, float[64,64] u) => (bool c2, float[N,64] h2, float[64,64] u2)
+       { c2 = Identity(c)  m = MatMul(h, u)  h2 = Tanh(m)  u2 = Identity(u) }>
+   }"""
+
+
+@pytest.mark.parametrize("form", ["dynamic", "static", "none", "auto"])
+def test_weights_that_a_loop_carries_are_stored_once_as_int8(form, tmp_path):
+    model = build(KERAS_LOOP, w=normal(64, 64, scale=0.1, seed=1))
+    feeds = {"x": normal(8, 64, seed=9)}
+    q = Quantized(tmp_path, model, feeds, recipe=recipe(f"min_weights: 1, min_layer_sqnr_db: 0, activations: {form}"))
+    weights = [t for t in q.constants.values() if list(t.dims) == [64, 64]]
+    assert {t.data_type for t in weights} == {onnx.TensorProto.INT8}
+    assert len(weights) == 1 or form == "static"
+    assert q.sqnr(feeds) >= 30
+
+
+def test_an_output_declared_with_another_rank_is_corrected(tmp_path):
+    model = build("net (float[N,16] x) => (float[1,length] y) { h = MatMul(x, w)  n = Shape(h)  k = Constant<value = int64[3] {-1, 4, 2}>()  y = Reshape(h, k) }", w=normal(16, 8))
+    q = Quantized(tmp_path, model, {"x": normal(8, 16, seed=4)})
+    assert len(q.model.graph.output[0].type.tensor_type.shape.dim) == 3
+    assert any("'y' was declared as float32[1,length]" in w for w in q.report["warnings"])
+
+
 def test_operators_of_unknown_domains_are_kept_and_listed(tmp_path):
     model = build(CONV_NET.replace("p = Glob", "z = my.domain.Twice<by=2.0>(q)\n p = Glob").replace("float[N,10] y)", "float[N,10] y, float[N,3,16,16] z)").replace("a = Conv", "q = Neg(x)\n a = Conv", 1), domains=', "my.domain" : 1', **WEIGHTS)
     onnx.save(model, tmp_path / "m.onnx")

@@ -155,22 +155,33 @@ Convolution::Convolution(ConvGeometry geometry, bool accumulate) : impl_(std::ma
 }
 Convolution::~Convolution() = default;
 
+/// A convolution down a single column, as sequences come in images' shape, is one along a row: the same memory, and oneDNN's kernels go along rows.
+bool is_column(const Shape& src, const Shape& weights, const Shape& dst, const ConvGeometry& g) {
+  return src.size() == 4 && src[3] == 1 && dst[3] == 1 && weights[3] == 1 && src[2] > 1 && g.pads_begin[1] == 0 && g.pads_end[1] == 0;
+}
+
 std::shared_ptr<Compiled> Convolution::Impl::compile(const Tensor& src, const Tensor& weights, bool with_bias, const Tensor& dst) {
   std::lock_guard lock(mutex);
   auto& entry = compiled[{src.shape(), with_bias, run_threads()}];
   if (entry) return entry;
   const size_t rank = src.shape().size();
   auto c = std::make_shared<Compiled>();
-  const memory::desc s(dims_of(src.shape()), memory::data_type::f32, channels_last(rank));
-  const memory::desc d(dims_of(dst.shape()), memory::data_type::f32, channels_last(rank));
-  c->user_weights = weight_desc(weights, geometry);
+  Shape from = src.shape(), to = dst.shape(), kernel = weights.shape();
+  ConvGeometry g = geometry;
+  if (is_column(from, kernel, to, g)) {
+    for (Shape* shape : {&from, &to, &kernel}) std::swap((*shape)[2], (*shape)[3]);
+    for (auto* each : {&g.strides, &g.dilations, &g.pads_begin, &g.pads_end}) std::swap((*each)[0], (*each)[1]);
+  }
+  const memory::desc s(dims_of(from), memory::data_type::f32, channels_last(rank));
+  const memory::desc d(dims_of(to), memory::data_type::f32, channels_last(rank));
+  c->user_weights = weight_desc(kernel, g);
   const memory::desc w = any_of(c->user_weights);
   const memory::desc b = with_bias ? memory::desc({dst.dim(1)}, memory::data_type::f32, Tag::a) : memory::desc();
   memory::dims dilations;
-  for (int64_t v : geometry.dilations) dilations.push_back(v - 1);
-  const memory::dims strides(geometry.strides.begin(), geometry.strides.end());
-  const memory::dims low(geometry.pads_begin.begin(), geometry.pads_begin.end()), high(geometry.pads_end.begin(), geometry.pads_end.end());
-  const auto attr = attributes(geometry.post, accumulate);
+  for (int64_t v : g.dilations) dilations.push_back(v - 1);
+  const memory::dims strides(g.strides.begin(), g.strides.end());
+  const memory::dims low(g.pads_begin.begin(), g.pads_begin.end()), high(g.pads_end.begin(), g.pads_end.end());
+  const auto attr = attributes(g.post, accumulate);
   const auto kind = dnnl::prop_kind::forward_inference;
   auto take = [&](const auto& pd, auto primitive) {
     c->primitive = primitive;
@@ -180,7 +191,7 @@ std::shared_ptr<Compiled> Convolution::Impl::compile(const Tensor& src, const Te
     c->dst = pd.dst_desc();
     c->scratchpad = pd.scratchpad_desc();
   };
-  if (geometry.transposed) {
+  if (g.transposed) {
 #if INFOPT_DNNL3
     const dnnl::deconvolution_forward::primitive_desc pd(engine(), kind, dnnl::algorithm::deconvolution_direct, s, w, b, d, strides, dilations, low, high, attr);
 #else

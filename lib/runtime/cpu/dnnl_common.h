@@ -39,8 +39,7 @@ inline Tag channels_last(size_t rank) { return rank == 3 ? Tag::nwc : rank == 4 
 inline memory view(const memory::desc& desc, const void* data) { return memory(desc, engine(), const_cast<void*>(data)); }
 
 /// The weights of a convolution as oneDNN names them: (g, M/g, C/g, k…), or without g where there is one group.
-inline memory::desc weight_desc(const Tensor& weights, const ConvGeometry& g) {
-  const Shape& w = weights.shape();
+inline memory::desc weight_desc(const Shape& w, const ConvGeometry& g) {
   memory::dims dims, strides;
   int64_t kernel = 1;
   for (size_t i = 2; i < w.size(); ++i) kernel *= w[i];

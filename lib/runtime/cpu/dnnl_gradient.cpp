@@ -38,7 +38,7 @@ std::shared_ptr<Compiled> ConvolutionGradient::Impl::compile(const Shape& x_shap
   auto c = std::make_shared<Compiled>();
   const size_t rank = x_shape.size();
   const memory::desc x(dims_of(x_shape), memory::data_type::f32, channels_last(rank)), y(dims_of(y_shape), memory::data_type::f32, channels_last(rank));
-  c->user_weights = weight_desc(weights, geometry);
+  c->user_weights = weight_desc(weights.shape(), geometry);
   const memory::desc w = any_of(c->user_weights);
   memory::dims dilations;
   for (int64_t v : geometry.dilations) dilations.push_back(v - 1);

@@ -35,6 +35,22 @@ bool takes_few_rows(int64_t rows, int64_t panel_width) {
   return rows <= std::min(tiles.rows, kMostRows) && panel_width <= kMostWidth && panel_width % tiles.lanes == 0 && panel_width <= tiles.lanes * tiles.vectors;
 }
 
+int64_t widest_panel() {
+  const FloatTiles& tiles = float_tiles();
+  return std::min<int64_t>(kMostWidth / tiles.lanes, tiles.vectors) * tiles.lanes;
+}
+
+WeightPanels PackedPanels::get(const float* weights, int64_t columns, int64_t depth) {
+  const int64_t width = widest_panel();
+  std::lock_guard lock(mutex_);
+  if (data_.empty()) {
+    data_.assign(static_cast<size_t>((columns + width - 1) / width * width * depth), 0.0F);
+    for (int64_t c = 0; c < columns; ++c)
+      for (int64_t k = 0; k < depth; ++k) data_[static_cast<size_t>((c / width * depth + k) * width + c % width)] = weights[c * depth + k];
+  }
+  return {data_.data(), width, depth * width};
+}
+
 void multiply_few_rows(const FewRows& product) {
   const FloatTiles& tiles = float_tiles();
   const int64_t panels = (product.columns + product.weights.width - 1) / product.weights.width;

@@ -2,6 +2,8 @@
 // in which they lie.
 #pragma once
 #include <cstdint>
+#include <mutex>
+#include <vector>
 
 #include "lib/ops/op.h"
 
@@ -12,6 +14,17 @@ namespace infopt::cpu {
 struct WeightPanels {
   const float* data = nullptr;
   int64_t width = 0, panel_floats = 0;
+};
+
+/// Constant weights that a kernel packs itself, at the first run.
+class PackedPanels {
+ public:
+  /// Of columns × depth weights in rows, one for each column, as recurrent nets have them: always the same ones.
+  WeightPanels get(const float* weights, int64_t columns, int64_t depth);
+
+ private:
+  std::mutex mutex_;
+  std::vector<float> data_;
 };
 
 struct FewRows {
@@ -25,6 +38,8 @@ struct FewRows {
 
 /// False where so many rows by so wide a panel don't fit this processor's registers: oneDNN is as good there.
 bool takes_few_rows(int64_t rows, int64_t panel_width);
+/// Columns of the panels that PackedPanels makes.
+int64_t widest_panel();
 /// y = post(a·B + bias), shared among the run's threads; the bits don't depend on how many.
 void multiply_few_rows(const FewRows& product);
 

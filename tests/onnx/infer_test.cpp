@@ -1,0 +1,29 @@
+// What exports declare wrongly. Expected types: ONNX's definition of the operators.
+#include "lib/onnx/infer.h"
+
+#include <gtest/gtest.h>
+
+#include "lib/ir/type_text.h"
+#include "tests/support/model_text.h"
+
+namespace infopt::test {
+namespace {
+
+std::string type_of_output(const Model& model) { return to_string(model.graph->value(model.graph->outputs()[0]).type); }
+
+TEST(CorrectDeclaredTypes, GivesAnOutputTheShapeThatItsOperatorsMake) {
+  Model model = model_of("g (float[2,3] x) => (float[1,length] y) <int64[3] s = {1, 2, 3}> { y = Reshape(x, s) }", 17);
+  const auto corrected = correct_declared_types(model);
+  ASSERT_EQ(corrected.size(), 1u);
+  EXPECT_EQ(corrected[0], "output 'y' was declared as float32[1,length], and its operators make float32[1,2,3]: so the written file says");
+  EXPECT_EQ(type_of_output(model), "float32[1,2,3]");
+}
+
+TEST(CorrectDeclaredTypes, KeepsWhatNothingContradicts) {
+  Model model = model_of("g (float[n,3] x) => (float[rows,3] y) { y = Relu(x) }", 17);
+  EXPECT_TRUE(correct_declared_types(model).empty());
+  EXPECT_EQ(type_of_output(model), "float32[rows,3]");
+}
+
+}  // namespace
+}  // namespace infopt::test
