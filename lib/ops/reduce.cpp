@@ -98,8 +98,28 @@ template <class T> void reduce_any(Kind kind, const T* x, T* y, const View& v) {
   }
 }
 
+constexpr int64_t kShort = 8;
+
+/// Rows too short for a vector: real and imaginary parts, corners of boxes.
+INFOPT_SIMD void add_short_rows(const float* x, float* y, int64_t rows, int64_t n, bool square) {
+  for (int64_t r = 0; r < rows; ++r, x += n) {
+    float total = 0;
+    for (int64_t i = 0; i < n; ++i) total += square ? x[i] * x[i] : x[i];
+    y[r] = total;
+  }
+}
+
+bool reduce_short_rows(Kind kind, const float* x, float* y, int64_t rows, int64_t n) {
+  if (kind != Kind::Sum && kind != Kind::Mean && kind != Kind::SumSquare && kind != Kind::L2) return false;
+  add_short_rows(x, y, rows, n, kind == Kind::SumSquare || kind == Kind::L2);
+  for (int64_t r = 0; kind == Kind::Mean && r < rows; ++r) y[r] /= static_cast<float>(n);
+  for (int64_t r = 0; kind == Kind::L2 && r < rows; ++r) y[r] = std::sqrt(y[r]);
+  return true;
+}
+
 /// Rows of n float32, each reduced to one.
 bool reduce_rows(Kind kind, const float* x, float* y, int64_t rows, int64_t n) {
+  if (n <= kShort && reduce_short_rows(kind, x, y, rows, n)) return true;
   switch (kind) {
     case Kind::Sum: for (int64_t r = 0; r < rows; ++r) y[r] = sum(x + r * n, n); return true;
     case Kind::Mean: for (int64_t r = 0; r < rows; ++r) y[r] = sum(x + r * n, n) / static_cast<float>(n); return true;
