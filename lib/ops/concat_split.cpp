@@ -9,14 +9,13 @@
 namespace infopt {
 namespace {
 
-/// Concatenates along an axis of memory. The shapes agree elsewhere.
-Tensor concatenated(const std::vector<Tensor>& parts, const Shape& shape, size_t axis) {
+/// Concatenates along an axis of memory, in y of the shape that lies there. The shapes agree elsewhere.
+void concatenate(const std::vector<Tensor>& parts, const Shape& shape, size_t axis, Tensor& y) {
   const size_t size = element_bytes(parts[0].dtype());
-  Tensor y(parts[0].dtype(), shape);
   const size_t inner = size * at(product(shape, axis + 1, shape.size()));
   const int64_t outer = product(shape, 0, axis);
   const size_t row = inner * at(shape[axis]);
-  if (y.size() == 0) return y;
+  if (y.size() == 0) return;
   size_t place = 0;
   for (const Tensor& part : parts) {
     if (part.size() == 0) continue;
@@ -29,6 +28,11 @@ Tensor concatenated(const std::vector<Tensor>& parts, const Shape& shape, size_t
     }
     place += run;
   }
+}
+
+Tensor concatenated(const std::vector<Tensor>& parts, const Shape& shape, size_t axis) {
+  Tensor y(parts[0].dtype(), shape);
+  concatenate(parts, shape, axis, y);
   return y;
 }
 
@@ -51,6 +55,10 @@ std::unique_ptr<Kernel> concat(const KernelSpec& spec) {
     const int64_t rank = parts[0].rank(), axis = normal_axis(given, rank);
     const Shape shape = concat_shape(parts, at(axis));
     const size_t place = at(memory_axis(axis, rank, common));
+    if (bits_of(parts[0].dtype()) >= 8 && std::all_of(parts.begin(), parts.end(), [&](const Tensor& p) { return p.dtype() == parts[0].dtype(); })) {
+      concatenate(parts, memory_shape(shape, common), place, c.out(0, parts[0].dtype(), shape, common));
+      return;
+    }
     const Tensor y =
         move_elements(parts, [&](const std::vector<Tensor>& in) { return concatenated(in, memory_shape(shape, common), place); });
     c.set(0, y.reshaped(shape), common);

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "lib/base/error.h"
+#include "lib/base/share.h"
 #include "lib/base/simd.h"
 #include "lib/ops/op.h"
 #include "lib/runtime/layout.h"
@@ -16,11 +17,25 @@ namespace {
 
 enum class PoolKind { Max, Average, Lp };
 
-INFOPT_SIMD void max_row(float* out, const float* in, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) out[i] = in[i] > out[i] || in[i] != in[i] ? in[i] : out[i];
+/// `count` positions of a window's tap: out[c][·] takes in[c·step][·]. Where the input's positions follow each other, they are one row.
+INFOPT_SIMD void max_rows(float* out, const float* in, int64_t count, int64_t step, int64_t channels) {
+  if (step == channels) channels *= count, count = 1;
+  for (int64_t c = 0; c < count; ++c, out += channels, in += step)
+    for (int64_t i = 0; i < channels; ++i) out[i] = in[i] > out[i] || in[i] != in[i] ? in[i] : out[i];
 }
-INFOPT_SIMD void add_row(float* out, const float* in, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) out[i] += in[i];
+INFOPT_SIMD void add_rows(float* out, const float* in, int64_t count, int64_t step, int64_t channels) {
+  if (step == channels) channels *= count, count = 1;
+  for (int64_t c = 0; c < count; ++c, out += channels, in += step)
+    for (int64_t i = 0; i < channels; ++i) out[i] += in[i];
+}
+/// All taps of a row of the window for one output.
+INFOPT_SIMD void add_taps(float* out, const float* in, int64_t taps, int64_t step, int64_t channels) {
+  for (int64_t t = 0; t < taps; ++t, in += step)
+    for (int64_t i = 0; i < channels; ++i) out[i] += in[i];
+}
+INFOPT_SIMD void max_taps(float* out, const float* in, int64_t taps, int64_t step, int64_t channels) {
+  for (int64_t t = 0; t < taps; ++t, in += step)
+    for (int64_t i = 0; i < channels; ++i) out[i] = in[i] > out[i] || in[i] != in[i] ? in[i] : out[i];
 }
 INFOPT_SIMD void scale_row(float* out, float by, int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] *= by;
@@ -97,13 +112,54 @@ struct PoolOptions {
   int64_t p = 2;
 };
 
-/// float32, channels last: rows of C elements.
-void pool_rows(const PoolOptions& options, const Pool3& p, const float* in, float* out, int64_t channels) {
-  each_output(p, [&](const int64_t o[3], int64_t index) {
-    float* row = out + index * channels;
-    std::fill(row, row + channels, options.kind == PoolKind::Max ? -std::numeric_limits<float>::infinity() : 0.0f);
-    each_under(p, o, [&](int64_t at) { (options.kind == PoolKind::Max ? max_row : add_row)(row, in + at * channels, channels); });
-    if (options.kind == PoolKind::Average) scale_row(row, 1.0f / static_cast<float>(divisor(p, o, options.count_pads)), channels);
+/// The outputs [first, last) whose tap at `offset` from the window's begin lies inside the input, along the last axis.
+std::pair<int64_t, int64_t> outputs_inside(const Pool3& p, int64_t offset) {
+  const int64_t shift = offset - p.begin[2], s = p.stride[2];
+  const int64_t first = shift >= 0 ? 0 : (-shift + s - 1) / s;
+  const int64_t last = p.in[2] - shift <= 0 ? 0 : (p.in[2] - shift + s - 1) / s;
+  return {std::min(first, p.out[2]), std::clamp(last, std::min(first, p.out[2]), p.out[2])};
+}
+
+/// One row of outputs, tap by tap of the window's rows: float32, channels last.
+void pool_row(const PoolOptions& options, const Pool3& p, const float* in, float* out, int64_t channels, int64_t a, int64_t b) {
+  const bool max = options.kind == PoolKind::Max;
+  std::fill_n(out, p.out[2] * channels, max ? -std::numeric_limits<float>::infinity() : 0.0f);
+  for (int64_t i = 0; i < p.kernel[0]; ++i) {
+    const int64_t z = a * p.stride[0] - p.begin[0] + i * p.dilation[0];
+    if (z < 0 || z >= p.in[0]) continue;
+    for (int64_t j = 0; j < p.kernel[1]; ++j) {
+      const int64_t y = b * p.stride[1] - p.begin[1] + j * p.dilation[1];
+      if (y < 0 || y >= p.in[1]) continue;
+      const float* row = in + (z * p.in[1] + y) * p.in[2] * channels;
+      if (p.out[2] == 1 && p.begin[2] == 0 && (p.kernel[2] - 1) * p.dilation[2] < p.in[2]) {
+        (max ? max_taps : add_taps)(out, row, p.kernel[2], p.dilation[2] * channels, channels);
+        continue;
+      }
+      for (int64_t k = 0; k < p.kernel[2]; ++k) {
+        const int64_t offset = k * p.dilation[2];
+        const auto [first, last] = outputs_inside(p, offset);
+        if (first < last) (max ? max_rows : add_rows)(out + first * channels, row + (first * p.stride[2] - p.begin[2] + offset) * channels, last - first, p.stride[2] * channels, channels);
+      }
+    }
+  }
+  const auto divisor_at = [&](int64_t c) {
+    const int64_t o[3] = {a, b, c};
+    return divisor(p, o, options.count_pads);
+  };
+  for (int64_t c = 0, end = 0; !max && c < p.out[2]; c = end) {
+    const int64_t by = divisor_at(c);
+    for (end = c + 1; end < p.out[2] && divisor_at(end) == by;) ++end;
+    scale_row(out + c * channels, 1.0f / static_cast<float>(by), (end - c) * channels);
+  }
+}
+
+constexpr int64_t kLeastWork = 1 << 15;  ///< elements under windows that are worth a thread
+
+void pool_rows(const PoolOptions& options, const Pool3& p, const float* in, float* out, int64_t items, int64_t channels) {
+  const int64_t rows = p.out[0] * p.out[1], each = p.out[2] * channels, work = each * volume(p.kernel);
+  share_work(items * rows, std::max<int64_t>(1, kLeastWork / (work + 1)), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      pool_row(options, p, in + r / rows * volume(p.in) * channels, out + r * each, channels, r % rows / p.out[1], r % p.out[1]);
   });
 }
 
@@ -179,9 +235,7 @@ void pool(const PoolOptions& options, KernelContext& context) {
   shape.insert(shape.end(), w.out.begin(), w.out.end());
   if (layout == Layout::Plain || x.dtype() != DType::F32 || options.kind == PoolKind::Lp || context.wanted(1)) return pool_plain(options, p, context, shape);
   Tensor& y = context.out(0, DType::F32, shape, Layout::ChannelsLast);
-  const int64_t channels = x.dim(1);
-  for (int64_t n = 0; n < x.dim(0); ++n)
-    pool_rows(options, p, x.data<float>() + n * volume(p.in) * channels, y.mutable_data<float>() + n * volume(p.out) * channels, channels);
+  pool_rows(options, p, x.data<float>(), y.mutable_data<float>(), x.dim(0), x.dim(1));
 }
 
 template <PoolKind kind, bool global> std::unique_ptr<Kernel> make(const KernelSpec& spec) {
