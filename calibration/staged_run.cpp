@@ -93,6 +93,7 @@ struct StagedRun::Impl {
     for (NodeId id : graph.order())
       if (ahead[static_cast<size_t>(id)])
         for (ValueId v : inputs_of(graph.node(id))) take(v);
+    for (ValueId v : targets) take(v);  // computed on the way to others
     return values;
   }
 
@@ -187,10 +188,11 @@ void StagedRun::forget(const std::vector<ValueId>& targets) {
   std::erase_if(impl_->targets, [&](ValueId v) { return std::find(targets.begin(), targets.end(), v) != targets.end(); });
 }
 
-void StagedRun::advance(const std::vector<ValueId>& values, const Visit& visit) {
+void StagedRun::advance(const std::vector<ValueId>& values, const Visit& visit, const std::vector<ValueId>& again) {
   Impl& m = *impl_;
   const std::vector<bool> done = nodes_behind(m.graph, values, m.known);
   forget(values);
+  m.targets.insert(m.targets.end(), again.begin(), again.end());
   const std::vector<ValueId> frontier = m.frontier(done);
   std::vector<ValueId> wanted = values;
   for (ValueId v : frontier)

@@ -34,7 +34,8 @@ class StagedRun {
   using Visit = std::function<void(int64_t sample, const std::vector<Tensor>& values)>;
   /// Computes the values for every sample, and holds what it computed on the way and the targets that are left will read.
   /// Throws Error(Unsupported) where an operator can't be run; Error(Io) where the temporary file can't be written.
-  void advance(const std::vector<ValueId>& values, const Visit& visit);
+  /// Those of `again` stay targets: they are asked for later, too.
+  void advance(const std::vector<ValueId>& values, const Visit& visit, const std::vector<ValueId>& again = {});
   /// advance() won't be asked for these after all: what only they need is given up when it is called next.
   void forget(const std::vector<ValueId>& targets);
   /// As advance() without holding anything: to try a change of the graph, `on` being a changed copy with the same ids up to here, or the graph itself.

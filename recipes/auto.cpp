@@ -16,7 +16,7 @@
 namespace infopt {
 namespace {
 
-constexpr double kNoSlower = 1.05;       // max_latency_ratio where an engine is given and no gate on latency: an engine's own scatter
+constexpr double kNoSlower = 1;          // max_slowdown where an engine is given and no gate on latency: no slower, as far as its times tell
 constexpr int64_t kProbed = 4;           // samples of the sensitivity
 constexpr double kLearningBrings = 8;    // decibels at most, of learned rounding at 8 bits
 constexpr double kUnlikely = 3;          // decibels by which a prediction may miss before the attempt isn't made
@@ -103,7 +103,7 @@ class Ladder {
  public:
   explicit Ladder(const AutoSpec& spec) : spec_(spec), settings_(spec.job.recipe), began_(Clock::now()) {
     if (!spec_.job.engine.empty() && std::none_of(settings_.gates.begin(), settings_.gates.end(), [](const GateLimit& g) { return about(g.name) == Speed; }))
-      add_gate("max_latency_ratio", kNoSlower);
+      add_gate("max_slowdown", kNoSlower);
     if (settings_.gates.empty()) throw Error(ErrorKind::Usage, "the recipe " + settings_.name + " searches for what meets its gates, and has none");
     search_.by_measurement = needs(settings_.gates, GateNeed::Latency) || needs(settings_.gates, GateNeed::Memory);
     for (const GateLimit& g : settings_.gates)

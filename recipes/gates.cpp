@@ -9,6 +9,7 @@
 namespace infopt {
 namespace {
 
+constexpr double kMostScatter = 1.05;
 constexpr double kBytesPerMb = 1e6;
 
 GateFigure worst_output(const Report& report, std::optional<double> worst, double OutputReport::* field) {
@@ -35,6 +36,13 @@ GateFigure sqnr(const Report& r) { return worst_output(r, worst_sqnr_db(r), &Out
 GateFigure cosine(const Report& r) { return worst_output(r, worst_cosine(r), &OutputReport::cosine); }
 GateFigure size(const Report& r) { return {size_ratio(r), {}}; }
 GateFigure ratio(const Report& r) { return {latency_ratio(r), {}}; }
+/// Beside what the original's own times scatter up to; an allowance of kMostScatter at most, however much they do.
+GateFigure slowdown(const Report& r) {
+  const auto ratio = latency_ratio(r);
+  if (!ratio) return {};
+  const Latency& original = *r.measured.original_latency;
+  return {*ratio / std::clamp(original.p90_ms / original.median_ms, 1.0, kMostScatter), {}};
+}
 GateFigure faster(const Report& r) { return {speedup(r), {}}; }
 GateFigure integer_share(const Report& r) { return {integer_mac_share(r), {}}; }
 GateFigure latency(const Report& r) {
@@ -97,6 +105,10 @@ const std::vector<GateDef>& all_gates() {
        "the median latency", " ms", latency},
       {"max_latency_ratio", "Most that the optimized model's median latency may be, as a share of the original's.", true, 0, {}, true, Latency,
        "the latency ratio", "", ratio},
+      {"max_slowdown",
+       "Most that the optimized model's median latency may be, as a share of what the original's own times scatter up to: their 90th percentile, 1.05 "
+       "of their median at most. 1: no slower.",
+       true, 0, {}, true, Latency, "the latency beside the original's scatter", "", slowdown},
       {"min_speedup", "Least that the original's median latency is of the optimized model's.", false, 0, {}, true, Latency, "the speedup", "x",
        faster},
       {"max_memory_mb", "Most memory that running the optimized model may take at its peak, in MB of 1,000,000 bytes.", true, 0, {}, true,

@@ -217,6 +217,7 @@ void Job::measure_in_engine() {
   std::vector<double> limits;
   for (const GateLimit& g : spec_.recipe.gates) {
     if (g.name == "max_latency_ratio") limits.push_back(g.limit);
+    if (g.name == "max_slowdown") limits.push_back(g.limit);
     if (g.name == "min_speedup") limits.push_back(1 / g.limit);
   }
   if (spec_.progress) spec_.progress("engine", 0, 0, {});

@@ -20,13 +20,16 @@
 #include "passes/support/layer_bias.h"
 #include "passes/support/layers.h"
 #include "passes/support/measure_layers.h"
+#include "passes/support/noise_alone.h"
 #include "passes/support/round_weights.h"
 #include "passes/support/signal_to_noise.h"
+#include "passes/support/weight_tables.h"
 
 namespace infopt {
 namespace {
 
 constexpr int kMostRounds = 3;
+constexpr double kMargin = 0.2;  // dB, for what rounding the weights anew moves the outputs by
 constexpr int64_t kJudges = 4;   // samples that the rounding doesn't see: they say what it is worth
 constexpr int64_t kFewest = 16;  // samples in all, where some are kept for that
 
@@ -134,10 +137,20 @@ class Float8Pass {
     choose(*original);
     if (static_ && !context_.calibration->obstacles().empty())
       context_.report.warnings.push_back(listed(context_.calibration->obstacles()) + "; of layers that lie behind, the weights alone become float8");
+    write_tables();
     for (LayerReport& r : reports_) context_.report.layers.push_back(std::move(r));
   }
 
  private:
+  /// Rows are looked up as int8 with a scale each: ONNX's Gather takes no float8.
+  void write_tables() {
+    if (options_.text("embeddings") != "int8") return;
+    WeightsOptions tables;
+    tables.min_weights = options_.integer("min_weights");
+    TablesWriter writer(edit_);
+    for (const TablePlan& t : plan_tables(graph_, context_, tables)) writer.write_lookup(t, GridFit::LeastSquares);
+  }
+
   void plan() {
     const std::vector<const GroupRule*> groups = assign_groups(graph_, context_.groups);
     for (NodeId id : graph_.order()) {
@@ -236,17 +249,51 @@ class Float8Pass {
     return out;
   }
 
-  /// Rounds and writes all layers; while the outputs have less than min_sqnr_db, gives the noisiest back to float and does it again.
+  /// Rounds and writes all layers. Where the outputs have less than min_sqnr_db, first those activations stay in float that cost the outputs most,
+  /// the weights keeping their codes; then the noisiest layers go back to float, weights and all.
   void choose(const Graph& original) {
     const EditLog log = edit_.log();
     const double enough = options_.number("min_sqnr_db");
     auto left = static_cast<int64_t>(options_.number("max_fallback") * static_cast<double>(layers_.size()));
-    for (int attempt = 0;; ++attempt) {
+    auto measure = [&] { return context_.calibration ? output_sqnr(graph_, *context_.calibration, context_.threads, kJudges) : std::nullopt; };
+    auto start_over = [&] {
+      edit_.restore(original);
+      edit_.log() = log;
+    };
+    std::optional<double> db;
+    auto write_all = [&] {
       round(original);
       write();
       edit_.finish();
-      const auto db = context_.calibration ? output_sqnr(graph_, *context_.calibration, context_.threads, kJudges) : std::nullopt;
-      if (!db || *db >= enough) break;
+      db = measure();
+      return !db || *db >= enough;
+    };
+    bool done = write_all();
+    if (!done && static_) {
+      const double before = *db;
+      asked_ = reports_;
+      const std::vector<std::vector<size_t>> order = costliest_inputs(original);
+      auto enough_with = [&](size_t count) {  // the codes of weights hardly hang on it: they stay while this is searched
+        start_over();
+        store(order, count, before);
+        write();
+        edit_.finish();
+        return measure().value_or(enough) >= enough + kMargin;
+      };
+      size_t fewest = order.empty() ? 0 : 1, most = order.size();
+      while (fewest < most) {
+        const size_t middle = (fewest + most) / 2;
+        if (enough_with(middle)) most = middle;
+        else fewest = middle + 1;
+      }
+      for (int attempt = 0; !done && most > 0 && attempt < kMostRounds && fewest <= most; ++attempt, fewest += std::max<size_t>(1, most / 8)) {
+        start_over();
+        store(order, fewest, before);
+        done = write_all();
+        most = order.size();
+      }
+    }
+    for (int attempt = 0; !done; ++attempt) {
       std::vector<size_t> quantized;
       for (size_t i = 0; i < layers_.size(); ++i)
         if (layers_[i].form != LayerForm::Float32) quantized.push_back(i);
@@ -258,8 +305,8 @@ class Float8Pass {
       chosen.resize(std::min(chosen.size(), static_cast<size_t>(left)));
       left -= static_cast<int64_t>(chosen.size());
       for (size_t i : chosen) widen(layers_[i], *db);
-      edit_.restore(original);
-      edit_.log() = log;
+      start_over();
+      done = write_all();
     }
     for (size_t i = 0; i < layers_.size(); ++i)
       if (layers_[i].form != LayerForm::Float32) reports_[layers_[i].report].weight_sqnr_db = coded_[i].sqnr_db;
@@ -270,6 +317,46 @@ class Float8Pass {
         reports_[layers_[i].report].local_sqnr_db = noise.local_db[i];
       }
     }
+  }
+
+  /// Layers by the value that they read as codes, those first whose value costs the outputs most for the products that gain by it.
+  std::vector<std::vector<size_t>> costliest_inputs(const Graph& original) {
+    std::vector<ValueId> values;
+    std::map<ValueId, std::vector<size_t>> readers;
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      if (layers_[i].form != LayerForm::Float8) continue;
+      const ValueId x = original.node(layers_[i].layer.node).input(0);
+      if (readers[x].empty()) values.push_back(x);
+      readers[x].push_back(i);
+    }
+    const std::vector<double> noise = noise_alone(
+        original, values,
+        [&](GraphEdit& copy, ValueId x) {
+          ActivationTrips trips(copy, format_, largest_);
+          for (size_t i : readers.at(x)) trips.insert(layers_[i]);
+        },
+        *context_.calibration, kJudges, context_.threads);
+    std::vector<std::pair<double, std::vector<size_t>>> priced;
+    for (size_t v = 0; v < noise.size(); ++v) {
+      double products = 0;
+      for (size_t i : readers.at(values[v])) products += static_cast<double>(std::max<int64_t>(reports_[layers_[i].report].macs, 1));
+      priced.emplace_back(noise[v] / products, readers.at(values[v]));
+    }
+    std::stable_sort(priced.begin(), priced.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    std::vector<std::vector<size_t>> order;
+    for (auto& p : priced) order.push_back(std::move(p.second));
+    return order;
+  }
+
+  /// Of the first `count` inputs' layers the weights alone have codes.
+  void store(const std::vector<std::vector<size_t>>& order, size_t count, double output_db) {
+    for (size_t o = 0; o < order.size(); ++o)
+      for (size_t i : order[o]) {
+        LayerReport& r = reports_[layers_[i].report];
+        r = asked_[layers_[i].report];
+        r.form = layers_[i].form = o < count ? LayerForm::WeightOnly : LayerForm::Float8;
+        if (o < count) r.reason = "its input in float8 was among those that added most noise while the outputs had only " + std::to_string(static_cast<int>(std::lround(output_db))) + " dB";
+      }
   }
 
   void widen(LayerPlan& l, double output_db) {
@@ -309,7 +396,7 @@ class Float8Pass {
   std::vector<Observed> seen_;
   std::vector<LayerPlan> layers_;
   std::vector<CodedFloats> coded_;  ///< of each layer
-  std::vector<LayerReport> reports_;
+  std::vector<LayerReport> reports_, asked_;  ///< asked_: before activations went back to float
   std::map<ValueId, double> largest_;
 };
 
@@ -333,8 +420,13 @@ PassDef pass_quantize_float8() {
               {.name = "per_channel", .help = "a scale for each output channel of a weight", .otherwise = true},
               {.name = "rounding", .help = "of weights: gptq with the inputs in view where there is calibration data, or nearest", .otherwise = std::string("gptq"), .choices = {"gptq", "nearest"}},
               {.name = "min_weights", .help = "layers with fewer stay as they are", .otherwise = int64_t{400}, .least = 1},
-              {.name = "min_sqnr_db", .help = "what the outputs must keep on the first samples; else the layers that add most noise go back to float", .otherwise = 25.0, .least = -100, .most = 200},
-              {.name = "max_fallback", .help = "the share of the layers that may go back to float", .otherwise = 0.5, .least = 0, .most = 1},
+              {.name = "embeddings", .help = "form of tables that are looked up in: int8 with a scale for each row, or float", .otherwise = std::string("int8"), .choices = {"int8", "float"}},
+              {.name = "min_sqnr_db",
+               .help = "what the outputs must keep on the first samples; else the activations that add most noise stay in float, and then whole layers",
+               .otherwise = 25.0,
+               .least = -100,
+               .most = 200},
+              {.name = "max_fallback", .help = "the share of the layers that may go back to float, weights and all", .otherwise = 0.5, .least = 0, .most = 1},
           },
       .needs_opset = 19,
       .run = run,

@@ -129,6 +129,7 @@ PassDef pass_quantize_int8() {
       .options =
           {
               {.name = "activations", .help = "auto chooses for each product; the others allow only that form", .otherwise = std::string("auto"), .choices = {"auto", "static", "dynamic", "none"}},
+              {.name = "dynamic_convolutions", .help = "activations: dynamic makes ConvInteger of convolutions too, with ranges taken at run time", .otherwise = false},
               {.name = "per_channel", .help = "a scale for each output channel of a weight", .otherwise = true},
               {.name = "activation_type",
                .help = "of integer layers' activations; 16 bits need opset 21, and few engines have kernels for them",

@@ -46,6 +46,7 @@ class Planner {
   void choose_forms();
   void choose_widths();
   LayerForm form_of(const Layer& layer, const Wish& wish, const NodeCost& cost, std::string& reason) const;
+  bool converts_dynamic(const Layer& layer) const;
   void choose_tables();
   std::optional<size_t> tied_layer(ValueId table) const;
   void warn_of_obstacles();
@@ -103,6 +104,10 @@ LayerForm Planner::form_of(const Layer& layer, const Wish& w, const NodeCost& co
   const bool computed = plan_.seen[static_cast<size_t>(graph_.node(layer.node).input(0))].dtype != DType::Undefined;
   const bool narrow = !w.rule || wide_type(w.rule->activations) == DType::Undefined;
   const bool dynamic_allowed = computed && w.activations && narrow && (w.form.empty() || w.form == "dynamic") && cost.dynamic.has_value();
+  if (computed && w.activations && narrow && w.form == "dynamic" && converts_dynamic(layer) && elements >= options_.integer("min_weights")) {
+    reason = "asked for";
+    return LayerForm::Int8Dynamic;
+  }
   if (dynamic_allowed && (w.form == "dynamic" || *cost.dynamic * kMargin < cost.in_float) && elements >= options_.integer("min_weights")) {
     reason = w.form == "dynamic" ? "asked for" : "its integer kernel gains; ranges at run time lose less";
     return LayerForm::Int8Dynamic;
@@ -116,6 +121,12 @@ LayerForm Planner::form_of(const Layer& layer, const Wish& w, const NodeCost& co
   if (w.form != "float" && context_.profile.storage_form && stores(elements)) return LayerForm::Int8Storage;
   if (elements < options_.integer("min_weights")) reason += "; too few weights to store as int8";
   return LayerForm::Float32;
+}
+
+/// Whether the layer can become a ConvInteger and shall: where it gains isn't known to the cost model, so that it is only done when asked for.
+bool Planner::converts_dynamic(const Layer& layer) const {
+  return layer.convolution && !layer.transposed && options_.flag("dynamic_convolutions") && context_.profile.dynamic_products &&
+         plan_.seen[static_cast<size_t>(graph_.node(layer.node).input(0))].dtype == DType::F32;
 }
 
 void Planner::choose_forms() {
@@ -195,7 +206,7 @@ void Planner::collect_statistics() {
     const Node& n = graph_.node(p.layer.node);
     if (plan_.seen[static_cast<size_t>(n.input(0))].dtype == DType::Undefined) continue;
     want(n.input(0), p.layer.input_axis);
-    if (p.form == LayerForm::Int8Dynamic) want(n.outputs[0], -1);
+    if (p.form == LayerForm::Int8Dynamic && !p.layer.convolution) want(n.outputs[0], -1);
   }
   for (NodeId id : graph_.order()) {
     const Node& n = graph_.node(id);
@@ -247,7 +258,7 @@ std::vector<double> Planner::judge_group(ValueId input, std::vector<LayerPlan*>&
 void Planner::judge_products() {
   std::map<ValueId, std::vector<LayerPlan*>> groups;
   for (LayerPlan& p : plan_.layers)
-    if (p.form == LayerForm::Int8Dynamic) groups[graph_.node(p.layer.node).input(0)].push_back(&p);
+    if (p.form == LayerForm::Int8Dynamic && !p.layer.convolution) groups[graph_.node(p.layer.node).input(0)].push_back(&p);
   std::vector<std::pair<ValueId, std::vector<LayerPlan*>>> list(groups.begin(), groups.end());
   std::vector<std::vector<double>> factors(list.size());
   parallel_for(static_cast<int64_t>(list.size()), context_.threads, [&](int64_t i, int) {

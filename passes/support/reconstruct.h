@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "calibration/calibration.h"
 #include "lib/ir/edit.h"
 
 namespace infopt {
@@ -16,12 +17,10 @@ struct ReconstructOptions {
   int batch = 16;              ///< samples a step
   size_t most_layers = 4;      ///< that neighbouring blocks are joined up to
   bool drop = true;            ///< spare half of the elements the activations' rounding while learning
+  int64_t samples = 0;         ///< the data's first, 0: all; one block's values are in memory for all of them
   int threads = 1;
   std::function<void(int64_t done, int64_t total)> progress = {};  ///< blocks
 };
-
-/// Values of a graph over the calibration samples: [sample][value]. Float32 ones and others.
-using FetchValues = std::function<std::vector<std::vector<Tensor>>(const Graph& graph, const std::vector<ValueId>& values)>;
 
 struct BlockReport {
   std::vector<NodeId> layers;
@@ -30,7 +29,8 @@ struct BlockReport {
 
 /// `quantized`: what a pass made of `original`, whose nodes and values keep their ids; `became`: values of the original and what stands for them now.
 /// Codes that a layer's DequantizeLinear reads are chosen anew, between the two that the float weight lies between, and biases are fitted. Blocks
-/// that can't be differentiated are learned layer by layer, layers that can't be keep their codes. The same bits for any number of threads.
-std::vector<BlockReport> reconstruct(GraphEdit& quantized, const Graph& original, const std::map<ValueId, ValueId>& became, const FetchValues& fetch, const ReconstructOptions& options);
+/// that can't be differentiated are learned layer by layer, layers that can't be keep their codes. Both graphs are run over the data once, block
+/// after block. The same bits for any number of threads.
+std::vector<BlockReport> reconstruct(GraphEdit& quantized, const Graph& original, const std::map<ValueId, ValueId>& became, Calibration& calibration, const ReconstructOptions& options);
 
 }  // namespace infopt

@@ -4,8 +4,6 @@
 #include <cmath>
 
 #include "calibration/calibration.h"
-#include "lib/base/threads.h"
-#include "lib/runtime/session.h"
 #include "passes/support/coded_layers.h"
 #include "passes/support/quantize_weights.h"
 #include "passes/support/reconstruct.h"
@@ -99,23 +97,6 @@ int64_t samples_that_fit(const Int8Plan& plan) {
   return std::max(kFewest, kMemory / (3 * largest));
 }
 
-FetchValues fetch_from(const std::vector<Sample>& samples, int threads) {
-  return [&samples, threads](const Graph& graph, const std::vector<ValueId>& values) {
-    SessionOptions o;
-    for (ValueId v : values)
-      if (graph.producer(v)) o.fetches.push_back(v);
-    const auto session = o.fetches.empty() ? nullptr : std::make_unique<Session>(graph, o);
-    std::vector<std::vector<Tensor>> out(samples.size());
-    parallel_for(static_cast<int64_t>(samples.size()), threads, [&](int64_t i, int) {
-      const Sample& sample = samples[static_cast<size_t>(i)];
-      const std::vector<Tensor> made = session ? session->run(sample.inputs) : std::vector<Tensor>{};
-      size_t at = 0;
-      for (ValueId v : values) out[static_cast<size_t>(i)].push_back(graph.producer(v) ? made[at++] : sample.inputs.at(graph.value(v).name));
-    });
-    return out;
-  };
-}
-
 }  // namespace
 
 void recode_weights(GraphEdit& edit, const Graph& original, Int8Plan& plan, PassContext& context, const Options& options) {
@@ -141,8 +122,8 @@ void learn_rounding(GraphEdit& edit, const Graph& original, Int8Plan& plan, Pass
   o.iterations = static_cast<int>(options.integer("iterations"));
   o.threads = context.threads;
   o.progress = [&](int64_t done, int64_t total) { context.tell(done, total, "blocks learned"); };
-  const std::vector<Sample> samples = context.calibration->first_samples(samples_that_fit(plan));
-  const auto blocks = reconstruct(edit, original, plan.became, fetch_from(samples, context.threads), o);
+  o.samples = samples_that_fit(plan);
+  const auto blocks = reconstruct(edit, original, plan.became, *context.calibration, o);
   edit.finish();
   const auto db = [](double noise) { return std::to_string(static_cast<int>(std::lround(-10 * std::log10(std::max(noise, 1e-30))))) + " dB"; };
   size_t learned = 0;

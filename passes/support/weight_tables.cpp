@@ -21,7 +21,7 @@ std::vector<TablePlan> plan_tables(const Graph& graph, const PassContext& contex
     const Tensor* t = graph.constant(n.input(0));
     if (!t || t->rank() != 2 || (t->dtype() != DType::F32 && t->dtype() != DType::F16 && t->dtype() != DType::BF16) || t->size() < options.min_weights || t->size() == 0) continue;
     const GroupRule* rule = groups[static_cast<size_t>(id)];
-    if (rule && ((!rule->weights.empty() && weight_type(rule->weights) == DType::Undefined) || rule->form == "float")) continue;
+    if (rule && ((!rule->weights.empty() && rule->weights != "float8" && weight_type(rule->weights) == DType::Undefined) || rule->form == "float")) continue;
     plans.push_back({id, n.input(0)});
   }
   return plans;

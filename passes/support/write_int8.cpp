@@ -61,6 +61,8 @@ class Writer {
   Quantization range_of(ValueId v) const;
   void write_static(const LayerPlan& p, Prepared& z);
   void write_dynamic(const LayerPlan& p, Prepared& z);
+  ValueId by_channel(const Layer& layer, const std::vector<float>& values);
+  ValueId integer_product(const LayerPlan& p, const Prepared& z, ValueId x, ValueId zero);
   void write_storage(const LayerPlan& p, Prepared& z);
   void write_embedding(const EmbeddingPlan& e);
   /// A table that a layer reads too: its codes once, a row's scale looked up beside the row.
@@ -108,7 +110,7 @@ class Writer {
   std::map<std::pair<ValueId, int64_t>, ValueId> stored_;  ///< tied weights, by value and axis
   std::map<std::pair<ValueId, int64_t>, ValueId> products_;  ///< of products with ranges at run time, not equalized
   struct Dynamic { ValueId codes, scale, zero; };
-  std::map<ValueId, Dynamic> dynamic_;
+  std::map<std::pair<ValueId, bool>, Dynamic> dynamic_;  ///< by value, and whether its channels are equalized first
   std::vector<Activation> todo_;
 };
 
@@ -122,7 +124,7 @@ std::vector<float> Writer::weights_of(const LayerPlan& p, const std::vector<doub
 /// Codes, scales and shift of one layer, from the graph as it was: layers are prepared side by side.
 Writer::Prepared Writer::prepare(const LayerPlan& p) {
   Prepared z;
-  if (p.form == LayerForm::Int8Dynamic)
+  if (p.form == LayerForm::Int8Dynamic && !p.layer.convolution)
     if (const auto it = plan_.equalize.find(graph_.node(p.layer.node).input(0)); it != plan_.equalize.end()) z.factors = it->second;
   const std::vector<float> weights = weights_of(p, z.factors);
   try {
@@ -235,11 +237,44 @@ void Writer::write_static(const LayerPlan& p, Prepared& z) {
   edit_.set_input(n.id, 1, layer_weights(p, z));
 }
 
+/// A constant with one number for each output channel, in the shape in which it meets the layer's output.
+ValueId Writer::by_channel(const Layer& layer, const std::vector<float>& values) {
+  if (!layer.convolution) return qdq_.vector(values);
+  Shape shape(graph_.constant(layer.weights)->shape().size() - 1, 1);  // the axis of samples is left out
+  shape[0] = layer.out;
+  return edit_.add_constant(Tensor::vector(values).reshaped(shape));
+}
+
+/// The sums of products of codes, in int32.
+ValueId Writer::integer_product(const LayerPlan& p, const Prepared& z, ValueId x, ValueId zero) {
+  const Node n = graph_.node(p.layer.node);
+  ValueId codes = kNone;
+  ValueId& shared = z.factors.empty() ? products_.emplace(std::pair{p.layer.weights, p.layer.out_axis}, kNone).first->second : codes;
+  if (p.layer.convolution) {
+    // Unsigned, about 128: ONNX Runtime (1.32) puts weights first in the product, and has no fast kernel where those are signed.
+    if (shared == kNone) {
+      const Tensor stored = write_weights(p.layer, graph_.constant(p.layer.weights)->shape(), z.q.codes);
+      Tensor unsigned_codes(DType::U8, stored.shape());
+      for (int64_t i = 0; i < stored.size(); ++i) unsigned_codes.mutable_data<uint8_t>()[i] = static_cast<uint8_t>(stored.data<int8_t>()[i] + 128);
+      shared = edit_.add_constant(std::move(unsigned_codes));
+    }
+    return edit_.add({.op = "ConvInteger", .attributes = n.attributes}, {x, shared, zero, edit_.add_constant(Tensor::scalar<uint8_t>(128))});
+  }
+  // W[out][in] to the (K, N) of MatMulInteger, whatever the order in the file.
+  Layer layer = p.layer;
+  layer.out_axis = 1;
+  if (shared == kNone) {
+    const Tied* tied = share_table(p, z);
+    shared = tied ? transposed(tied->codes) : edit_.add_constant(write_weights(layer, {layer.in, layer.out}, z.q.codes));
+  }
+  return edit_.add({.op = "MatMulInteger"}, {x, shared, zero});
+}
+
 void Writer::write_dynamic(const LayerPlan& p, Prepared& z) {
   const Node n = graph_.node(p.layer.node);
   const ValueId x = n.input(0);
   const std::vector<double>& factors = z.factors;
-  auto [it, fresh] = dynamic_.emplace(x, Dynamic{});
+  auto [it, fresh] = dynamic_.emplace(std::pair{x, !factors.empty()}, Dynamic{});
   if (fresh) {
     ValueId source = x;
     if (!factors.empty()) {
@@ -251,19 +286,9 @@ void Writer::write_dynamic(const LayerPlan& p, Prepared& z) {
     edit_.add_node({.op = "DynamicQuantizeLinear"}, {source}, {it->second.codes, it->second.scale, it->second.zero});
   }
   const std::vector<double>& shift = z.shift;
-  // W[out][in] to the (K, N) of MatMulInteger, whatever the order in the file.
-  Layer layer = p.layer;
-  layer.out_axis = 1;
-  ValueId codes = kNone;
-  ValueId& shared = factors.empty() ? products_.emplace(std::pair{p.layer.weights, p.layer.out_axis}, kNone).first->second : codes;
-  if (shared == kNone) {
-    const Tied* tied = share_table(p, z);
-    shared = tied ? transposed(tied->codes) : edit_.add_constant(write_weights(layer, {layer.in, layer.out}, z.q.codes));
-  }
-  codes = shared;
-  const ValueId sums = edit_.add({.op = "MatMulInteger"}, {it->second.codes, codes, it->second.zero});
+  const ValueId sums = integer_product(p, z, it->second.codes, it->second.zero);
   const ValueId wide = edit_.add({.op = "Cast", .attributes = {{"to", static_cast<int64_t>(DType::F32), {}}}}, {sums});
-  const ValueId weight_scale = z.q.scales.size() == 1 ? qdq_.scalar(z.q.scales[0]) : qdq_.vector(z.q.scales);
+  const ValueId weight_scale = z.q.scales.size() == 1 ? qdq_.scalar(z.q.scales[0]) : by_channel(p.layer, z.q.scales);
   const ValueId scale = edit_.add({.op = "Mul"}, {it->second.scale, weight_scale});
   ValueId y = edit_.add({.op = "Mul"}, {wide, scale});
   if (takes_bias(n)) {
@@ -272,7 +297,7 @@ void Writer::write_dynamic(const LayerPlan& p, Prepared& z) {
       y = edit_.add({.op = "Add"}, {y, n.input(2)});
     } else if (n.input(2) != kNone || !shift.empty()) {
       for (size_t c = 0; c < shift.size(); ++c) bias[c] -= shift[c];
-      y = edit_.add({.op = "Add"}, {y, qdq_.vector({bias.begin(), bias.end()})});
+      y = edit_.add({.op = "Add"}, {y, by_channel(p.layer, {bias.begin(), bias.end()})});
     }
   } else if (const FollowingBias follows = following_bias(n, p.layer.out); follows.add && !shift.empty()) {
     set_following_bias(follows, shift);

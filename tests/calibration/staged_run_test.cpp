@@ -58,13 +58,13 @@ Model residual_net() {
     })");
 }
 
-std::map<int64_t, std::vector<Tensor>> taken(StagedRun& run, const std::vector<ValueId>& values) {
+std::map<int64_t, std::vector<Tensor>> taken(StagedRun& run, const std::vector<ValueId>& values, const std::vector<ValueId>& again = {}) {
   std::map<int64_t, std::vector<Tensor>> all;
   std::mutex mutex;
   run.advance(values, [&](int64_t sample, const std::vector<Tensor>& t) {
     std::lock_guard lock(mutex);
     all[sample] = t;
-  });
+  }, again);
   return all;
 }
 
@@ -141,6 +141,22 @@ TEST_P(StagedRuns, PeekLeavesWhatIsHeld) {
   });
   expect_equal(seen, whole(*changed, {y}, 5));
   expect_equal(taken(run, {y}), whole(g, {y}, 5));
+}
+
+TEST_P(StagedRuns, HoldWhatIsAskedForAgainAndWhatIsMadeOnTheWay) {
+  Model model = residual_net();
+  const Graph& g = *model.graph;
+  const ValueId x = g.find_value("x"), a = g.find_value("a"), d = g.find_value("d"), b = g.find_value("b");
+  const auto expected = whole(g, {a, b}, 5), codes = whole(g, {d}, 5);
+  StagedRun run(g, calibration, {x, a, d, b}, options());
+  expect_equal(taken(run, {d, b}, {d}), whole(g, {d, b}, 5));
+  GraphEdit(*model.graph).set_constant(g.find_value("w"), Tensor::zeros(DType::F32, {4, 4}));
+  expect_equal(taken(run, {d}), codes);
+  std::map<int64_t, std::vector<Tensor>> first;
+  for (const auto& [sample, tensors] : expected) first[sample] = {tensors[0]};
+  expect_equal(taken(run, {a}), first);
+  EXPECT_EQ(taken(run, {x}).size(), 5U);
+  EXPECT_EQ(run.held() + run.spilled(), 0);
 }
 
 TEST_P(StagedRuns, HoldCodesRatherThanWhatTheyStandFor) {

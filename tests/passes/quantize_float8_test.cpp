@@ -2,6 +2,8 @@
 // s = (np.abs(w).max(1, keepdims=True) / 448).astype(np.float32), (w / s).astype(ml_dtypes.float8_e4m3fn).view(np.uint8); 57344 for float8_e5m2.
 #include <gmock/gmock.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "calibration/calibration.h"
@@ -153,6 +155,43 @@ TEST(QuantizeFloat8, LayersGoBackToFloatWhereTheOutputsHaveTooMuchNoise) {
   EXPECT_EQ((a.layers.at(0).form == LayerForm::Float32) + (b.layers.at(0).form == LayerForm::Float32) + (b.layers.at(1).form == LayerForm::Float32), 2);
   EXPECT_THAT(b.warnings.at(0), HasSubstr("below quantize_float8.min_sqnr_db"));
   EXPECT_EQ(quantize(none, {.settings = {{"min_sqnr_db", 5.0}}, .data = x}).layers.at(0).form, LayerForm::Float8);
+}
+
+// Powers of two are codes of E4M3 where the scale is one over 448: only a, sums of them, is rounded.
+TEST(QuantizeFloat8, ActivationsThatCostTooMuchStayInFloatBeforeAnyWeightDoes) {
+  Model model = graph_of("g (float[1,4] x, float[4,4] w0, float[4,2] w1) => (float[1,2] y) { a = MatMul(x, w0) y = MatMul(a, w1) }");
+  {
+    GraphEdit edit(*model.graph);
+    edit.set_constant(model.graph->find_value("w0"), Tensor::of<float>({4, 4}, {1, 0.5f, 2, 4, -0.25f, 1, 8, 1, 2, -4, 1, 0.125f, 0.5f, 2, -0.0625f, 1}));
+    edit.set_constant(model.graph->find_value("w1"), Tensor::of<float>({4, 2}, {1, 2, -0.5f, 1, 0.25f, 4, 2, -1}));
+  }
+  Model exact = copy_of(model);
+  const Tensor x = Tensor::of<float>({1, 4}, {0.125f, -0.5f, 4, 1});
+  const Report report = quantize(model, {.settings = {{"min_sqnr_db", 150.0}}, .data = x});
+  EXPECT_EQ(report.layers.at(0).form, LayerForm::Float8);
+  EXPECT_EQ(report.layers.at(1).form, LayerForm::WeightOnly);
+  EXPECT_EQ(report.layers.at(0).reason, "asked for");
+  EXPECT_THAT(report.layers.at(1).reason, HasSubstr("its input in float8 was among those that added most noise"));
+  EXPECT_TRUE(report.warnings.empty());
+  EXPECT_EQ(ops(model), "QuantizeLinear DequantizeLinear DequantizeLinear MatMul DequantizeLinear MatMul");
+  EXPECT_EQ(to_vector<float>(Session(*model.graph).run({{"x", x}}).at(0)), to_vector<float>(Session(*exact.graph).run({{"x", x}}).at(0)));
+}
+
+TEST(QuantizeFloat8, TablesThatAreLookedUpInBecomeInt8Rows) {
+  const Model net = graph_of("g (int64[3] x, float[8,4] w0) => (float[3,4] y) { y = Gather(w0, x) }");
+  const auto table = to_vector<float>(*net.graph->constant(net.graph->find_value("w0")));
+  const Tensor x = Tensor::of<int64_t>({3}, {5, 0, 7});
+  for (const char* form : {"int8", "float"}) {
+    Model model = copy_of(net);
+    quantize(model, {.settings = {{"activations", std::string("none")}, {"embeddings", std::string(form)}}});
+    EXPECT_EQ(ops(model), form == std::string("int8") ? "Gather Gather Cast Mul" : "Gather");
+    const auto y = to_vector<float>(Session(*model.graph).run({{"x", x}}).at(0));
+    for (size_t r = 0; r < 3; ++r) {
+      const float* row = table.data() + x.data<int64_t>()[r] * 4;
+      const float most = std::fabs(*std::max_element(row, row + 4, [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
+      for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(y[r * 4 + i], row[i], form == std::string("int8") ? most / 127 : 0.0f);
+    }
+  }
 }
 
 TEST(QuantizeFloat8, GptqLeavesLessErrorThanRoundingToNearest) {

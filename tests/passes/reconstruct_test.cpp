@@ -8,6 +8,7 @@
 #include "passes/support/coded_layers.h"
 #include "passes/support/weight_grid.h"
 #include "tests/passes/graph_helper.h"
+#include "tests/passes/one_sample.h"
 
 namespace infopt::test {
 namespace {
@@ -103,22 +104,6 @@ struct Problem {
     q.finish();
   }
 
-  FetchValues fetch() const {
-    return [this](const Graph& g, const std::vector<ValueId>& values) {
-      std::vector<std::vector<Tensor>> out;
-      for (const Tensor& x : samples) {
-        SessionOptions options;
-        for (ValueId v : values)
-          if (g.producer(v)) options.fetches.push_back(v);
-        std::vector<Tensor> made = options.fetches.empty() ? std::vector<Tensor>{} : Session(g, options).run(std::map<std::string, Tensor>{{"x", x}}), row;
-        size_t at = 0;
-        for (ValueId v : values) row.push_back(g.producer(v) ? made[at++] : x);
-        out.push_back(row);
-      }
-      return out;
-    };
-  }
-
   double noise_of(const Model& m) const {
     double sum = 0;
     for (const Tensor& x : samples) {
@@ -130,7 +115,8 @@ struct Problem {
 
   std::vector<BlockReport> learn(Model& m, ReconstructOptions options) const {
     GraphEdit edit(*m.graph);
-    return reconstruct(edit, *original.graph, became, fetch(), options);
+    Calibration calibration(std::make_shared<HeldSamples>(samples), CalibrationOptions{});
+    return reconstruct(edit, *original.graph, became, calibration, options);
   }
 };
 

@@ -106,9 +106,32 @@ def test_an_engine_in_which_integers_are_slow_gets_float_arithmetic(case):
     auto(case, OK, "--set", "quantize_int8.activations=static", "--engine", engine(case, QUANTIZED + "print(2 if quantized else 1)"))
     found = report(case)
     assert found["search"]["by_measurement"] and found["measured"]["latency"]["ratio"] == 1
-    assert [g["limit"] for g in found["gates"] if g["name"] == "max_latency_ratio"] == [1.05]
+    assert [g["limit"] for g in found["gates"] if g["name"] == "max_slowdown"] == [1]
     assert "QuantizeLinear" not in ops_of(case / "out.onnx") and found["size_ratio"] < 0.5
     assert found["measured"]["attempts"][0]["latency_ratio"] == 2
+
+
+# Turn after turn; what is quantized takes `by` as long.
+TURNS = """
+import pathlib
+turns = pathlib.Path(__file__).with_name("turns" + ("q" if quantized else "f"))
+turn = len(turns.read_text()) if turns.exists() else 0
+turns.write_text("." * (turn + 1))
+print(([100, 103, 98, 104, 101, 97, 99] * 99)[turn + (3 if quantized else 0)] * (BY if quantized else 1))
+"""
+
+
+@pytest.mark.parametrize("by, slower", [(1, False), (1.03, False), (1.08, True)])
+def test_what_an_engines_times_scatter_by_is_no_slowdown(case, by, slower):
+    auto(case, OK, "--set", "quantize_int8.activations=static", "--set", "gates.min_sqnr_db=10", "--engine", engine(case, QUANTIZED + TURNS.replace("BY", str(by))))
+    first = report(case)["search"]["attempts"][0]
+    assert ("max_slowdown" in first["gates_not_met"]) == slower
+    assert ("QuantizeLinear" in ops_of(case / "out.onnx")) != slower
+
+
+def test_a_little_slower_where_times_do_not_scatter_is_slower(case):
+    auto(case, OK, "--set", "quantize_int8.activations=static", "--set", "gates.min_sqnr_db=10", "--engine", engine(case, QUANTIZED + "print(1.02 if quantized else 1)"))
+    assert report(case)["search"]["attempts"][0]["gates_not_met"] == ["max_slowdown"]
 
 
 def test_only_the_kind_of_layer_that_is_slow_goes_back_to_float(tmp_path):

@@ -57,3 +57,55 @@ def test_the_recipe_dynamic_takes_ranges_at_run_time(tmp_path):
     q = Quantized(tmp_path, model(), {"x": normal(8, 8, 12, 12, seed=5)}, "--recipe", "dynamic")
     ops = [n.op_type for n in q.nodes]
     assert ops.count("MatMulInteger") == 2 and "DynamicQuantizeLinear" in ops and "QuantizeLinear" not in ops
+
+
+def convolutions():
+    w = {"c1": normal(16, 3, 3, 3, scale=0.2, seed=1), "b1": normal(16, seed=6), "c2": normal(16, 1, 5, 5, scale=0.2, seed=2), "c3": normal(24, 8, 1, 1, scale=0.2, seed=3), "w1": normal(24, 32, seed=4)}
+    return build("""g (float[N,3,12,12] x) => (float[N,32] y) {
+      a = Conv<pads=[1,1,1,1], strides=[2,2]>(x, c1, b1)
+      r = Relu(a)
+      d = Conv<group=16, auto_pad="SAME_UPPER">(r, c2)
+      c = Conv<group=2>(d, c3)
+      s = Sigmoid(c)
+      p = GlobalAveragePool(s)
+      f = Flatten(p)
+      y = MatMul(f, w1)
+    }""", **w)
+
+
+def test_convolutions_take_ranges_at_run_time_where_asked(tmp_path):
+    data = {"x": normal(8, 3, 12, 12, seed=5)}
+    q = Quantized(tmp_path, convolutions(), data, "--recipe", "dynamic", "--set", "quantize_int8.dynamic_convolutions=true", "--set", "quantize_int8.min_weights=1")
+    assert len(q.of("ConvInteger")) == 3 and len(q.of("MatMulInteger")) == 1 and len(q.of("DynamicQuantizeLinear")) == 4 and not q.of("Conv", "QuantizeLinear")
+    assert {layer["form"] for layer in q.report["layers"]} == {"int8 dynamic"}
+    one = {"x": data["x"][:1] * 3}  # beyond what calibration saw
+    ours, theirs = outputs(tmp_path, q.path, one)
+    original = onnxruntime.InferenceSession(str(q.source)).run(None, one)[0]
+    assert np.abs(ours - theirs).max() < 2e-3 * np.abs(theirs).max()
+    assert np.sum((ours - original) ** 2) < 1e-3 * np.sum(original**2)
+
+
+def test_convolutions_at_run_time_compute_the_quantizers_numbers(tmp_path):
+    """y = (Σ (q - z)·w)·s·t + b, the first layer by hand in NumPy's integers."""
+    w, b = normal(4, 3, 3, 3, scale=0.2, seed=1), normal(4, seed=2)
+    model = build("g (float[1,3,9,9] x) => (float[1,4,7,7] y) { y = Conv(x, c1, b1) }", c1=w, b1=b)
+    x = normal(1, 3, 9, 9, seed=3)
+    q = Quantized(tmp_path, model, {"x": x}, "--recipe", "dynamic", "--set", "quantize_int8.dynamic_convolutions=true", "--set", "quantize_int8.min_weights=1", "--set", "quantize_int8.bias_correction=false")
+    low, high = min(x.min(), 0), max(x.max(), 0)
+    scale = np.float32((high - low) / 255)
+    zero = int(np.clip(np.rint(-low / scale), 0, 255))
+    codes = np.clip(np.rint(x / scale) + zero, 0, 255).astype(np.int64) - zero
+    steps = np.abs(w).max(axis=(1, 2, 3)) / 127
+    weights = q.array(q.of("ConvInteger")[0].input[1]).astype(np.int64) - 128
+    assert np.abs(weights * steps[:, None, None, None] - w).max() <= 1.01 * steps.max()  # a code or the one beside it: sums over the taps are kept
+    windows = np.lib.stride_tricks.sliding_window_view(codes, (3, 3), axis=(2, 3))
+    sums = np.einsum("nchwij,ocij->nohw", windows, weights)
+    expected = sums * (scale * steps)[None, :, None, None] + b[None, :, None, None]
+    ours, theirs = outputs(tmp_path, q.path, {"x": x})
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(theirs, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_convolutions_keep_storage_form_where_they_are_not_asked_for(tmp_path):
+    q = Quantized(tmp_path, convolutions(), {"x": normal(8, 3, 12, 12, seed=5)}, "--recipe", "dynamic", "--set", "quantize_int8.min_weights=1")
+    assert not q.of("ConvInteger") and {layer["form"] for layer in q.report["layers"] if layer["op"] == "Conv"} == {"int8 storage"}

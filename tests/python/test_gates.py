@@ -15,6 +15,7 @@ GATES = {
     "max_size_ratio": (0.001, 0.9),
     "max_latency_ms": (1e-6, 1e6),
     "max_latency_ratio": (1e-6, 1e6),
+    "max_slowdown": (1e-6, 1e6),
     "min_speedup": (1e6, 1e-6),
     "max_memory_mb": (1e-3, 1e4),
     "min_integer_macs": (1, 0.5),

@@ -30,6 +30,7 @@ const std::vector<Case>& cases() {
       {"max_size_ratio", 0.3, 0.29, 0.3, "size ratio", [](Report& r) { r.optimized.reset(); }, "-o"},
       {"max_latency_ms", 4, 3.9, 4, "4 ms", [](Report& r) { r.measured.optimized_latency.reset(); }, "--eval"},
       {"max_latency_ratio", 0.5, 0.49, 0.5, "latency ratio", [](Report& r) { r.measured.original_latency.reset(); }, "--eval"},
+      {"max_slowdown", 0.48, 0.47, 0.5 / 1.05, "the original's scatter", [](Report& r) { r.measured.original_latency.reset(); }, "--eval"},
       {"min_speedup", 2, 2.1, 2, "2x", [](Report& r) { r.measured.original_latency.reset(); }, "--eval"},
       {"max_memory_mb", 40, 39, 40, "40 MB", [](Report& r) { r.measured.optimized_peak_memory.reset(); }, "--eval"},
       {"min_integer_macs", 0.75, 0.76, 0.75, "integer share", [](Report& r) { r.layers.clear(); }, "MACs"},
@@ -70,6 +71,23 @@ TEST(Gates, WhatWasNotMeasuredIsNotMetAndSaysWhatToPass) {
     EXPECT_FALSE(result.value.has_value()) << c.gate;
     EXPECT_THAT(result.message, HasSubstr(c.advice));
   }
+}
+
+// Of seven turns of 100 ms on the median and 103 at their 90th percentile: as slow as that is no slower, and nothing beyond 105 ever is.
+TEST(Gates, ASlowdownWithinTheOriginalsScatterIsNone) {
+  Report report;
+  const auto slower = [&](double original_p90, double optimized) {
+    report.measured.original_latency = Latency{.median_ms = 100, .p90_ms = original_p90, .runs = 7};
+    report.measured.optimized_latency = Latency{.median_ms = optimized, .p90_ms = optimized, .runs = 7};
+    return !evaluate("max_slowdown", 1, report).passed;
+  };
+  EXPECT_FALSE(slower(100, 100));
+  EXPECT_TRUE(slower(100, 100.1));
+  EXPECT_FALSE(slower(103, 103));
+  EXPECT_TRUE(slower(103, 103.1));
+  EXPECT_FALSE(slower(150, 105));
+  EXPECT_TRUE(slower(150, 105.1));
+  EXPECT_FALSE(slower(100, 50));
 }
 
 TEST(Gates, AFigureThatIsNoNumberIsNotMet) {
