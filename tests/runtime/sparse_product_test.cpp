@@ -232,18 +232,65 @@ TEST(SparsePlan, ConvolutionsOfSinglePixelsLeaveZerosOut) {
     }
 }
 
-TEST(SparsePlan, ConvolutionsWithStridesPadsOrGroupsStayDense) {
+Tensor sparse_kernel(std::mt19937& r, const Shape& shape, double zeros, Pattern pattern) {
+  const int64_t m = shape[0], rest = element_count(shape) / m;
+  return sparse_weights(r, rest, m, true, zeros, pattern).reshaped(shape);
+}
+
+TEST(SparsePlan, ConvolutionsOfEveryWindowLeaveZerosOut) {
+  if (!has_loops()) GTEST_SKIP() << "no loops for this processor";
+  using Ints = std::vector<int64_t>;
+  struct {
+    Attributes attributes;
+    Shape x, kernel;
+  } cases[] = {
+      {{{"pads", Ints{1, 1, 1, 1}}}, {2, 24, 9, 11}, {96, 24, 3, 3}},
+      {{{"strides", Ints{2, 2}}}, {1, 64, 8, 8}, {80, 64, 1, 1}},
+      {{{"strides", Ints{2, 1}}, {"dilations", Ints{1, 2}}, {"pads", Ints{0, 3, 2, 1}}}, {3, 20, 10, 12}, {97, 20, 3, 2}},
+      {{{"pads", Ints{1, 1, 1, 1}}}, {1, 64, 8, 8}, {64, 64, 1, 1}},
+      {{{"auto_pad", std::string("SAME_UPPER")}}, {1, 32, 7, 5}, {80, 32, 5, 5}},
+      {{{"pads", Ints{2, 2}}}, {2, 32, 50}, {80, 32, 5}},
+      {{{"pads", Ints{6, 6, 6, 6}}}, {1, 32, 3, 2}, {80, 32, 3, 3}},
+  };
   std::mt19937 r(8);
-  struct { Attributes attributes; int64_t inputs; } cases[] = {
-      {{{"strides", std::vector<int64_t>{2, 2}}}, 64}, {{{"pads", std::vector<int64_t>{1, 1, 1, 1}}}, 64}, {{{"group", int64_t{2}}}, 32}};
-  for (auto& c : cases) {
-    Net net;
-    const ValueId x = net.input(DType::F32, {1, 64, 8, 8});
-    net.output(net.add("Conv", {x, net.constant(sparse_weights(r, c.inputs, 64, true, 0.9, Pattern::Anywhere, true))}, c.attributes));
-    net.graph();
+  Agreement agreement;
+  for (auto& c : cases)
+    for (const Pattern pattern : {Pattern::Anywhere, Pattern::Blocks})
+      for (const bool residual : {false, true}) {
+        SCOPED_TRACE(testing::Message() << to_string(c.x) << " " << to_string(c.kernel) << " pattern " << static_cast<int>(pattern) << (residual ? ", with the residual" : ""));
+        Net net;
+        const ValueId x = net.input(DType::F32, c.x), other = net.open_input(DType::F32);
+        const ValueId y = net.add("Conv", {x, net.constant(sparse_kernel(r, c.kernel, 0.9, pattern)), net.constant(floats(r, {c.kernel[0]}))}, c.attributes);
+        net.output(residual ? net.add("Relu", {net.add("Add", {y, other})}) : y);
+        Feeds feeds{{x, floats(r, c.x)}};
+        feeds[other] = floats(r, {1});
+        if (residual) feeds[other] = floats(r, run_plain(net.graph(), feeds)[0].shape());
+        expect_fused(net, feeds, "Conv", agreement);
+        EXPECT_THAT(plan_of(net.graph()), testing::HasSubstr("zeros left out"));
+      }
+}
+
+TEST(SparsePlan, ManyOutputsInFewPixelsFindTheDenseWeights) {
+  if (!has_loops()) GTEST_SKIP() << "no loops for this processor";
+  std::mt19937 r(13);
+  Net net;
+  const ValueId x = net.open_input(DType::F32);
+  net.output(net.add("Conv", {x, net.constant(sparse_kernel(r, {96, 48, 3, 3}, 0.8, Pattern::Anywhere))}, {{"pads", std::vector<int64_t>{1, 1, 1, 1}}}));
+  const Session session(net.graph());
+  for (const auto& [height, width] : {std::pair<int64_t, int64_t>{2, 4}, {20, 20}, {3, 3}, {1, 1}}) {
+    const Feeds feeds{{x, floats(r, {1, 48, height, width})}};
     Agreement agreement;
-    expect_fused(net, {{x, floats(r, {1, 64, 8, 8})}}, "Conv", agreement);
+    agreement.compare(session.run(feeds)[0], run_plain(net.graph(), feeds)[0]);
   }
+}
+
+TEST(SparsePlan, GroupedConvolutionsStayDense) {
+  std::mt19937 r(14);
+  Net net;
+  const ValueId x = net.input(DType::F32, {1, 64, 8, 8});
+  net.output(net.add("Conv", {x, net.constant(sparse_kernel(r, {64, 32, 1, 1}, 0.9, Pattern::Anywhere))}, {{"group", int64_t{2}}}));
+  expect_fused(net, {{x, floats(r, {1, 64, 8, 8})}}, "Conv");
+  EXPECT_THAT(plan_of(net.graph()), testing::Not(testing::HasSubstr("zeros left out")));
 }
 
 TEST(SparsePlan, WeightsThatNodesMakeAreLetGo) {

@@ -168,9 +168,12 @@ void run_tables(const Call& given, const SparseTables& form) {
   });
 }
 
-/// Zeros in 64 runs of 64 weights that lie all over them: dense weights are known without reading all.
-bool many_zeros(const Tensor& weights) {
+}  // namespace
+
+bool many_zeros(const Tensor& given) {
+  if (given.size() < kLeastWeights) return false;
   constexpr int64_t kRuns = 64, kRun = 64;
+  const Tensor weights = given.aligned_for_now();
   const float* w = weights.data<float>();
   int64_t zeros = 0, seen = 0;
   for (int64_t i = 0; i < kRuns; ++i) {
@@ -181,39 +184,38 @@ bool many_zeros(const Tensor& weights) {
   return static_cast<double>(zeros) > 0.5 * kWorthSaying * static_cast<double>(seen);
 }
 
-}  // namespace
-
-std::optional<double> sparse_cost(SparseForm form, const SparseCounts& counts, int64_t rows, int64_t depth, int64_t columns) {
+std::optional<double> sparse_cost(SparseForm form, const SparseCounts& counts, int64_t rows, int64_t depth, int64_t columns, int64_t gathered) {
   const SparseTiles* tiles = sparse_tiles();
   if (!tiles || rows < 1) return std::nullopt;
   // Few rows are bound by the memory that weights take, but the more there are the less.
   const double n = static_cast<double>(rows), few = rows <= 6 ? n - 1 : 0, k = static_cast<double>(depth), m = static_cast<double>(columns);
   const double narrow = tiles->lanes < kMostLanes ? 1.15 : 1;  // loads of 8 floats
+  const double gathering = gathered > 0 ? (8 + 120 / static_cast<double>(gathered)) / m + 0.04 + (form == SparseForm::Lists && depth > 1500 ? 0.12 : 0) : 0;
   switch (form) {
-    case SparseForm::Panels: return counts.panels * narrow * (1 + 0.12 * few) + (rows <= 6 ? 0.05 : 0.02);
+    case SparseForm::Panels: return gathering + counts.panels * narrow * (1 + 0.12 * few) + (rows <= 6 ? 0.05 : 0.02);
     case SparseForm::Lists: {
       const int64_t full = rows / tiles->list_rows, rest = up(rows % tiles->list_rows, tiles->lanes);
       const double vectors = static_cast<double>(tiles->list_rows / tiles->lanes), turns = static_cast<double>(full) * (vectors + 1.2) + (rest ? static_cast<double>(rest) + 1.2 : 0);
-      return counts.kept * narrow * turns * static_cast<double>(tiles->lanes) / n + 0.04 + 6 / m + 4 / k;
+      return gathering + counts.kept * narrow * turns * static_cast<double>(tiles->lanes) / n + 0.04 + 6 / m + 4 / k;
     }
     case SparseForm::Tables:
       if (rows > tiles->table_rows) return std::nullopt;
-      return counts.slots * (1.25 + 0.1 * few) + 0.06;
+      return gathering + counts.slots * (1.25 + 0.1 * few) + 0.06;
   }
   return std::nullopt;
 }
 
-SparseProduct::SparseProduct(const Tensor& weights, bool transposed, SparseCounts counts) : given_(weights.shape()), counts_(counts), weights_(weights) {
+SparseProduct::SparseProduct(const Tensor& weights, bool transposed, SparseCounts counts, int64_t gathered)
+    : given_(weights.shape()), counts_(counts), gathered_(gathered), weights_(weights) {
   const int64_t a = weights.dim(0), b = weights.dim(1);
   shape_ = transposed ? WeightView{nullptr, b, a, 1, b} : WeightView{nullptr, a, b, b, 1};
 }
 
-std::unique_ptr<SparseProduct> SparseProduct::make(const Tensor& given, bool transposed, std::string* why) {
-  if (given.dtype() != DType::F32 || given.rank() < 2 || given.size() != given.dim(0) * given.dim(1) || given.size() < kLeastWeights || !sparse_tiles()) return nullptr;
-  auto product = std::make_unique<SparseProduct>(given, transposed, SparseCounts{});
+std::unique_ptr<SparseProduct> SparseProduct::make(const Tensor& given, bool transposed, std::string* why, int64_t gathered) {
+  if (given.dtype() != DType::F32 || given.rank() < 2 || given.size() != given.dim(0) * given.dim(1) || !sparse_tiles() || !many_zeros(given)) return nullptr;
+  auto product = std::make_unique<SparseProduct>(given, transposed, SparseCounts{}, gathered);
   {
     const Tensor weights = given.aligned_for_now();
-    if (!many_zeros(weights)) return nullptr;
     product->counts_ = count_kept(product->view(weights));
   }
   given.release_pages();
@@ -221,10 +223,11 @@ std::unique_ptr<SparseProduct> SparseProduct::make(const Tensor& given, bool tra
     if (product->wins(rows)) return product;
   const double zeros = 1 - product->counts_.kept;
   if (!why || zeros < kWorthSaying) return nullptr;
-  const double most = (kWorthIt - *sparse_cost(SparseForm::Lists, {0, 0, 0}, sparse_tiles()->list_rows, product->depth(), product->columns())) /
-                      (*sparse_cost(SparseForm::Lists, {1, 1, 1}, sparse_tiles()->list_rows, product->depth(), product->columns()) -
-                       *sparse_cost(SparseForm::Lists, {0, 0, 0}, sparse_tiles()->list_rows, product->depth(), product->columns()));
-  *why = "sparse kernel refused: " + percent(zeros) + " zeros, " + (most > 0 ? "wins from " + percent(1 - most) + ", or in blocks of 16 outputs" : "so small a product wins in blocks of 16 outputs only");
+  const auto cost = [&](SparseForm form, double kept) { return *sparse_cost(form, {kept, kept, 0}, sparse_tiles()->list_rows, product->depth(), product->columns(), gathered); };
+  const double most = (kWorthIt - cost(SparseForm::Lists, 0)) / (cost(SparseForm::Lists, 1) - cost(SparseForm::Lists, 0));
+  const bool blocks = cost(SparseForm::Panels, 0) < kWorthIt;
+  *why = "sparse kernel refused: " + percent(zeros) + " zeros, " +
+         (most > 0 ? "wins from " + percent(1 - most) + ", or in blocks of 16 outputs" : blocks ? "so small a layer wins in blocks of 16 outputs only" : "so small a layer never wins");
   return nullptr;
 }
 
@@ -232,7 +235,7 @@ std::optional<SparseForm> SparseProduct::form_for(int64_t rows) const {
   std::optional<SparseForm> best;
   double least = kWorthIt;
   for (const SparseForm f : {SparseForm::Panels, SparseForm::Lists, SparseForm::Tables})
-    if (const auto cost = sparse_cost(f, counts_, rows, depth(), columns()); cost && *cost < least) least = *cost, best = f;
+    if (const auto cost = sparse_cost(f, counts_, rows, depth(), columns(), gathered_); cost && *cost < least) least = *cost, best = f;
   return best;
 }
 

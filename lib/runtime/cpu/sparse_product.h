@@ -15,14 +15,18 @@ namespace infopt::cpu {
 enum class SparseForm { Panels, Lists, Tables };
 
 /// What a product without zeros takes is 1, memory and arithmetic alike: the share that a form takes for so many rows (docs/pruning.md,
-/// "Time"). Nothing where the instruction set in use has no loop for it.
-std::optional<double> sparse_cost(SparseForm form, const SparseCounts& counts, int64_t rows, int64_t depth, int64_t columns);
+/// "Time"). Nothing where the instruction set in use has no loop for it. `gathered`: the channels of an input whose windows are gathered first (sparse_conv.h),
+/// 0 where rows lie as they are.
+std::optional<double> sparse_cost(SparseForm form, const SparseCounts& counts, int64_t rows, int64_t depth, int64_t columns, int64_t gathered = 0);
+
+/// Whether a look at some of these float32 weights says that many are zero: dense ones are known without reading all.
+bool many_zeros(const Tensor& weights);
 
 class SparseProduct {
  public:
   /// Weights [k,n], or [n,k] where they are transposed (axes of 1 behind them may follow). Null where oneDNN is as fast for any number of rows;
   /// `why` then says so where many weights are zero.
-  static std::unique_ptr<SparseProduct> make(const Tensor& weights, bool transposed, std::string* why);
+  static std::unique_ptr<SparseProduct> make(const Tensor& weights, bool transposed, std::string* why, int64_t gathered = 0);
 
   int64_t depth() const { return shape_.depth; }
   int64_t columns() const { return shape_.columns; }
@@ -40,7 +44,7 @@ class SparseProduct {
   std::optional<SparseForm> form_for(int64_t rows) const;
   /// For tests and measurements: the form, whether it wins or not.
   void run_as(SparseForm form, const float* x, int64_t rows, const float* bias, const PostActivation& post, bool adds, float* y) const;
-  SparseProduct(const Tensor& weights, bool transposed, SparseCounts counts);
+  SparseProduct(const Tensor& weights, bool transposed, SparseCounts counts, int64_t gathered = 0);
 
  private:
   WeightView view(const Tensor& dense) const;
@@ -50,6 +54,7 @@ class SparseProduct {
   Shape given_;
   WeightView shape_;  ///< without data
   SparseCounts counts_;
+  int64_t gathered_ = 0;
   mutable std::mutex mutex_;
   mutable Tensor weights_;  ///< undefined once a form holds them
   mutable std::shared_ptr<const SparseLists> lists_;

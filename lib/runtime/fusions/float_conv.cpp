@@ -1,5 +1,5 @@
 // A float32 convolution (on a device one of 16-bit floats too) with its neighbours: a zero Pad before it, BatchNormalization, a residual and bounds behind it.
-// One of single pixels with weights of which many are zero is multiplied without the zeros, also where it stands alone.
+// Weights of which many are zero are multiplied without the zeros, also where the convolution stands alone.
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -8,7 +8,7 @@
 #include "lib/base/error.h"
 #include "lib/ops/broadcast.h"
 #include "lib/runtime/cpu/dnnl_adapter.h"
-#include "lib/runtime/cpu/sparse_product.h"
+#include "lib/runtime/cpu/sparse_conv.h"
 #include "lib/runtime/fusions/pads.h"
 #include "lib/runtime/fusions/rules.h"
 #include "lib/runtime/layout.h"
@@ -48,7 +48,7 @@ bool channel_line(PlanView& view, const Node& norm, int64_t channels, std::vecto
 
 class FusedConvKernel : public Kernel {
  public:
-  /// `sparse`: the same weights, of one pixel, without their zeros, or null.
+  /// `sparse`: the same weights by taps without their zeros, or null.
   FusedConvKernel(const Found& found, Tensor weights, Tensor bias, std::unique_ptr<cpu::SparseProduct> sparse)
       : window_(WindowAttributes::of(*found.conv)), extra_(found.extra), groups_(found.conv->i("group", 1)), post_(found.post), weight_shape_(weights.shape()),
         weights_(sparse ? Tensor() : std::move(weights)), bias_(std::move(bias)), residual_(found.residual != kNone), sparse_(std::move(sparse)) {}
@@ -93,12 +93,25 @@ class FusedConvKernel : public Kernel {
  private:
   /// y, channels last, from x, or added to what y holds.
   void convolve(const Window& w, const Tensor& x, bool accumulate, const PostActivation& post, Tensor& y) const {
-    const Tensor* bias = bias_.defined() ? &bias_ : nullptr;
-    const int64_t pixels = sparse_ ? x.size() / sparse_->depth() : 0;
-    const auto none = [](const std::vector<int64_t>& pads) { return std::all_of(pads.begin(), pads.end(), [](int64_t p) { return p == 0; }); };
-    if (sparse_ && none(w.pads_begin) && none(w.pads_end) && sparse_->wins(pixels))
-      return sparse_->run(x.data<float>(), pixels, bias ? bias->data<float>() : nullptr, post, accumulate, y.mutable_data<float>());
-    engine_for(w, accumulate, post).run(x, sparse_ ? sparse_->weights() : weights_, true, bias, y);
+    const float* bias = bias_.defined() ? bias_.data<float>() : nullptr;
+    if (const int64_t pixels = y.size() / std::max<int64_t>(1, weight_shape_[0]); sparse_ && sparse_->wins(pixels)) {
+      if (!is_product(w)) return cpu::sparse_convolve(*sparse_, w, x, bias, post, accumulate, y);
+      return sparse_->run(x.data<float>(), pixels, bias, post, accumulate, y.mutable_data<float>());
+    }
+    engine_for(w, accumulate, post).run(x, dense_weights(), true, bias ? &bias_ : nullptr, y);
+  }
+
+  /// Every output pixel sees the input pixel at its place.
+  static bool is_product(const Window& w) {
+    const auto all = [](const std::vector<int64_t>& list, int64_t v) { return std::all_of(list.begin(), list.end(), [v](int64_t i) { return i == v; }); };
+    return all(w.kernel, 1) && all(w.strides, 1) && all(w.pads_begin, 0) && all(w.pads_end, 0);
+  }
+
+  Tensor dense_weights() const {
+    if (!sparse_) return weights_;
+    std::lock_guard lock(mutex_);
+    if (!unpacked_.defined()) unpacked_ = cpu::from_taps(sparse_->weights(), weight_shape_);
+    return unpacked_;
   }
 
   Window window_of(Shape spatial, const Shape& kernel) const {
@@ -175,6 +188,7 @@ class FusedConvKernel : public Kernel {
   bool residual_;
   std::unique_ptr<cpu::SparseProduct> sparse_;
   mutable std::mutex mutex_;
+  mutable Tensor unpacked_;  ///< of the sparse ones, where a run needs them
   mutable std::vector<Engine> engines_;
 };
 
@@ -222,14 +236,16 @@ bool find_pattern(PlanView& view, const Node& node, Found& f) {
   return true;
 }
 
-/// Where every output is a product of one pixel and many of the weights are zero.
+/// Where many of the weights are zero.
 std::unique_ptr<cpu::SparseProduct> sparse_product(PlanView& view, const Found& f, const Tensor& weights) {
-  const Node& conv = *f.conv;
-  const auto ones = [](const std::vector<int64_t>& v) { return std::all_of(v.begin(), v.end(), [](int64_t i) { return i == 1; }); };
-  if (view.device() || f.pad || conv.i("group", 1) != 1 || !ones(conv.ints("strides")) || !ones({weights.shape().begin() + 2, weights.shape().end()})) return nullptr;
+  if (view.device() || f.conv->i("group", 1) != 1 || weights.rank() > 4 || !cpu::many_zeros(weights)) return nullptr;
+  const auto one = [](int64_t i) { return i == 1; };
+  const std::vector<int64_t> strides = f.conv->ints("strides");
+  const bool as_they_lie = std::all_of(strides.begin(), strides.end(), one) && std::all_of(weights.shape().begin() + 2, weights.shape().end(), one);
   std::string why;
-  auto sparse = cpu::SparseProduct::make(weights, true, &why);
-  if (!why.empty()) view.refuse(conv, why);
+  auto sparse = cpu::SparseProduct::make(cpu::by_taps(weights), true, &why, as_they_lie ? 0 : weights.dim(1));
+  if (!why.empty()) view.refuse(*f.conv, why);
+  if (sparse) weights.release_pages();
   return sparse;
 }
 
