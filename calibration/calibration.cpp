@@ -15,7 +15,9 @@
 namespace infopt {
 namespace {
 
-constexpr int64_t kReferences = 4;  ///< samples whose outputs are kept
+constexpr int64_t kReferences = 4;          ///< samples whose outputs are kept
+constexpr int64_t kSmallReferences = 8;     ///< the same, where they are small
+constexpr size_t kSmallOutputs = 2 << 20;   ///< bytes of one sample's outputs
 
 bool holds(const Tensor& t, bool (*which)(double)) {
   if (!t.defined() || !is_float(t.dtype()) || first_nonfinite(t) < 0) return false;
@@ -84,6 +86,13 @@ std::vector<Tensor> run_watched(const PartialSession& session, const Sample& sam
   return outputs;
 }
 
+
+size_t bytes_of(const std::vector<Tensor>& tensors) {
+  size_t bytes = 0;
+  for (const Tensor& t : tensors) bytes += t.defined() ? t.bytes() : 0;
+  return bytes;
+}
+
 }  // namespace
 
 std::vector<Observed> Calibration::observe(const Graph& graph) {
@@ -139,7 +148,7 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
   options.taps = FiniteWatch::values(graph);
   for (const CollectRequest& r : requests)
     if (std::find(options.taps.begin(), options.taps.end(), r.value) == options.taps.end()) options.taps.push_back(r.value);
-  reference_.assign(static_cast<size_t>(std::min(kReferences, data_->size())), {});
+  reference_.assign(static_cast<size_t>(std::min(kSmallReferences, data_->size())), {});
   const PartialSession session = this->session(graph, options);
   data_->reset();
   OrderedMerge merge(statistics_);
@@ -156,7 +165,8 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
       check_finite(sample);
       auto outputs = run_watched(session, sample, findings);
       check_outputs(graph, sample, outputs);
-      if (sample.index < static_cast<int64_t>(reference_.size())) reference_[static_cast<size_t>(sample.index)] = std::move(outputs);
+      const bool kept = sample.index < kReferences || bytes_of(outputs) <= kSmallOutputs;
+      if (kept && sample.index < static_cast<int64_t>(reference_.size())) reference_[static_cast<size_t>(sample.index)] = std::move(outputs);
     } catch (const Error& e) {
       throw e.where().find(sample.where) == std::string::npos ? e.within(sample.where) : e;
     }
@@ -166,6 +176,8 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
     if (options_.progress) options_.progress(done, data_->size());
   });
   merge.finish();
+  // Only those that follow each other from the first: lengths differ, and so do bytes.
+  reference_.erase(std::find_if(reference_.begin(), reference_.end(), [](const auto& outputs) { return outputs.empty(); }), reference_.end());
   return statistics_;
 }
 

@@ -21,6 +21,15 @@ namespace infopt {
 namespace {
 
 constexpr int kRounds = 4;
+constexpr double kJudgedMacs = 2e9;  ///< multiplications of the samples that the whole is measured on
+constexpr int64_t kFewestJudges = 2, kMostJudges = 8;
+
+/// Samples that say what the outputs have left: few of a large net, more of a small one.
+int64_t judges(const Int8Plan& plan) {
+  double macs = 1;
+  for (const LayerReport& r : plan.reports) macs += static_cast<double>(r.macs);
+  return std::clamp(static_cast<int64_t>(kJudgedMacs / macs), kFewestJudges, kMostJudges);
+}
 
 /// Weights of fewer bits and their rounding: once the forms stand, which 8 bits decided.
 void refine(GraphEdit& edit, const Graph& original, Int8Plan& plan, PassContext& context, const Options& options) {
@@ -28,7 +37,7 @@ void refine(GraphEdit& edit, const Graph& original, Int8Plan& plan, PassContext&
   if (narrow) recode_weights(edit, original, plan, context, options);
   if (learns) learn_rounding(edit, original, plan, context, options);
   if (!narrow) return;
-  const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads);
+  const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads, judges(plan));
   if (db && *db < options.number("min_sqnr_db"))
     context.report.warnings.push_back("4-bit weights leave the outputs " + std::to_string(static_cast<int>(std::lround(*db))) + " dB, below quantize_int8.min_sqnr_db");
 }
@@ -88,7 +97,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
     Int8Plan attempt = plan;
     write_int8(edit, attempt, context, options);
     edit.finish();
-    const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads);
+    const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads, judges(plan));
     const bool enough = !db || *db >= options.number("min_sqnr_db");
     if (!enough && round < kRounds) {
       const LayerNoise noise = measure_layers(*original, edit.graph(), attempt.layers, attempt.became, *context.calibration);

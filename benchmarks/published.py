@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""Models as they are published, with nothing known of their task: what infopt's runtime, `optimize` and recipes make of each, judged in ONNX Runtime.
+
+    python benchmarks/published.py --models DIR [--names a,b] [--recipe int8] [--samples 8] [--infopt BINARY]
+
+DIR holds one folder a model: model.onnx, calib.npz and eval.npz (rows along the first axis; inputs of one row are given as they are). METHOD.md says
+where ours came from. The columns: the runtime's outputs beside ONNX Runtime's on the float model, the worst output's decibels; the file's beside the float
+model's in ONNX Runtime, the same, over `--samples` rows; the share of equal largest elements along the last axis of the first output; sizes and times on
+one thread as ratios, times in turns, of 20th percentiles; the runtime's outputs beside ONNX Runtime's on that file.
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import onnxruntime as ort
+
+from ort_turns import session
+
+
+def rows_of(s, data, count):
+    """One feed for each row, of the rank that the model takes."""
+    def of_rank(value, wanted):
+        return value[0] if value.ndim == wanted + 1 else value
+
+    inputs = s.get_inputs()
+    count = min(count, len(data[inputs[0].name]))
+    return [{i.name: of_rank(data[i.name][row : row + 1], len(i.shape)) for i in inputs} for row in range(count)]
+
+
+def decibels(reference, actual):
+    """Of the worst floating output, over all samples; nan where shapes differ."""
+    worst = np.inf
+    for output in range(len(reference[0])):
+        signal = noise = 0.0
+        for a, b in zip(reference, actual):
+            if a[output].dtype.kind != "f":
+                continue
+            if a[output].shape != b[output].shape:
+                return float("nan")
+            signal += np.sum(np.square(a[output], dtype=np.float64))
+            noise += np.sum(np.square(a[output].astype(np.float64) - b[output]))
+        if noise > 0:
+            worst = min(worst, 10 * np.log10(signal / noise) if signal > 0 else -np.inf)
+    return worst
+
+
+def agreement(reference, actual):
+    pairs = [(a[0], b[0]) for a, b in zip(reference, actual) if a[0].ndim and a[0].shape == b[0].shape and a[0].shape[-1] > 1]
+    return np.mean(np.concatenate([(a.argmax(-1) == b.argmax(-1)).ravel() for a, b in pairs])) if pairs else float("nan")
+
+
+def time_ratio(first, second, feeds, seconds=1.0):
+    taken, end = ([], []), time.perf_counter() + seconds
+    while time.perf_counter() < end or len(taken[0]) < 6:
+        for s, times in zip((first, second), taken):
+            start = time.perf_counter()
+            s.run(None, feeds[len(times) % len(feeds)])
+            times.append(time.perf_counter() - start)
+    return np.percentile(taken[1], 20) / np.percentile(taken[0], 20)
+
+
+class Judge:
+    def __init__(self, options, folder, scratch):
+        self.options, self.folder, self.scratch = options, folder, pathlib.Path(scratch)
+        self.model = folder / "model.onnx"
+        self.session = session(self.model)
+        self.feeds = rows_of(self.session, np.load(folder / "eval.npz"), options.samples)
+        self.reference = [self.session.run(None, f) for f in self.feeds]
+
+    def infopt(self, *arguments):
+        start = time.perf_counter()
+        done = subprocess.run([self.options.infopt, *map(str, arguments)], capture_output=True, text=True, check=False)
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        return time.perf_counter() - start, None if done.returncode == 0 else f"exit code {done.returncode}: {last}"
+
+    def runtime(self, model, expected):
+        np.savez(self.scratch / "in.npz", **self.feeds[0])
+        _, failure = self.infopt("run", model, "--input", self.scratch / "in.npz", "-o", self.scratch / "out.npz")
+        if failure:
+            return failure
+        out = np.load(self.scratch / "out.npz")
+        return f"{decibels([expected], [[out[o.name] for o in self.session.get_outputs()]]):.0f}"
+
+    def row(self):
+        cells = [self.folder.name, self.runtime(self.model, self.reference[0])]
+        file = self.scratch / "out.onnx"
+        command = "prune" if self.options.recipe in ("channels-30", "heads", "magnitude-50", "2to4") else "quantize"
+        seconds, failure = self.infopt(command, self.model, "--calib", self.folder / "calib.npz", "--recipe", self.options.recipe, "-o", file)
+        if failure:
+            return [*cells, failure]
+        made = session(file)
+        outputs = [made.run(None, f) for f in self.feeds]
+        cells += [f"{decibels(self.reference, outputs):.1f}", f"{100 * agreement(self.reference, outputs):.1f} %"]
+        cells += [f"{file.stat().st_size / self.model.stat().st_size:.3f}", f"{time_ratio(self.session, made, self.feeds):.2f}"]
+        return [*cells, self.runtime(file, outputs[0]), f"{seconds:.1f}"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=pathlib.Path, required=True)
+    parser.add_argument("--names", default="")
+    parser.add_argument("--recipe", default="int8")
+    parser.add_argument("--samples", type=int, default=8)
+    parser.add_argument("--infopt", default=str(pathlib.Path(__file__).resolve().parents[1] / "build/release/tools/infopt"))
+    options = parser.parse_args()
+    ort.set_default_logger_severity(4)
+    names = options.names.split(",") if options.names else sorted(p.parent.name for p in options.models.glob("*/model.onnx"))
+    print("| model | float: infopt to ORT, dB | file to float, dB | agreement | size | latency in ORT | file: infopt to ORT, dB | seconds |\n|---|---|---|---|---|---|---|---|")
+    failed = False
+    for name in names:
+        with tempfile.TemporaryDirectory() as scratch:
+            cells = Judge(options, options.models / name, scratch).row()
+        failed = failed or any("exit code" in c for c in cells)
+        print("| " + " | ".join(cells) + " |", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
