@@ -20,7 +20,7 @@
 namespace infopt {
 namespace {
 
-constexpr int kRounds = 4;
+constexpr int64_t kRounds = 4;  ///< attempts of a large net, the last without integers; a small one gets more
 constexpr double kJudgedMacs = 2e9;  ///< multiplications of the samples that the whole is measured on
 constexpr int64_t kFewestJudges = 2, kMostJudges = 8;
 
@@ -93,15 +93,16 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
   const std::shared_ptr<Graph> original = edit.graph().clone();
   const EditLog log = edit.log();
   trim_memory();
-  for (int round = 0;; ++round) {
+  const int64_t judged = judges(plan), rounds = kRounds + judged - kFewestJudges;
+  for (int64_t round = 0;; ++round) {
     Int8Plan attempt = plan;
     write_int8(edit, attempt, context, options);
     edit.finish();
-    const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads, judges(plan));
+    const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads, judged);
     const bool enough = !db || *db >= options.number("min_sqnr_db");
-    if (!enough && round < kRounds) {
+    if (!enough && round < rounds) {
       const LayerNoise noise = measure_layers(*original, edit.graph(), attempt.layers, attempt.became, *context.calibration);
-      if (demote(*original, plan, noise, *db, round == kRounds - 1, context, options)) {
+      if (demote(*original, plan, noise, *db, round == rounds - 1, context, options)) {
         edit.restore(*original);
         edit.log() = log;
         continue;
