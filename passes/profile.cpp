@@ -8,7 +8,8 @@ const std::vector<Profile>& all_profiles() {
   static const std::vector<Profile> all{
       {.name = "ort-cpu",
        .summary = "ONNX Runtime on x86-64 CPUs: u8 activations, s8 weights per channel, integer where its kernels gain",
-       .integer_ops = {"Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu", "Resize", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"}},
+       .integer_ops = {"Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu", "Resize", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"},
+       .channels_at_once = 16},
       {.name = "tensorrt",
        .summary = "TensorRT: s8 symmetric activations and weights, static ranges, integer wherever it can",
        .activations_signed = true,
@@ -17,6 +18,7 @@ const std::vector<Profile>& all_profiles() {
        .storage_form = false,
        .folds_transposes = false,
        .integer_ops = {"Add", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"},
+       .channels_at_once = 32,
        .weigh_cost = false},
       {.name = "generic",
        .summary = "any engine that reads QuantizeLinear/DequantizeLinear: u8 activations, s8 weights, integer wherever it can",

@@ -18,6 +18,7 @@ struct Profile {
   bool folds_transposes = true;         ///< of constants, when it loads, before it looks for integer patterns
   /// Names of the operators that run in integers between Q/DQ, the weighted ones apart.
   std::vector<std::string> integer_ops;
+  int64_t channels_at_once = 8;         ///< how many its convolutions and products take at once: other counts run as the next multiple does
   bool weigh_cost = true;               ///< integer regions only where the cost model says that they gain
 };
 

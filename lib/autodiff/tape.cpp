@@ -90,6 +90,12 @@ std::optional<FakeQuantizer> rounding_pair(const Graph& graph, const Node& d) {
   return FakeQuantizer{to_scalar<float>(*scale), zero ? static_cast<int32_t>(to_scalar<int64_t>(*zero)) : 0, codes->first, codes->second};
 }
 
+/// What it gives out doesn't change with its inputs' values, or in steps alone.
+bool is_flat(const Node& n) {
+  static const std::set<std::string> kFlat{"Shape", "Size", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "ArgMax", "ArgMin", "IsNaN", "IsInf"};
+  return n.domain.empty() && kFlat.contains(n.op);
+}
+
 }  // namespace
 
 Piece::Piece(const Graph& graph, Spec spec) : spec_(std::move(spec)) {
@@ -158,7 +164,7 @@ void Piece::add_step(const Graph& graph, const Node& node) {
       return;
     }
   }
-  if (differentiated && !node.is("QuantizeLinear")) {
+  if (differentiated && !node.is("QuantizeLinear") && !is_flat(node)) {
     const GradientDef* g = find_gradient(node);
     if (!g) throw Error(ErrorKind::Unsupported, "there is no gradient of " + node.op, step.label);
     try {

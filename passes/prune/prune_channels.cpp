@@ -15,12 +15,19 @@
 #include "lib/runtime/session.h"
 #include "passes/pass.h"
 #include "passes/support/choose_channels.h"
+#include "passes/support/distill.h"
 #include "passes/support/groups.h"
+#include "passes/support/layer_bias.h"
+#include "passes/support/reestimate_batchnorm.h"
 #include "passes/support/refit_layers.h"
 #include "passes/support/remove_channels.h"
 
 namespace infopt {
 namespace {
+
+constexpr int64_t kSamples = 1024, kMostVariations = 16;
+constexpr double kTrainingFlops = 6e12;  ///< some minutes on one thread
+constexpr int64_t kLeastSteps = 40, kMostSteps = 600;
 
 std::string percent(double share) {
   char text[32];
@@ -45,7 +52,7 @@ class Pruner {
   Pruner(GraphEdit& edit, PassContext& context, const Options& options) : edit_(edit), graph_(edit.graph()), context_(context), options_(options) {
     choice_.score = options.text("score");
     choice_.reduce = options.number("reduce");
-    choice_.multiple = options.integer("multiple_of") > 0 ? options.integer("multiple_of") : 8;
+    choice_.multiple = options.integer("multiple_of") > 0 ? options.integer("multiple_of") : context.profile.channels_at_once;
     choice_.most = options.number("most");
     choice_.uniform = options.text("ratios") == "uniform";
     choice_.samples = options.integer("samples");
@@ -61,7 +68,9 @@ class Pruner {
     name_locked(groups);
     const GraphCosts costs = costs_now();
     RemovalCosts planned(dimensions, costs, unit_of(options_.text("target")), times());
-    std::vector<GroupChoice> choices = rank_groups(dimensions, groups, usable(groups), choice_, context_);
+    vary_samples();
+    PassContext context = varied();
+    std::vector<GroupChoice> choices = rank_groups(dimensions, groups, usable(groups), choice_, context);
     const double before = planned.total();
     const bool reached = choose_counts(choices, planned, choice_);
     if (!reached) say_best(before > 0 ? 1 - planned.total() / before : 0, choices.empty());
@@ -77,6 +86,40 @@ class Pruner {
   }
 
  private:
+  int64_t variations() const {
+    const int64_t asked = options_.integer("variations"), samples = std::max<int64_t>(1, context_.calibration->data().size());
+    return asked >= 0 ? asked : std::clamp<int64_t>(kSamples / samples - 1, 0, kMostVariations);
+  }
+  /// Forwards and backwards are about three runs.
+  int64_t steps(int64_t batch) const {
+    if (options_.integer("steps") > 0) return options_.integer("steps");
+    const double each = 3.0 * static_cast<double>(batch) * static_cast<double>(std::max<int64_t>(1, costs_now().flops()));
+    const auto affordable = static_cast<int64_t>(kTrainingFlops / each);
+    return affordable < kLeastSteps ? 0 : std::min(affordable, kMostSteps);
+  }
+
+  /// More samples, made from those that there are, and which of their places count.
+  void vary_samples() {
+    if (!context_.calibration) return;
+    samples_ = std::make_shared<VariedSamples>(context_.calibration->data(), graph_, variations());
+    calibration_ = std::make_unique<Calibration>(samples_, CalibrationOptions{.threads = context_.threads});
+    std::vector<ChannelAxis> wanted;
+    for (const Layer& l : find_layers(graph_))
+      for (ValueId v : {graph_.node(l.node).input(0), find_bias(graph_, l).output}) {
+        const auto rank = static_cast<int64_t>(seen_[static_cast<size_t>(v)].shape.size());
+        const ChannelAxis place{v, l.convolution ? 1 : rank - 1};
+        if (rank > 1 && seen_[static_cast<size_t>(v)].dtype == DType::F32 && !std::count(wanted.begin(), wanted.end(), place)) wanted.push_back(place);
+      }
+    live_ = LivePlaces(graph_, wanted, *samples_, context_.threads);
+    if (live_.dead_share() > 0) edit_.note(percent(live_.dead_share()) + " of the places are masked: they count in no fit");
+    choice_.live = &live_;
+  }
+  PassContext varied() const {
+    PassContext context = context_;
+    if (calibration_) context.calibration = calibration_.get();
+    return context;
+  }
+
   std::vector<size_t> usable(const ChannelGroups& groups) const {
     const auto& units = options_.list("units");
     std::vector<size_t> out;
@@ -128,9 +171,31 @@ class Pruner {
         for (int32_t a : *p) out.push_back(!gone[static_cast<size_t>(dimensions.find(a))]);
       return out;
     };
-    const RefitReport r = refit_layers(edit_, original, keep, {.residuals = options_.flag("residuals")}, context_);
-    edit_.finish();
-    edit_.note(std::to_string(r.layers) + " layers refitted to the outputs that they had, " + std::to_string(r.kept) + " left as they are");
+    PassContext context = varied();
+    const bool train = options_.text("repair") == "train";
+    samples_->give_held(!train);
+    if (options_.text("repair") != "batchnorm") {
+      const RefitReport r = refit_layers(edit_, original, keep, {.residuals = options_.flag("residuals"), .live = &live_}, context);
+      edit_.finish();
+      edit_.note(std::to_string(r.layers) + " layers refitted to the outputs that they had, " + std::to_string(r.kept) + " left as they are");
+    }
+    if (const int64_t n = reestimate_batchnorm(edit_, original, keep, context); n > 0) edit_.note("mean and variance of " + std::to_string(n) + " batch normalizations estimated anew");
+    if (!train) return;
+    samples_->give_held(true);
+    DistillOptions o;
+    o.steps = steps(o.batch);
+    if (o.steps == 0) return edit_.note("not trained: it would take too long; steps: N does it");
+    o.rate = options_.number("rate");
+    o.within = options_.number("within");
+    o.live = &live_;
+    name_training(distill(edit_, original, keep, *samples_, o, context));
+  }
+
+  void name_training(const DistillReport& r) {
+    if (!r.obstacle.empty()) return edit_.note("not trained: " + r.obstacle);
+    char text[128];
+    std::snprintf(text, sizeof text, "trained for %lld steps: the outputs on samples held out are at %.1f dB, after the refit %.1f", static_cast<long long>(r.steps), -10 * std::log10(std::max(1e-12, r.noise_after)), -10 * std::log10(std::max(1e-12, r.noise_before)));
+    edit_.note(text);
   }
 
   // What the report says.
@@ -177,6 +242,9 @@ class Pruner {
   const Options& options_;
   ChoiceOptions choice_;
   std::vector<Observed> seen_;
+  std::shared_ptr<VariedSamples> samples_;
+  std::unique_ptr<Calibration> calibration_;
+  LivePlaces live_;
 };
 
 void run(GraphEdit& edit, PassContext& context, const Options& options) { Pruner(edit, context, options).run(); }
@@ -204,7 +272,11 @@ PassDef pass_prune_channels() {
               {.name = "multiple_of", .help = "what is left of a group is a multiple of it (of small groups, of a smaller power of 2); 0: the target's", .otherwise = int64_t{0}, .least = 0, .most = 1024},
               {.name = "most", .help = "of any one group", .otherwise = 0.75, .least = 0, .most = 1},
               {.name = "keep", .help = "patterns of the names of nodes whose outputs stay whole", .otherwise = std::vector<std::string>{}},
-              {.name = "repair", .help = "refit: every layer behind by least squares", .otherwise = std::string("refit"), .choices = {"refit", "none"}},
+              {.name = "repair", .help = "batchnorm: the statistics of normalizations alone; refit: every layer behind by least squares; train: then all together by gradients", .otherwise = std::string("train"), .choices = {"train", "refit", "batchnorm", "none"}},
+              {.name = "variations", .help = "inputs made from each sample, for the choice and the repair; -1: up to 16, for about 1000 in all", .otherwise = int64_t{-1}, .least = -1, .most = 1000},
+              {.name = "steps", .help = "of training, each on 16 samples; 0: up to 600, as many as some minutes allow", .otherwise = int64_t{0}, .least = 0, .most = 1000000},
+              {.name = "rate", .help = "of training: a step's change of a weight over its tensor's root mean square, at most", .otherwise = 0.003, .least = 0, .most = 1},
+              {.name = "within", .help = "what values between the blocks weigh in training beside the outputs", .otherwise = 0.5, .least = 0, .most = 1000},
               {.name = "residuals", .help = "a layer whose output is added to something makes up for that one's error too", .otherwise = true},
               {.name = "samples", .help = "that the groups' damage is measured on", .otherwise = int64_t{16}, .least = 1},
           },

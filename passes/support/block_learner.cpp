@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <numeric>
 
 #include "lib/autodiff/fake_quantize.h"
 #include "lib/base/error.h"
-#include "lib/base/simd.h"
 #include "lib/base/threads.h"
+#include "passes/support/batches.h"
 
 namespace infopt {
 namespace {
@@ -20,83 +19,6 @@ constexpr double kFree = 0.2;        // the share of the steps in which nothing 
 constexpr double kBiasAlone = 0.1;   // the share of the steps, after those, that fit biases to the weights as rounded
 constexpr float kPull = 8;        // of the regularizer, against the root mean square of the loss's gradients
 constexpr float kSharpest = 5, kBluntest = 2;  // β of AdaRound's regularizer, from first to last
-
-/// Tensors one behind the other along the first axis.
-Tensor stack(const std::vector<Tensor>& parts) {
-  if (parts.size() == 1) return parts[0];
-  Shape shape = parts[0].shape();
-  shape[0] = 0;
-  for (const Tensor& t : parts) shape[0] += t.dim(0);
-  Tensor out(parts[0].dtype(), shape);
-  std::byte* to = out.mutable_raw();
-  for (const Tensor& t : parts) to = std::copy_n(t.raw(), t.bytes(), to);
-  return out;
-}
-
-bool same(const Tensor& a, const Tensor& b) { return a.dtype() == b.dtype() && a.shape() == b.shape() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0; }
-
-bool stackable(const Tensor& a, const Tensor& b) {
-  return a.dtype() == b.dtype() && a.rank() > 0 && bits_of(a.dtype()) >= 8 && a.shape() == b.shape();
-}
-
-/// Σ v², in eight lanes of doubles.
-INFOPT_SIMD double energy_of(const float* v, int64_t n) {
-  double lanes[8] = {};
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    for (int64_t l = 0; l < 8; ++l) lanes[l] += static_cast<double>(v[i + l]) * static_cast<double>(v[i + l]);
-  for (; i < n; ++i) lanes[i % 8] += static_cast<double>(v[i]) * static_cast<double>(v[i]);
-  double sum = 0;
-  for (double l : lanes) sum += l;
-  return sum;
-}
-
-double energy(const Tensor& t) { return energy_of(t.data<float>(), t.size()); }
-
-INFOPT_SIMD void subtract(const float* a, const float* b, float* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] = a[i] - b[i];
-}
-
-INFOPT_SIMD void multiply(float* a, float by, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) a[i] *= by;
-}
-
-Tensor minus(const Tensor& a, const Tensor& b) {
-  Tensor d(DType::F32, a.shape());
-  subtract(a.data<float>(), b.data<float>(), d.mutable_data<float>(), d.size());
-  return d;
-}
-
-void add_to(Tensor& sum, const Tensor& t) {
-  if (!sum.defined()) {
-    sum = t;
-    return;
-  }
-  const float* from = t.data<float>();
-  float* to = sum.mutable_data<float>();
-  for (int64_t i = 0; i < sum.size(); ++i) to[i] += from[i];
-}
-
-/// Orders of the samples that look random, one behind the other.
-class Shuffle {
- public:
-  explicit Shuffle(size_t count) : order_(count) { std::iota(order_.begin(), order_.end(), 0); }
-  std::vector<size_t> next(size_t count) {
-    std::vector<size_t> out;
-    while (out.size() < count) {
-      if (at_ == 0)
-        for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[static_cast<size_t>(mix_bits(++state_) % i)]);
-      out.push_back(order_[at_]);
-      at_ = (at_ + 1) % order_.size();
-    }
-    return out;
-  }
-
- private:
-  std::vector<size_t> order_;
-  size_t at_ = 0;
-  uint64_t state_ = 1;
-};
 
 }  // namespace
 
@@ -115,7 +37,7 @@ BlockReport BlockLearner::learn(BlockSamples samples) {
   samples_ = std::move(samples);
   shared_.clear();
   for (size_t i = 0; i < block_.inputs.size(); ++i)
-    shared_.push_back(std::all_of(samples_.inputs.begin(), samples_.inputs.end(), [&](const auto& s) { return same(s[i], samples_.inputs[0][i]); }));
+    shared_.push_back(std::all_of(samples_.inputs.begin(), samples_.inputs.end(), [&](const auto& s) { return same_bytes(s[i], samples_.inputs[0][i]); }));
   input_layouts_.assign(block_.inputs.size(), Layout::Plain);
   output_layouts_.assign(block_.outputs.size(), Layout::Plain);
   joined_ = joins_samples();
@@ -310,7 +232,7 @@ void BlockLearner::run_together(Sums& sums, double batch, const Places& samples,
     sums.signal[o] += energy(target);
     if (!learning) continue;
     const auto by = static_cast<float>(2 * importance_[o] / batch);
-    multiply(d.mutable_data<float>(), by, d.size());
+    scale_by(d, by);
     by_outputs[block_.outputs[o]] = {d, output_layouts_[o]};
   }
   if (!learning) return;

@@ -7,20 +7,26 @@
 #include "lib/base/error.h"
 #include "lib/base/finite.h"
 #include "passes/support/dense.h"
+#include "passes/support/live_places.h"
 #include "passes/support/sample_order.h"
 
 namespace infopt {
 namespace {
 
 constexpr int64_t kMostChannels = 4096;
-constexpr int64_t kPlaces = 256;  ///< of one sample
+constexpr int64_t kPlaces = 256;        ///< of one sample
+constexpr double kMostProducts = 4e10;  ///< of a value's XXᵀ, beyond the least places
+constexpr double kLeastPlaces = 8192;
 
 class Sums {
  public:
-  explicit Sums(int64_t axis) : axis_(axis) {}
-  void add(const Tensor& t, int threads) {
-    const std::vector<float> rows = channel_rows(t, axis_, kPlaces);
-    const int64_t channels = t.dim(axis_), count = static_cast<int64_t>(rows.size()) / std::max<int64_t>(1, channels);
+  Sums(int64_t axis, int64_t samples) : axis_(axis), samples_(samples) {}
+  void add(const Tensor& t, const std::vector<bool>* live, int threads) {
+    const int64_t channels = t.dim(axis_);
+    const auto k = static_cast<double>(std::max<int64_t>(1, channels));
+    const auto affordable = static_cast<int64_t>(std::max(kMostProducts / (k * k), kLeastPlaces + 4 * k));
+    const std::vector<float> rows = channel_rows(t, axis_, std::clamp<int64_t>(affordable / samples_, 8, kPlaces), live);
+    const int64_t count = static_cast<int64_t>(rows.size()) / std::max<int64_t>(1, channels);
     if (m_.channels == 0) {
       m_.channels = channels;
       m_.covariance.assign(static_cast<size_t>(channels <= kMostChannels ? channels * channels : channels), 0);
@@ -58,30 +64,30 @@ class Sums {
     add_gram(waiting_.data(), static_cast<int64_t>(waiting_.size()) / m_.channels, m_.channels, m_.covariance.data(), threads);
     waiting_.clear();
   }
-  int64_t axis_;
+  int64_t axis_, samples_;
   ChannelMoments m_;
   std::vector<float> waiting_;
 };
 
 }  // namespace
 
-std::vector<float> channel_rows(const Tensor& t, int64_t axis, int64_t most) {
+std::vector<float> channel_rows(const Tensor& t, int64_t axis, int64_t most, const std::vector<bool>* live) {
   const Tensor plain = cast(t, DType::F32);
   const int64_t channels = plain.dim(axis);
   int64_t inner = 1;
   for (int64_t a = axis + 1; a < plain.rank(); ++a) inner *= plain.dim(a);
-  const int64_t places = channels > 0 ? plain.size() / channels : 0, step = std::max<int64_t>(1, (places + most - 1) / most);
+  const std::vector<int64_t> places = spread_places(channels > 0 ? plain.size() / channels : 0, live, most);
   std::vector<float> rows;
-  rows.reserve(static_cast<size_t>((places + step - 1) / step * channels));
+  rows.reserve(places.size() * static_cast<size_t>(channels));
   const float* p = plain.data<float>();
-  for (int64_t place = 0; place < places; place += step) {
+  for (int64_t place : places) {
     const float* from = p + place / inner * channels * inner + place % inner;
     for (int64_t c = 0; c < channels; ++c) rows.push_back(from[c * inner]);
   }
   return rows;
 }
 
-std::map<ChannelAxis, ChannelMoments> collect_channel_moments(const Graph& graph, const std::vector<ChannelAxis>& wanted, PassContext& context, int64_t samples) {
+std::map<ChannelAxis, ChannelMoments> collect_channel_moments(const Graph& graph, const std::vector<ChannelAxis>& wanted, PassContext& context, int64_t samples, const LivePlaces* live) {
   std::map<ValueId, std::vector<int64_t>> axes;
   for (const ChannelAxis& w : wanted) axes[w.value].push_back(w.axis);
   std::vector<ValueId> values;  // in the order in which they are made
@@ -94,10 +100,10 @@ std::map<ChannelAxis, ChannelMoments> collect_channel_moments(const Graph& graph
   StagedRun run(graph, *context.calibration, values, {.samples = samples, .threads = context.threads});
   for (ValueId v : values) {
     std::map<int64_t, Sums> sums;
-    for (int64_t a : axes[v]) sums.emplace(a, Sums(a));
-    SampleOrder order([&](int64_t, const std::vector<Tensor>& seen) {
+    for (int64_t a : axes[v]) sums.emplace(a, Sums(a, std::max<int64_t>(1, run.samples())));
+    SampleOrder order([&](int64_t sample, const std::vector<Tensor>& seen) {
       if (first_nonfinite(seen[0]) >= 0) throw Error(ErrorKind::Malformed, "it has a NaN or an infinite element", graph.value(v).name);
-      for (auto& [a, s] : sums) s.add(seen[0], context.threads);
+      for (auto& [a, s] : sums) s.add(seen[0], live ? live->of({v, a}, sample) : nullptr, context.threads);
     });
     run.advance({v}, [&](int64_t sample, const std::vector<Tensor>& seen) { order.take(sample, seen); });
     for (auto& [a, s] : sums) out.emplace(ChannelAxis{v, a}, s.finish(context.threads));

@@ -22,9 +22,10 @@ struct ChannelAxis {
 };
 
 /// In one run over the data. `samples`: at most so many, 0 for all. Throws Error(Malformed) naming the value where it holds a NaN or an infinity.
-std::map<ChannelAxis, ChannelMoments> collect_channel_moments(const Graph& graph, const std::vector<ChannelAxis>& wanted, PassContext& context, int64_t samples);
+/// `live`: places that count; null: all.
+std::map<ChannelAxis, ChannelMoments> collect_channel_moments(const Graph& graph, const std::vector<ChannelAxis>& wanted, PassContext& context, int64_t samples, const class LivePlaces* live = nullptr);
 
-/// Rows of a value, [places][channels], at most `most` of them, evenly spread.
-std::vector<float> channel_rows(const Tensor& t, int64_t axis, int64_t most);
+/// Rows of a value, [places][channels], at most `most` of them, evenly spread over those that count.
+std::vector<float> channel_rows(const Tensor& t, int64_t axis, int64_t most, const std::vector<bool>* live = nullptr);
 
 }  // namespace infopt

@@ -6,6 +6,7 @@
 
 #include "passes/pass.h"
 #include "passes/support/channel_scores.h"
+#include "passes/support/live_places.h"
 
 namespace infopt {
 
@@ -16,6 +17,7 @@ struct ChoiceOptions {
   double most = 0.75;        ///< of a group
   bool uniform = false;      ///< the same share of every group
   int64_t samples = 16;      ///< that damage is measured on
+  const LivePlaces* live = nullptr;  ///< places that count; null: all
 };
 
 struct GroupChoice {

@@ -137,7 +137,8 @@ class Refit {
     for (int64_t s = 0; s < now.samples(); ++s) {
       LayerTarget target{then.get(t.bias.output, s), {}, {}, keep};
       if (t.residual != kNone) target.residual_then = then.get(t.residual, s), target.residual_now = now.get(t.residual, s);
-      fit.add(s, now.get(t.input, s), target, context_.threads);
+      const std::vector<bool>* live = options_.live ? options_.live->of({t.bias.output, t.layer.convolution ? 1 : target.output.rank() - 1}, s) : nullptr;
+      fit.add(s, now.get(t.input, s), target, live, context_.threads);
     }
     std::vector<float> fitted = weights;
     std::vector<double> bias = t.bias.values;

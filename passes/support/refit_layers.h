@@ -5,12 +5,14 @@
 #include <vector>
 
 #include "passes/pass.h"
+#include "passes/support/live_places.h"
 
 namespace infopt {
 
 struct RefitOptions {
   int64_t samples = 0;      ///< at most so many; 0: all
   bool residuals = true;    ///< a layer whose output is added to something makes up for that something's error, too
+  const LivePlaces* live = nullptr;  ///< places that count; null: all
 };
 
 struct RefitReport {

@@ -5,11 +5,14 @@
 #include "lib/base/error.h"
 #include "lib/runtime/window.h"
 #include "passes/support/dense.h"
+#include "passes/support/live_places.h"
 
 namespace infopt {
 namespace {
 
 constexpr int64_t kLeastPlaces = 8192, kPlacesPerInput = 4;  ///< over all samples
+constexpr int64_t kMostPerInput = 64;   ///< where there are so many
+constexpr double kMostProducts = 3e10;  ///< of a layer's XXᵀ, beyond the least places
 constexpr float kFactors[] = {1e-2f, 1e-1f, 1e-4f, 1e-3f, 1.0f};    ///< λ over the mean of XXᵀ's diagonal
 constexpr int64_t kTogether = 1024;  ///< places that are multiplied at once
 constexpr int64_t kLargeK = 2048;                            ///< from here on fewer λ are tried, on one half
@@ -52,15 +55,17 @@ std::vector<float> residual(const std::vector<float>& w, const std::vector<float
 
 RidgeFit::RidgeFit(const Node& node, const Shape& stored, const Layer& layer, bool with_bias, int64_t samples) : node_(node), layer_(layer), bias_(with_bias), alone_(samples == 1), k_(layer.in * layer.taps), width_(k_ + with_bias) {
   if (layer.convolution) kernel_.assign(stored.begin() + 2, stored.end());
-  most_ = std::max<int64_t>(8, std::max(kLeastPlaces, kPlacesPerInput * k_) / std::max<int64_t>(1, samples));
+  const auto affordable = static_cast<int64_t>(kMostProducts / (static_cast<double>(k_) * static_cast<double>(k_)));
+  const int64_t places = std::max({kLeastPlaces, kPlacesPerInput * k_, std::min(kMostPerInput * k_, affordable)});
+  most_ = std::max<int64_t>(8, places / std::max<int64_t>(1, samples));
   for (auto& half : halves_) half.assign(static_cast<size_t>(layer.groups), {std::vector<float>(static_cast<size_t>(width_ * width_), 0.0f), std::vector<float>(static_cast<size_t>(rows() * width_), 0.0f), 0, {}, {}});
 }
 
-std::vector<float> RidgeFit::inputs(const Tensor& x, int64_t group, int64_t step) const {
+std::vector<float> RidgeFit::inputs(const Tensor& x, int64_t group, const std::vector<int64_t>& places) const {
   const float* p = x.data<float>();
   std::vector<float> out;
   if (!layer_.convolution) {
-    for (int64_t place = 0; place < x.size() / k_; place += step) {
+    for (int64_t place : places) {
       out.insert(out.end(), p + place * k_, p + (place + 1) * k_);
       if (bias_) out.push_back(1);
     }
@@ -69,10 +74,10 @@ std::vector<float> RidgeFit::inputs(const Tensor& x, int64_t group, int64_t step
   const int64_t channels = layer_.in * layer_.groups;
   const Shape spatial(x.shape().begin() + 2, x.shape().end());
   const Window w = resolve_window(WindowAttributes::of(node_), spatial, kernel_);
-  const int64_t area = element_count(spatial), each = element_count(w.out), all = x.dim(0) * each;
-  out.assign(static_cast<size_t>((all + step - 1) / step * width_), 0.0f);
+  const int64_t area = element_count(spatial), each = element_count(w.out), count = static_cast<int64_t>(places.size());
+  out.assign(static_cast<size_t>(count * width_), 0.0f);
   float* to = out.data();
-  for (int64_t index = 0; index < all; index += step, to += width_) {
+  for (int64_t index : places) {
     const float* image = p + (index / each * channels + group * layer_.in) * area;
     for (int64_t t = 0; t < layer_.taps; ++t) {
       int64_t at = 0, place = index % each, tap = t, stride = 1;
@@ -84,11 +89,12 @@ std::vector<float> RidgeFit::inputs(const Tensor& x, int64_t group, int64_t step
       for (int64_t c = 0; at >= 0 && c < layer_.in; ++c) to[c * layer_.taps + t] = image[c * area + at];
     }
     if (bias_) to[k_] = 1;
+    to += width_;
   }
   return out;
 }
 
-std::vector<float> RidgeFit::outputs(const LayerTarget& target, int64_t group, int64_t step) const {
+std::vector<float> RidgeFit::outputs(const LayerTarget& target, int64_t group, const std::vector<int64_t>& places) const {
   const Tensor& y = target.output;
   const int64_t axis = layer_.convolution ? 1 : y.rank() - 1, whole = y.dim(axis);
   int64_t inner = 1;
@@ -100,7 +106,7 @@ std::vector<float> RidgeFit::outputs(const LayerTarget& target, int64_t group, i
   const bool added = target.residual_then.defined();
   const float *p = y.data<float>(), *then = added ? target.residual_then.data<float>() : nullptr, *now = added ? target.residual_now.data<float>() : nullptr;
   std::vector<float> out;
-  for (int64_t place = 0; place < y.size() / whole; place += step) {
+  for (int64_t place : places) {
     const int64_t from = place / inner * whole * inner + place % inner, short_from = place / inner * layer_.out * inner + place % inner;
     for (int64_t o = group * rows(); o < (group + 1) * rows(); ++o) {
       const int64_t at = from + channels[static_cast<size_t>(o)] * inner;
@@ -110,13 +116,19 @@ std::vector<float> RidgeFit::outputs(const LayerTarget& target, int64_t group, i
   return out;
 }
 
-void RidgeFit::add(int64_t sample, const Tensor& input, const LayerTarget& target, int threads) {
+void RidgeFit::add(int64_t sample, const Tensor& input, const LayerTarget& target, const std::vector<bool>* live, int threads) {
   const int64_t axis = layer_.convolution ? 1 : -1;
   if (input.rank() < 1 || input.dtype() != DType::F32 || target.output.dtype() != DType::F32) throw Error(ErrorKind::Unsupported, "its values aren't float32", node_.name);
   if (input.dim(axis) != layer_.in * layer_.groups) throw Error(ErrorKind::Malformed, "an input of " + to_string(input.shape()) + " doesn't fit the layer", node_.name);
-  const int64_t places = target.output.size() / std::max<int64_t>(1, target.output.dim(axis)), step = std::max<int64_t>(1, (places + most_ - 1) / most_);
+  const int64_t all = target.output.size() / std::max<int64_t>(1, target.output.dim(axis));
+  if (!layer_.convolution && input.size() != all * k_) throw Error(ErrorKind::Malformed, "an input of " + to_string(input.shape()) + " doesn't fit the output", node_.name);
+  if (layer_.convolution) {
+    const Shape spatial(input.shape().begin() + 2, input.shape().end());
+    if (input.dim(0) * element_count(resolve_window(WindowAttributes::of(node_), spatial, kernel_).out) != all) throw Error(ErrorKind::Malformed, "an input of " + to_string(input.shape()) + " doesn't fit the output", node_.name);
+  }
+  const std::vector<int64_t> places = spread_places(all, live, most_);
   for (int64_t g = 0; g < layer_.groups; ++g) {
-    const std::vector<float> x = inputs(input, g, step), y = outputs(target, g, step);
+    const std::vector<float> x = inputs(input, g, places), y = outputs(target, g, places);
     const int64_t count = static_cast<int64_t>(x.size()) / width_;
     if (count * rows() != static_cast<int64_t>(y.size())) throw Error(ErrorKind::Malformed, "an input of " + to_string(input.shape()) + " doesn't fit the output", node_.name);
     const int64_t cut = alone_ ? count / 2 : 0;  // of a single sample, half of the places

@@ -21,7 +21,8 @@ class RidgeFit {
   /// `stored` is the shape of the weights.
   RidgeFit(const Node& node, const Shape& stored, const Layer& layer, bool with_bias, int64_t samples);
   /// Throws Error(Malformed) where shapes don't fit the layer.
-  void add(int64_t sample, const Tensor& input, const LayerTarget& target, int threads);
+  /// `live`: places that count; null: all. Of a convolution, its output's.
+  void add(int64_t sample, const Tensor& input, const LayerTarget& target, const std::vector<bool>* live, int threads);
   /// Moves weights (in the order of read_weights()) and biases to where they serve best; false where nothing better was found.
   bool solve(std::vector<float>& weights, std::vector<double>& bias, int threads);
 
@@ -31,8 +32,8 @@ class RidgeFit {
     int64_t places = 0;
     std::vector<float> x, y;  ///< what waits to be multiplied
   };
-  std::vector<float> inputs(const Tensor& x, int64_t group, int64_t step) const;
-  std::vector<float> outputs(const LayerTarget& target, int64_t group, int64_t step) const;
+  std::vector<float> inputs(const Tensor& x, int64_t group, const std::vector<int64_t>& places) const;
+  std::vector<float> outputs(const LayerTarget& target, int64_t group, const std::vector<int64_t>& places) const;
   int64_t rows() const { return layer_.out / layer_.groups; }
   void take(Half& half, int threads);
   bool solve_group(size_t group, std::vector<float>& w, int threads) const;

@@ -119,7 +119,7 @@ TEST(PruneChannels, RidgeIsNumPysLeastSquares) {
   std::vector<float> y;
   for (int64_t i = 0; i < 6; ++i) y.push_back(2 * x.data<float>()[2 * i] - 3 * x.data<float>()[2 * i + 1] + 0.5f);
   RidgeFit fit(model.graph->node(layer.node), {2, 1}, layer, true, 2);
-  for (int64_t s : {0, 1}) fit.add(s, x, {Tensor::vector(y).reshaped({6, 1}), {}, {}, {}}, 1);
+  for (int64_t s : {0, 1}) fit.add(s, x, {Tensor::vector(y).reshaped({6, 1}), {}, {}, {}}, nullptr, 1);
   std::vector<float> w{0, 0};
   std::vector<double> b{0};
   ASSERT_TRUE(fit.solve(w, b, 1));
