@@ -26,6 +26,8 @@ namespace infopt {
 namespace {
 
 constexpr int64_t kSamples = 1024, kMostVariations = 16;
+constexpr double kSampleFlops = 1.5e12;              ///< of one run over all samples
+constexpr int64_t kSampleBytes = int64_t{1} << 30;   ///< of the largest value of all samples
 constexpr double kTrainingFlops = 6e12;  ///< some minutes on one thread
 constexpr int64_t kLeastSteps = 40, kMostSteps = 600;
 
@@ -88,7 +90,13 @@ class Pruner {
  private:
   int64_t variations() const {
     const int64_t asked = options_.integer("variations"), samples = std::max<int64_t>(1, context_.calibration->data().size());
-    return asked >= 0 ? asked : std::clamp<int64_t>(kSamples / samples - 1, 0, kMostVariations);
+    if (asked >= 0) return asked;
+    int64_t largest = 1;
+    for (const Observed& o : seen_)
+      if (o.dtype == DType::F32) largest = std::max(largest, 4 * element_count(o.shape));
+    const auto flops = static_cast<double>(std::max<int64_t>(1, costs_now().flops()));
+    const int64_t wanted = std::min({kSamples, static_cast<int64_t>(kSampleFlops / flops), kSampleBytes / largest});
+    return std::clamp<int64_t>(wanted / samples - 1, 0, kMostVariations);
   }
   /// Forwards and backwards are about three runs.
   int64_t steps(int64_t batch) const {
@@ -273,7 +281,7 @@ PassDef pass_prune_channels() {
               {.name = "most", .help = "of any one group", .otherwise = 0.75, .least = 0, .most = 1},
               {.name = "keep", .help = "patterns of the names of nodes whose outputs stay whole", .otherwise = std::vector<std::string>{}},
               {.name = "repair", .help = "batchnorm: the statistics of normalizations alone; refit: every layer behind by least squares; train: then all together by gradients", .otherwise = std::string("train"), .choices = {"train", "refit", "batchnorm", "none"}},
-              {.name = "variations", .help = "inputs made from each sample, for the choice and the repair; -1: up to 16, for about 1000 in all", .otherwise = int64_t{-1}, .least = -1, .most = 1000},
+              {.name = "variations", .help = "inputs made from each sample, for the choice and the repair; -1: up to 16, for about 1000 in all, less where that takes minutes", .otherwise = int64_t{-1}, .least = -1, .most = 1000},
               {.name = "steps", .help = "of training, each on 16 samples; 0: up to 600, as many as some minutes allow", .otherwise = int64_t{0}, .least = 0, .most = 1000000},
               {.name = "rate", .help = "of training: a step's change of a weight over its tensor's root mean square, at most", .otherwise = 0.003, .least = 0, .most = 1},
               {.name = "within", .help = "what values between the blocks weigh in training beside the outputs", .otherwise = 0.5, .least = 0, .most = 1000},
