@@ -55,6 +55,7 @@ class Pruner {
     choice_.score = options.text("score");
     choice_.reduce = options.number("reduce");
     choice_.multiple = options.integer("multiple_of") > 0 ? options.integer("multiple_of") : context.profile.channels_at_once;
+    choice_.strict = options.integer("multiple_of") > 0;
     choice_.most = options.number("most");
     choice_.uniform = options.text("ratios") == "uniform";
     choice_.samples = options.integer("samples");
@@ -277,7 +278,7 @@ PassDef pass_prune_channels() {
                .otherwise = std::string("reconstruction"),
                .choices = {"reconstruction", "activation", "l1", "l2", "bn_scale"}},
               {.name = "ratios", .help = "sensitivity: by what each group's loss costs the outputs, measured; uniform: the same share of each", .otherwise = std::string("sensitivity"), .choices = {"sensitivity", "uniform"}},
-              {.name = "multiple_of", .help = "what is left of a group is a multiple of it (of small groups, of a smaller power of 2); 0: the target's", .otherwise = int64_t{0}, .least = 0, .most = 1024},
+              {.name = "multiple_of", .help = "what is left of a group is a multiple of it; 0: the target's, of small groups a smaller power of 2", .otherwise = int64_t{0}, .least = 0, .most = 1024},
               {.name = "most", .help = "of any one group", .otherwise = 0.75, .least = 0, .most = 1},
               {.name = "keep", .help = "patterns of the names of nodes whose outputs stay whole", .otherwise = std::vector<std::string>{}},
               {.name = "repair", .help = "batchnorm: the statistics of normalizations alone; refit: every layer behind by least squares; train: then all together by gradients", .otherwise = std::string("train"), .choices = {"train", "refit", "batchnorm", "none"}},

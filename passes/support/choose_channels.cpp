@@ -17,7 +17,7 @@ constexpr double kLeast = 1e-12;
 
 std::vector<size_t> steps_of(const ChannelGroup& g, const ChoiceOptions& options) {
   const auto n = static_cast<int64_t>(g.classes.size());
-  const int64_t multiple = multiple_for(n * g.width, options.multiple);
+  const int64_t multiple = options.strict ? options.multiple : multiple_for(n * g.width, options.multiple);
   std::vector<size_t> out;
   for (int64_t k = 1; k < n && static_cast<double>(k) <= options.most * static_cast<double>(n); ++k)
     if ((n - k) * g.width % multiple == 0) out.push_back(static_cast<size_t>(k));

@@ -13,7 +13,8 @@ namespace infopt {
 struct ChoiceOptions {
   std::string score = "reconstruction";
   double reduce = 0.3;       ///< share of the cost that is to go
-  int64_t multiple = 8;      ///< positions that stay are a multiple of it; of small groups of a smaller power of 2
+  int64_t multiple = 8;      ///< positions that stay are a multiple of it
+  bool strict = false;       ///< in small groups too; else of those a smaller power of 2
   double most = 0.75;        ///< of a group
   bool uniform = false;      ///< the same share of every group
   int64_t samples = 16;      ///< that damage is measured on
