@@ -117,7 +117,16 @@ void copy_transposed(const Axis& rows, const Axis& columns, T* to, const T* from
           continue;
         }
       }
-      plain(i, i1, j, j1);
+      int64_t i2 = i, j2 = j;  // the end of whole blocks
+      if constexpr (sizeof(T) <= 8) {
+        constexpr int64_t kBlock = Lanes<E>::kCount;
+        i2 = i1 - (i1 - i) % kBlock, j2 = j1 - (j1 - j) % kBlock;
+        for (int64_t y = i; y < i2; y += kBlock)
+          for (int64_t x = j; x < j2; x += kBlock)
+            transpose_block<E>(reinterpret_cast<const E*>(from + x * columns.from + y), columns.from, reinterpret_cast<E*>(to + y * rows.to + x), rows.to);
+      }
+      plain(i, i2, j2, j1);
+      plain(i2, i1, j, j1);
     }
   }
 }

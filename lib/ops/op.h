@@ -57,7 +57,7 @@ class KernelContext {
 
 /// What a convolution or product does to its result before it stores it.
 struct PostActivation {
-  enum Kind { None, Clip, HardSwish, Gelu, GeluTanh, Silu } kind = None;  ///< HardSwish: convolutions only; the last three: products only
+  enum Kind { None, Clip, HardSwish, Gelu, GeluTanh, Silu } kind = None;  ///< HardSwish: convolutions only
   float low = 0, high = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "lib/base/share.h"
 #include "lib/base/simd.h"
 #include "lib/base/strided.h"
 #include "lib/ops/kernel_util.h"
@@ -167,6 +168,19 @@ INFOPT_SIMD void double_words(const Word* in, Word* out, int64_t n) {
   }
 }
 
+/// to[i] = from[index[i]], of so many bytes each.
+INFOPT_SIMD void pick_runs(const std::byte* in, const int32_t* index, std::byte* to, int64_t n, size_t size) {
+  for (int64_t i = 0; i < n; ++i, to += size) {
+    const std::byte* from = in + static_cast<size_t>(index[i]) * size;
+    if (size < 64) {
+      std::memcpy(to, from, size);
+      continue;
+    }
+    for (size_t k = 0; k + 64 <= size; k += 64) std::memcpy(to + k, from + k, 64);
+    std::memcpy(to + size - 64, from + size - 64, 64);  // the rest, and some of it again
+  }
+}
+
 /// Copies elements by the axes' index tables.
 class Picker {
  public:
@@ -182,11 +196,32 @@ class Picker {
       doubles_ = t.out == 2 * t.in;
       for (int64_t i = 0; doubles_ && i < t.out; ++i) doubles_ = t.index[at(i)] == i / 2;
     }
-    if (y_.size()) copy(0, 0, 0);
+    if (y_.size() == 0) return;
+    if (run_ > 1 && last_ > 0) copy_runs();
+    else copy(0, 0, 0);
   }
   Tensor result() const { return y_; }
 
  private:
+  /// Channels last, say: the last resized axis consists of runs that stay together. The axes before it are rows of them.
+  void copy_runs() {
+    const Taps& t = axes_[last_ - 1];
+    const size_t size = size_ * at(run_);
+    const int64_t rows = y_.size() / (t.out * run_);
+    std::byte* y = y_.mutable_raw();
+    share_work(rows, std::max<int64_t>(1, (1 << 14) / (t.out * run_)), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        int64_t rest = row, in = 0;
+        for (size_t d = last_ - 1; d-- > 0; rest /= axes_[d].out) {
+          const int64_t place = rest % axes_[d].out;
+          in += (axes_[d].identity ? place : axes_[d].index[at(place)]) * in_[d];
+        }
+        const std::byte* from = x_.raw() + size_ * at(in);
+        pick_runs(from, t.index.data(), y + size * at(row * t.out), t.out, size);
+      }
+    });
+  }
+
   void copy(size_t d, int64_t out, int64_t in) {
     std::byte* to = y_.mutable_raw() + size_ * at(out);
     if (d == last_) {

@@ -1,4 +1,5 @@
 // Pad → Conv → BatchNormalization → Add → Relu or Clip as one convolution, against ONNX's formulas in double and the nodes by themselves.
+#include <cmath>
 #include <functional>
 #include <thread>
 
@@ -43,6 +44,33 @@ TEST(FloatConvFusion, EqualsTheFormulasInDouble) {
     Feeds feeds{{x, c.given}};
     if (z != kNone) feeds.emplace(z, c.residual);
     expect_conv(net, feeds, c.steps(), c.out, c.reference(c.residual), seed % 20 == 0);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(FloatConvFusion, EndsWithGeluAndSiluInPieces) {
+  for (unsigned seed = 0; seed < 120; ++seed) {
+    SCOPED_TRACE(seed);
+    Random r(7000 + seed);
+    FloatConvCase c(r);
+    c.bounds = FloatConvCase::Bounds::None, c.low = -kInfinity, c.high = kInfinity;
+    const bool gelu = r.chance(2);
+    Net net;
+    const ValueId x = net.input(DType::F32, c.x), z = c.residual.defined() ? net.input(DType::F32, c.out) : kNone;
+    const ValueId v = c.build(net, x, z);
+    if (gelu) {
+      const ValueId a = net.add("Add", {net.add("Erf", {net.add("Div", {v, net.number(1.41421356f)})}), net.number(1)});
+      net.output(r.chance(2) ? net.add("Mul", {net.add("Mul", {v, a}), net.number(0.5f)}) : net.add("Mul", {net.add("Mul", {net.number(0.5f), v}), a}));
+    } else {
+      net.output(net.add("Mul", {v, net.add("Sigmoid", {v})}));
+    }
+    Feeds feeds{{x, c.given}};
+    if (z != kNone) feeds.emplace(z, c.residual);
+    auto want = c.reference(c.residual);
+    for (Summed& s : want) s.value *= gelu ? 0.5 * (1 + std::erf(s.value / std::sqrt(2.0))) : 1 / (1 + std::exp(-s.value));
+    EXPECT_EQ(steps_of(net.graph()), c.steps());
+    expect_near(Session(net.graph()).run(feeds)[0], c.out, want);
+    expect_near(run_plain(net.graph(), feeds)[0], c.out, want);
     if (HasFatalFailure()) return;
   }
 }

@@ -10,6 +10,7 @@
 #include "lib/base/share.h"
 #include "lib/runtime/cpu/dnnl_common.h"
 #include "lib/runtime/cpu/few_rows.h"
+#include "lib/runtime/cpu/float_depthwise.h"
 
 namespace infopt::cpu {
 namespace {
@@ -145,7 +146,10 @@ struct Convolution::Impl {
   bool accumulate = false;
   std::map<std::tuple<Shape, bool, int>, std::shared_ptr<Compiled>> compiled;  ///< by input shape, bias, threads
   PackedWeights packed;
+  std::once_flag depthwise_packed;
+  Tensor depthwise_weights;
 
+  void run_depthwise(const Tensor& src, const Tensor& weights, bool packable, const Tensor* bias, Tensor& dst);
   std::shared_ptr<Compiled> compile(const Tensor& src, const Tensor& weights, bool bias, const Tensor& dst);
 };
 
@@ -212,6 +216,15 @@ std::shared_ptr<Compiled> Convolution::Impl::compile(const Tensor& src, const Te
   return entry;
 }
 
+void Convolution::Impl::run_depthwise(const Tensor& src, const Tensor& weights, bool packable, const Tensor* bias, Tensor& dst) {
+  if (!packable) return depthwise(geometry, src, weights.shape(), pack_depthwise(weights), bias, accumulate, dst);
+  std::call_once(depthwise_packed, [&] {
+    depthwise_weights = pack_depthwise(weights);
+    weights.release_pages();
+  });
+  depthwise(geometry, src, weights.shape(), depthwise_weights, bias, accumulate, dst);
+}
+
 ShapesOnly::ShapesOnly() { shapes_only = true, convolution_skipped = false; }
 ShapesOnly::~ShapesOnly() { shapes_only = false; }
 bool ShapesOnly::skipped() const { return convolution_skipped; }
@@ -223,6 +236,7 @@ void Convolution::run(const Tensor& src, const Tensor& weights, bool packable, c
     convolution_skipped = true;
     return;
   }
+  if (is_plain_depthwise(impl_->geometry, weights.shape())) return impl_->run_depthwise(src, weights, packable, bias, dst);
   translate([&] {
     stream();
     const auto c = impl_->compile(src, weights, bias != nullptr, dst);

@@ -1,5 +1,5 @@
 // The door to oneDNN: float32 convolutions, deconvolutions and products, on the run's threads (lib/base/share.h); gradients in
-// dnnl_gradient.h. Knows 2.6 and 3.x.
+// dnnl_gradient.h. Knows 2.6 and 3.x. Depthwise convolutions are our own where float_depthwise.h takes them.
 #pragma once
 #include <memory>
 #include <vector>

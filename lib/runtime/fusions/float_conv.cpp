@@ -1,4 +1,4 @@
-// A float32 convolution (on a device one of 16-bit floats too) with its neighbours: a zero Pad before it, BatchNormalization, a residual and bounds behind it.
+// A float32 convolution (on a device one of 16-bit floats too) with its neighbours: a zero Pad before it, BatchNormalization, a residual and bounds, HardSwish, GELU or SiLU behind it.
 // Weights of which many are zero are multiplied without the zeros, also where the convolution stands alone.
 #include <algorithm>
 #include <cmath>
@@ -8,7 +8,10 @@
 #include "lib/base/error.h"
 #include "lib/ops/broadcast.h"
 #include "lib/runtime/cpu/dnnl_adapter.h"
+#include "lib/runtime/cpu/float_depthwise.h"
+#include "lib/runtime/cpu/post_activation.h"
 #include "lib/runtime/cpu/sparse_conv.h"
+#include "lib/runtime/fusions/activated.h"
 #include "lib/runtime/fusions/pads.h"
 #include "lib/runtime/fusions/rules.h"
 #include "lib/runtime/layout.h"
@@ -20,6 +23,7 @@ namespace {
 struct Found {
   const Node *conv = nullptr, *pad = nullptr, *norm = nullptr, *add = nullptr, *bounds = nullptr;
   PostActivation post;
+  std::vector<const Node*> pieces = {};  ///< of the activation, before `bounds`
   ValueId residual = kNone;
   std::vector<int64_t> extra;  ///< pads that the Pad adds: those before each spatial axis, then those behind
 };
@@ -88,9 +92,11 @@ class FusedConvKernel : public Kernel {
   }
 
   ByItem by_item() const override { return ByItem::All; }
-  std::string describe() const override { return std::string("float32 convolution, ") + (sparse_ ? "channels last, " + sparse_->describe() : "oneDNN, channels last") + (residual_ ? ", with the residual" : "") + (post_.kind != PostActivation::None ? ", with the activation" : ""); }
+  std::string describe() const override { return std::string("float32 convolution, ") + (sparse_ ? "channels last, " + sparse_->describe() : is_own() ? "depthwise, channels last" : "oneDNN, channels last") + (residual_ ? ", with the residual" : "") + (post_.kind != PostActivation::None ? ", with the activation" : ""); }
 
  private:
+  bool is_own() const { return cpu::is_plain_depthwise({{}, window_.dilations, {}, {}, groups_, false, {}}, weight_shape_); }
+
   /// y, channels last, from x, or added to what y holds.
   void convolve(const Window& w, const Tensor& x, bool accumulate, const PostActivation& post, Tensor& y) const {
     const float* bias = bias_.defined() ? bias_.data<float>() : nullptr;
@@ -153,11 +159,7 @@ class FusedConvKernel : public Kernel {
     const Shape result = broadcast_shape(shape, residual.shape());
     Tensor& y = context.out(0, DType::F32, result);
     add_floats({DType::F32, first.raw(), shape}, {DType::F32, residual.raw(), residual.shape()}, result, y);
-    float* p = y.mutable_data<float>();
-    if (post_.kind == PostActivation::Clip)
-      for (int64_t i = 0; i < y.size(); ++i) p[i] = std::min(std::max(p[i], post_.low), post_.high);
-    if (post_.kind == PostActivation::HardSwish)
-      for (int64_t i = 0; i < y.size(); ++i) p[i] *= std::min(std::max(p[i] * (1.0f / 6.0f) + 0.5f, 0.0f), 1.0f);
+    cpu::activate(post_, y.mutable_data<float>(), y.size());
   }
 
   static void add_floats(const Operand& a, const Operand& b, const Shape& result, Tensor& y) {
@@ -200,6 +202,12 @@ bool find_pattern(PlanView& view, const Node& node, Found& f) {
   if (f.post.kind == PostActivation::HardSwish || as_bounds(view, *at, f.post)) {
     f.bounds = at;
     if (!step_back(at->input(0))) return false;
+  } else if (const auto found = view.device() ? std::nullopt : activation_of(view, *at); found && only_inside(view, *found, *at)) {
+    f.post = found->post;
+    f.pieces = found->covers;
+    f.bounds = at;
+    at = view.producer(found->x);
+    if (!at) return false;
   }
   if (at->is("Add") && at->inputs.size() == 2) {
     f.add = at;
@@ -280,6 +288,7 @@ std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node) {
   if (f.residual != kNone) step.inputs.push_back(f.residual);
   for (const Node* covered : {f.pad, f.norm, f.add, f.bounds})
     if (covered) step.covers.push_back(covered->id);
+  for (const Node* covered : f.pieces) step.covers.push_back(covered->id);
   step.named = f.conv->id;
   if (const Device* device = view.device()) {
     step.kernel = device->conv({WindowAttributes::of(*f.conv), f.extra, f.conv->i("group", 1), f.post, weights, bias, f.residual != kNone});
