@@ -43,7 +43,46 @@ std::vector<Complex> line_of(const std::vector<double>& x, int64_t parts, int64_
   return line;
 }
 
-void run_dft(KernelContext& c, const DftOptions& o) {
+/// Frames up to that length are transformed by one product with the windowed roots: faster, if longer in operations.
+constexpr int64_t kLongestProduct = 2048;
+constexpr int64_t kFewestLines = 8;  ///< of a DFT: fewer aren't worth the roots
+
+/// cos and −sin of each kept bin in turn, as columns, a row for each sample of the frame: (n, 2·kept).
+Tensor windowed_roots(const std::vector<double>& window, int64_t n, int64_t kept) {
+  std::vector<Complex> roots(at(n));
+  for (int64_t i = 0; i < n; ++i) roots[at(i)] = std::polar(1.0, -2 * M_PI * static_cast<double>(i) / static_cast<double>(n));
+  Tensor out(DType::F32, {n, 2 * kept});
+  float* p = out.mutable_data<float>();
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t k = 0, turn = 0; k < kept; ++k) {  // turn = i·k mod n
+      const double scale = window.empty() ? 1.0 : window[at(i)];
+      *p++ = static_cast<float>(roots[at(turn)].real() * scale), *p++ = static_cast<float>(roots[at(turn)].imag() * scale);
+      turn += i;
+      if (turn >= n) turn -= n;
+    }
+  return out;
+}
+
+/// Real lines, each cut or followed by zeros to n, to y of kept pairs a line.
+void dft_by_product(const cpu::Product& product, const Tensor& x, int64_t lines, int64_t length, int64_t n, int64_t kept, Tensor& y) {
+  Tensor cut = Tensor::zeros(DType::F32, {lines, n});
+  for (int64_t l = 0; l < lines; ++l) std::copy_n(x.data<float>() + l * length, std::min(length, n), cut.mutable_data<float>() + l * n);
+  Tensor spectrum(DType::F32, {lines, 2 * kept});
+  product.run(cut, false, windowed_roots({}, n, kept), false, false, nullptr, spectrum);
+  std::copy_n(spectrum.data<float>(), spectrum.size(), y.mutable_data<float>());
+}
+
+/// A real signal, (batch, length), to y: (batch, frames, kept, 2).
+void stft_by_product(const cpu::Product& product, const Tensor& x, const std::vector<double>& window, int64_t n, int64_t step, Tensor& y) {
+  const int64_t batch = x.dim(0), length = x.dim(1), frames = y.dim(1), kept = y.dim(2);
+  Tensor cut(DType::F32, {batch * frames, n});
+  for (int64_t f = 0; f < batch * frames; ++f) std::copy_n(x.data<float>() + f / frames * length + f % frames * step, n, cut.mutable_data<float>() + f * n);
+  Tensor spectrum(DType::F32, {batch * frames, 2 * kept});
+  product.run(cut, false, windowed_roots(window, n, kept), false, false, nullptr, spectrum);
+  std::copy_n(spectrum.data<float>(), spectrum.size(), y.mutable_data<float>());
+}
+
+void run_dft(KernelContext& c, const DftOptions& o, const cpu::Product& product_of_lines) {
   const Tensor& x = c.in(0);
   check_signal(x, 2);
   const int64_t given = o.axis_input ? (c.has(2) ? to_scalar<int64_t>(c.in(2)) : -2) : o.axis_attribute;
@@ -59,6 +98,10 @@ void run_dft(KernelContext& c, const DftOptions& o) {
   shape[at(axis)] = o.onesided && !o.inverse ? n / 2 + 1 : n;
   shape.back() = to_real ? 1 : 2;
   const int64_t inner = product(x.shape(), at(axis) + 1, at(x.rank()) - 1), outer = product(x.shape(), 0, at(axis)), kept = shape[at(axis)];
+  if (x.dtype() == DType::F32 && parts == 1 && !o.inverse && inner == 1 && n <= kLongestProduct && outer >= kFewestLines && length > 0) {
+    dft_by_product(product_of_lines, x, outer, length, n, kept, c.out(0, DType::F32, shape));
+    return;
+  }
   const std::vector<double> values = to_vector<double>(x);
   Tensor y(DType::F64, shape);
   double* out = y.mutable_data<double>();
@@ -78,34 +121,7 @@ void run_dft(KernelContext& c, const DftOptions& o) {
 
 std::unique_ptr<Kernel> dft(const KernelSpec& spec) {
   const DftOptions o{spec.node.i("axis", 1), spec.opset >= 20, spec.node.i("inverse", 0) != 0, spec.node.i("onesided", 0) != 0};
-  return make_kernel([o](KernelContext& c) { run_dft(c, o); });
-}
-
-/// Frames up to that length are transformed by one product with the windowed roots: faster, if longer in operations.
-constexpr int64_t kLongestProduct = 2048;
-
-/// cos and −sin of each kept bin in turn, as columns, a row for each sample of the frame: (n, 2·kept).
-Tensor windowed_roots(const std::vector<double>& window, int64_t n, int64_t kept) {
-  std::vector<Complex> roots(at(n));
-  for (int64_t i = 0; i < n; ++i) roots[at(i)] = std::polar(1.0, -2 * M_PI * static_cast<double>(i) / static_cast<double>(n));
-  Tensor out(DType::F32, {n, 2 * kept});
-  float* p = out.mutable_data<float>();
-  for (int64_t i = 0; i < n; ++i)
-    for (int64_t k = 0; k < kept; ++k) {
-      const Complex root = roots[at(i * k % n)] * (window.empty() ? 1.0 : window[at(i)]);
-      *p++ = static_cast<float>(root.real()), *p++ = static_cast<float>(root.imag());
-    }
-  return out;
-}
-
-/// A real signal, (batch, length), to y: (batch, frames, kept, 2).
-void stft_by_product(const cpu::Product& product, const Tensor& x, const std::vector<double>& window, int64_t n, int64_t step, Tensor& y) {
-  const int64_t batch = x.dim(0), length = x.dim(1), frames = y.dim(1), kept = y.dim(2);
-  Tensor cut(DType::F32, {batch * frames, n});
-  for (int64_t f = 0; f < batch * frames; ++f) std::copy_n(x.data<float>() + f / frames * length + f % frames * step, n, cut.mutable_data<float>() + f * n);
-  Tensor spectrum(DType::F32, {batch * frames, 2 * kept});
-  product.run(cut, false, windowed_roots(window, n, kept), false, false, nullptr, spectrum);
-  std::copy_n(spectrum.data<float>(), spectrum.size(), y.mutable_data<float>());
+  return make_kernel([o, product = std::make_shared<cpu::Product>()](KernelContext& c) { run_dft(c, o, *product); });
 }
 
 std::unique_ptr<Kernel> stft(const KernelSpec& spec) {

@@ -95,6 +95,17 @@ TEST(Stft, TakesARealSignalWithoutAnAxisForParts) {  // as ONNX Runtime does
   EXPECT_EQ(kind_of_error([&] { run_op("STFT", 17, {x.reshaped({24}), rest[0], rest[1], rest[2]}); }), ErrorKind::Malformed);
 }
 
+TEST(Dft, TakesManyRealLines) {
+  const Tensor x = made<float>({9, 7, 1}, [](int64_t i) { return std::sin(static_cast<double>(i)); });
+  // numpy.fft.rfft(numpy.sin(numpy.arange(63)).reshape(9, 7), 10)[8], and fft(…, 5)[8]
+  const Tensor half = run_op("DFT", 17, {x, Tensor::scalar<int64_t>(10)}, {attribute("axis", int64_t{1}), attribute("onesided", int64_t{1})})[0];
+  ASSERT_EQ(half.shape(), Shape({9, 6, 2}));
+  expect_tensor(half.reshaped({108}).slice_front(96, 12), {12}, {-0.46588468, 0.00000000, 1.75208984, -2.06153937, -2.99388022, -0.21103753, -0.30094559, 0.12993329, -0.49234937, 0.33764928, -0.67945466, 0.00000000}, 2e-6);
+  const Tensor all = run_op("DFT", 17, {x, Tensor::scalar<int64_t>(5)}, {attribute("axis", int64_t{1})})[0];
+  ASSERT_EQ(all.shape(), Shape({9, 5, 2}));
+  expect_tensor(all.reshaped({90}).slice_front(80, 10), {10}, {1.23941379, 0.00000000, -1.79934306, -0.91404015, -0.12424134, -0.09683023, -0.12424134, 0.09683023, -1.79934306, 0.91404015}, 2e-6);
+}
+
 TEST(Dft, CutsOrFillsToItsLength) {
   const Tensor x = made<float>({1, 12, 2}, [](int64_t i) { return std::sin(static_cast<double>(i / 2)) * static_cast<double>(1 + i % 2); });
   const Tensor y = run_op("DFT", 17, {x, Tensor::scalar<int64_t>(5)}, {attribute("axis", int64_t{1}), attribute("inverse", int64_t{1})})[0];
