@@ -15,9 +15,9 @@
 namespace infopt {
 namespace {
 
-constexpr int64_t kReferences = 4;          ///< samples whose outputs are kept
-constexpr int64_t kSmallReferences = 8;     ///< the same, where they are small
-constexpr size_t kSmallOutputs = 2 << 20;   ///< bytes of one sample's outputs
+constexpr int64_t kReferences = 4;         ///< samples whose outputs are kept
+constexpr int64_t kSmallReferences = 8;    ///< the same, where they are small
+constexpr size_t kSmallOutputs = 2 << 20;  ///< bytes of one sample's outputs
 
 bool holds(const Tensor& t, bool (*which)(double)) {
   if (!t.defined() || !is_float(t.dtype()) || first_nonfinite(t) < 0) return false;
@@ -85,7 +85,6 @@ std::vector<Tensor> run_watched(const PartialSession& session, const Sample& sam
   findings.judge();
   return outputs;
 }
-
 
 size_t bytes_of(const std::vector<Tensor>& tensors) {
   size_t bytes = 0;

@@ -170,17 +170,12 @@ void GraphEdit::drop_output(NodeId node, size_t index) {
 }
 
 void GraphEdit::erase_output(NodeId node, size_t index) {
-  Node& n = graph_.nodes_[static_cast<size_t>(node)];
-  if (index >= n.outputs.size()) return;
-  if (n.outputs[index] != kNone) {
-    Value& v = graph_.values_[static_cast<size_t>(n.outputs[index])];
-    if (!v.uses.empty()) throw Error(ErrorKind::Defect, "an output in use was erased", v.name);
-    v = Value{};
-  }
-  n.outputs.erase(n.outputs.begin() + static_cast<std::ptrdiff_t>(index));
-  for (size_t i = index; i < n.outputs.size(); ++i)
-    if (n.outputs[i] != kNone) graph_.values_[static_cast<size_t>(n.outputs[i])].output_index = static_cast<int>(i);
-  ++log_.values_replaced;
+  std::vector<ValueId>& outputs = graph_.nodes_[static_cast<size_t>(node)].outputs;
+  if (index < outputs.size() && outputs[index] != kNone) drop_output(node, index);
+  if (index >= outputs.size()) return;
+  outputs.erase(outputs.begin() + static_cast<std::ptrdiff_t>(index));
+  for (size_t i = index; i < outputs.size(); ++i)
+    if (outputs[i] != kNone) graph_.values_[static_cast<size_t>(outputs[i])].output_index = static_cast<int>(i);
 }
 
 void GraphEdit::replace_output(NodeId node, size_t index, ValueId value) {

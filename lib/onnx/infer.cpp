@@ -58,10 +58,15 @@ bool infer(onnx::ModelProto& proto) {
   }
 }
 
-void store(const std::shared_ptr<Graph>& graph, const onnx::GraphProto& proto, const ValueNames& names) {
+Types types_in(const onnx::GraphProto& proto) {
   Types types;
   for (const auto* list : {&proto.value_info(), &proto.input(), &proto.output()})
     for (const auto& info : *list) types[info.name()] = &info.type();
+  return types;
+}
+
+void store(const std::shared_ptr<Graph>& graph, const onnx::GraphProto& proto, const ValueNames& names) {
+  const Types types = types_in(proto);
   GraphEdit edit(*graph);
   for (size_t i = 0; i < graph->value_capacity(); ++i) {
     const auto id = static_cast<ValueId>(i);
@@ -103,9 +108,7 @@ std::vector<std::string> correct_declared_types(Model& model) {
   onnx::ModelProto bare = proto_for_inference(model, names);
   drop_declarations(bare);
   if (!infer(bare)) return {};
-  Types found;
-  for (const auto* list : {&bare.graph().value_info(), &bare.graph().output()})
-    for (const auto& info : *list) found[info.name()] = &info.type();
+  const Types found = types_in(bare.graph());
   std::vector<std::string> corrected;
   GraphEdit edit(*model.graph);
   for (size_t i = 0; i < model.graph->value_capacity(); ++i) {

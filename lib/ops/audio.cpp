@@ -63,23 +63,25 @@ Tensor windowed_roots(const std::vector<double>& window, int64_t n, int64_t kept
   return out;
 }
 
-/// Real lines, each cut or followed by zeros to n, to y of kept pairs a line.
-void dft_by_product(const cpu::Product& product, const Tensor& x, int64_t lines, int64_t length, int64_t n, int64_t kept, Tensor& y) {
-  Tensor cut = Tensor::zeros(DType::F32, {lines, n});
-  for (int64_t l = 0; l < lines; ++l) std::copy_n(x.data<float>() + l * length, std::min(length, n), cut.mutable_data<float>() + l * n);
-  Tensor spectrum(DType::F32, {lines, 2 * kept});
-  product.run(cut, false, windowed_roots({}, n, kept), false, false, nullptr, spectrum);
-  std::copy_n(spectrum.data<float>(), spectrum.size(), y.mutable_data<float>());
+/// Lines of n samples to y: kept pairs of each.
+void transform_lines(const cpu::Product& product, const Tensor& lines, const std::vector<double>& window, int64_t kept, Tensor& y) {
+  Tensor spectrum = y.reshaped({lines.dim(0), 2 * kept});
+  product.run(lines, false, windowed_roots(window, lines.dim(1), kept), false, false, nullptr, spectrum);
 }
 
-/// A real signal, (batch, length), to y: (batch, frames, kept, 2).
-void stft_by_product(const cpu::Product& product, const Tensor& x, const std::vector<double>& window, int64_t n, int64_t step, Tensor& y) {
-  const int64_t batch = x.dim(0), length = x.dim(1), frames = y.dim(1), kept = y.dim(2);
+/// Real lines of a length, each cut or followed by zeros to n.
+Tensor cut_to(const Tensor& x, int64_t lines, int64_t length, int64_t n) {
+  Tensor cut = Tensor::zeros(DType::F32, {lines, n});
+  for (int64_t l = 0; l < lines; ++l) std::copy_n(x.data<float>() + l * length, std::min(length, n), cut.mutable_data<float>() + l * n);
+  return cut;
+}
+
+/// Of each signal of a batch, all of one length, so many frames of n samples.
+Tensor cut_frames(const Tensor& x, int64_t batch, int64_t frames, int64_t n, int64_t step) {
+  const int64_t length = x.size() / std::max<int64_t>(1, batch);
   Tensor cut(DType::F32, {batch * frames, n});
   for (int64_t f = 0; f < batch * frames; ++f) std::copy_n(x.data<float>() + f / frames * length + f % frames * step, n, cut.mutable_data<float>() + f * n);
-  Tensor spectrum(DType::F32, {batch * frames, 2 * kept});
-  product.run(cut, false, windowed_roots(window, n, kept), false, false, nullptr, spectrum);
-  std::copy_n(spectrum.data<float>(), spectrum.size(), y.mutable_data<float>());
+  return cut;
 }
 
 void run_dft(KernelContext& c, const DftOptions& o, const cpu::Product& product_of_lines) {
@@ -98,10 +100,8 @@ void run_dft(KernelContext& c, const DftOptions& o, const cpu::Product& product_
   shape[at(axis)] = o.onesided && !o.inverse ? n / 2 + 1 : n;
   shape.back() = to_real ? 1 : 2;
   const int64_t inner = product(x.shape(), at(axis) + 1, at(x.rank()) - 1), outer = product(x.shape(), 0, at(axis)), kept = shape[at(axis)];
-  if (x.dtype() == DType::F32 && parts == 1 && !o.inverse && inner == 1 && n <= kLongestProduct && outer >= kFewestLines && length > 0) {
-    dft_by_product(product_of_lines, x, outer, length, n, kept, c.out(0, DType::F32, shape));
-    return;
-  }
+  if (x.dtype() == DType::F32 && parts == 1 && !o.inverse && inner == 1 && n <= kLongestProduct && outer >= kFewestLines && length > 0)
+    return transform_lines(product_of_lines, cut_to(x, outer, length, n), {}, kept, c.out(0, DType::F32, shape));
   const std::vector<double> values = to_vector<double>(x);
   Tensor y(DType::F64, shape);
   double* out = y.mutable_data<double>();
@@ -140,10 +140,8 @@ std::unique_ptr<Kernel> stft(const KernelSpec& spec) {
                 std::to_string(window.size()) + " over a signal of " + std::to_string(length));
     if (onesided && parts == 2) malformed("a one-sided STFT of a complex signal");
     const int64_t frames = 1 + (length - n) / step, kept = onesided ? n / 2 + 1 : n;
-    if (x.dtype() == DType::F32 && parts == 1 && n <= kLongestProduct) {
-      stft_by_product(*product, x.reshaped({batch, length}), window, n, step, c.out(0, DType::F32, {batch, frames, kept, 2}));
-      return;
-    }
+    if (x.dtype() == DType::F32 && parts == 1 && n <= kLongestProduct)
+      return transform_lines(*product, cut_frames(x, batch, frames, n, step), window, kept, c.out(0, DType::F32, {batch, frames, kept, 2}));
     const std::vector<double> values = to_vector<double>(x);
     Tensor y(DType::F64, {batch, frames, kept, 2});
     double* out = y.mutable_data<double>();

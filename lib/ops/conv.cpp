@@ -5,7 +5,7 @@
 #include "lib/base/error.h"
 #include "lib/ops/conv.h"
 #include "lib/ops/op.h"
-#include "lib/runtime/cpu/dnnl_adapter.h"
+#include "lib/runtime/cpu/convolution_engines.h"
 #include "lib/runtime/layout.h"
 #include "lib/runtime/window.h"
 
@@ -28,25 +28,6 @@ Operands read_operands(KernelContext& context) {
 }
 
 Tensor as_float(const Tensor& t) { return t.defined() ? cast(t, DType::F32) : t; }
-
-/// Engines by where the window goes: with auto_pad that depends on the input's shape, so that a node may need several.
-class Engines {
- public:
-  const cpu::Convolution& get(const Window& w, int64_t groups, bool transposed, const PostActivation& post) {
-    std::vector<int64_t> key = w.pads_begin;
-    key.insert(key.end(), w.pads_end.begin(), w.pads_end.end());
-    if (transposed) key.insert(key.end(), w.out.begin(), w.out.end());
-    std::lock_guard lock(mutex_);
-    for (const auto& [pads, engine] : engines_)
-      if (pads == key) return *engine;
-    engines_.emplace_back(std::move(key), std::make_unique<cpu::Convolution>(cpu::ConvGeometry{w.strides, w.dilations, w.pads_begin, w.pads_end, groups, transposed, post}));
-    return *engines_.back().second;
-  }
-
- private:
-  std::mutex mutex_;
-  std::vector<std::pair<std::vector<int64_t>, std::unique_ptr<cpu::Convolution>>> engines_;
-};
 
 class ConvKernel : public Kernel {
  public:
@@ -81,7 +62,7 @@ class ConvKernel : public Kernel {
   int64_t groups_;
   bool constant_;
   PostActivation post_;
-  mutable Engines engines_;
+  cpu::ConvolutionEngines engines_;
 };
 
 /// A transposed convolution whose kernel is its stride: every input pixel makes a block of its own, so that one product makes them all, and rows of the
@@ -174,7 +155,7 @@ class ConvTransposeKernel : public Kernel {
   int64_t groups_;
   bool constant_;
   BlockProduct blocks_;
-  mutable Engines engines_;
+  cpu::ConvolutionEngines engines_;
 };
 
 }  // namespace

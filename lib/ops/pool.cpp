@@ -17,25 +17,17 @@ namespace {
 
 enum class PoolKind { Max, Average, Lp };
 
-/// `count` positions of a window's tap: out[c][·] takes in[c·step][·]. Where the input's positions follow each other, they are one row.
-INFOPT_SIMD void max_rows(float* out, const float* in, int64_t count, int64_t step, int64_t channels) {
-  if (step == channels) channels *= count, count = 1;
-  for (int64_t c = 0; c < count; ++c, out += channels, in += step)
+/// out[c·out_step][·] takes in[c·step][·], `count` times: positions of one tap, or, with an out_step of 0, taps of one position. Rows that follow each other
+/// on both sides are one.
+INFOPT_SIMD void max_rows(float* out, int64_t out_step, const float* in, int64_t step, int64_t count, int64_t channels) {
+  if (step == channels && out_step == channels) channels *= count, count = 1;
+  for (int64_t c = 0; c < count; ++c, out += out_step, in += step)
     for (int64_t i = 0; i < channels; ++i) out[i] = in[i] > out[i] || in[i] != in[i] ? in[i] : out[i];
 }
-INFOPT_SIMD void add_rows(float* out, const float* in, int64_t count, int64_t step, int64_t channels) {
-  if (step == channels) channels *= count, count = 1;
-  for (int64_t c = 0; c < count; ++c, out += channels, in += step)
+INFOPT_SIMD void add_rows(float* out, int64_t out_step, const float* in, int64_t step, int64_t count, int64_t channels) {
+  if (step == channels && out_step == channels) channels *= count, count = 1;
+  for (int64_t c = 0; c < count; ++c, out += out_step, in += step)
     for (int64_t i = 0; i < channels; ++i) out[i] += in[i];
-}
-/// All taps of a row of the window for one output.
-INFOPT_SIMD void add_taps(float* out, const float* in, int64_t taps, int64_t step, int64_t channels) {
-  for (int64_t t = 0; t < taps; ++t, in += step)
-    for (int64_t i = 0; i < channels; ++i) out[i] += in[i];
-}
-INFOPT_SIMD void max_taps(float* out, const float* in, int64_t taps, int64_t step, int64_t channels) {
-  for (int64_t t = 0; t < taps; ++t, in += step)
-    for (int64_t i = 0; i < channels; ++i) out[i] = in[i] > out[i] || in[i] != in[i] ? in[i] : out[i];
 }
 INFOPT_SIMD void scale_row(float* out, float by, int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] *= by;
@@ -123,6 +115,7 @@ std::pair<int64_t, int64_t> outputs_inside(const Pool3& p, int64_t offset) {
 /// One row of outputs, tap by tap of the window's rows: float32, channels last.
 void pool_row(const PoolOptions& options, const Pool3& p, const float* in, float* out, int64_t channels, int64_t a, int64_t b) {
   const bool max = options.kind == PoolKind::Max;
+  const auto take = max ? max_rows : add_rows;
   std::fill_n(out, p.out[2] * channels, max ? -std::numeric_limits<float>::infinity() : 0.0f);
   for (int64_t i = 0; i < p.kernel[0]; ++i) {
     const int64_t z = a * p.stride[0] - p.begin[0] + i * p.dilation[0];
@@ -132,13 +125,13 @@ void pool_row(const PoolOptions& options, const Pool3& p, const float* in, float
       if (y < 0 || y >= p.in[1]) continue;
       const float* row = in + (z * p.in[1] + y) * p.in[2] * channels;
       if (p.out[2] == 1 && p.begin[2] == 0 && (p.kernel[2] - 1) * p.dilation[2] < p.in[2]) {
-        (max ? max_taps : add_taps)(out, row, p.kernel[2], p.dilation[2] * channels, channels);
+        take(out, 0, row, p.dilation[2] * channels, p.kernel[2], channels);
         continue;
       }
       for (int64_t k = 0; k < p.kernel[2]; ++k) {
         const int64_t offset = k * p.dilation[2];
         const auto [first, last] = outputs_inside(p, offset);
-        if (first < last) (max ? max_rows : add_rows)(out + first * channels, row + (first * p.stride[2] - p.begin[2] + offset) * channels, last - first, p.stride[2] * channels, channels);
+        if (first < last) take(out + first * channels, channels, row + (first * p.stride[2] - p.begin[2] + offset) * channels, p.stride[2] * channels, last - first, channels);
       }
     }
   }

@@ -94,15 +94,19 @@ void apply(const Activation& f, float* p, int64_t n) {
 
 enum class Cell { Rnn, Gru, Lstm };
 
+/// a·bᵀ, zeros where there is nothing to sum.
+void product(const cpu::Product& p, const Tensor& a, const Tensor& b, bool constant, Tensor& y) {
+  if (y.size() == 0) return;
+  if (a.dim(1) == 0) std::fill_n(y.mutable_data<float>(), y.size(), 0.0F);
+  else p.run(a, false, b, true, constant, nullptr, y);
+}
+
 /// The state, (batch, hidden), times rows of R, one for each column of y: for few entries in panels that are packed once.
 class StateProduct {
  public:
   void run(const Tensor& state, const Tensor& rows, bool constant, Tensor& y) const {
-    if (y.size() == 0) return;
-    if (state.dim(1) == 0) std::fill_n(y.mutable_data<float>(), y.size(), 0.0F);
-    else if (constant && cpu::takes_few_rows(state.dim(0), cpu::widest_panel()))
-      cpu::multiply_few_rows({.a = state.data<float>(), .rows = state.dim(0), .depth = state.dim(1), .columns = rows.dim(0), .weights = panels_.get(rows.data<float>(), rows.dim(0), rows.dim(1)), .y = y.mutable_data<float>()});
-    else many_.run(state, false, rows, true, constant, nullptr, y);
+    if (!constant || state.size() == 0 || !cpu::takes_few_rows(state.dim(0), cpu::widest_panel())) return product(many_, state, rows, constant, y);
+    cpu::multiply_few_rows({.a = state.data<float>(), .rows = state.dim(0), .depth = state.dim(1), .columns = rows.dim(0), .weights = panels_.get(rows.data<float>(), rows.dim(0), rows.dim(1)), .y = y.mutable_data<float>()});
   }
 
  private:
@@ -254,12 +258,6 @@ class Recurrent : public Kernel {
 
   /// GRU's reset comes before the last gate's product.
   bool resets_before() const { return cell_ == Cell::Gru && !linear_before_reset_; }
-
-  static void product(const cpu::Product& p, const Tensor& a, const Tensor& b, bool constant, Tensor& y) {
-    if (y.size() == 0) return;
-    if (a.dim(1) == 0) std::fill_n(y.mutable_data<float>(), y.size(), 0.0F);
-    else p.run(a, false, b, true, constant, nullptr, y);
-  }
 
   void run_direction(const Direction& d, const Frame& f, const Tensor& x, float* h, float* cell, Tensor& y, int64_t number) const {
     const int64_t rows = f.gates * f.hidden, batch = f.batch, hidden = f.hidden;

@@ -12,6 +12,7 @@
 
 #include "calibration/calibration.h"
 #include "lib/base/error.h"
+#include "lib/report/format.h"
 #include "lib/runtime/session.h"
 #include "passes/pass.h"
 #include "passes/support/choose_channels.h"
@@ -30,12 +31,6 @@ constexpr double kSampleFlops = 1.5e12;              ///< of one run over all sa
 constexpr int64_t kSampleBytes = int64_t{1} << 30;   ///< of the largest value of all samples
 constexpr double kTrainingFlops = 6e12;  ///< some minutes on one thread
 constexpr int64_t kLeastSteps = 40, kMostSteps = 600;
-
-std::string percent(double share) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f %%", 100 * share);
-  return text;
-}
 
 std::string millions(int64_t count) {
   char text[32];
@@ -71,7 +66,7 @@ class Pruner {
     name_locked(groups);
     const GraphCosts costs = costs_now();
     RemovalCosts planned(dimensions, costs, unit_of(options_.text("target")), times());
-    vary_samples();
+    vary_samples(costs);
     PassContext context = varied();
     std::vector<GroupChoice> choices = rank_groups(dimensions, groups, usable(groups), choice_, context);
     const double before = planned.total();
@@ -89,13 +84,13 @@ class Pruner {
   }
 
  private:
-  int64_t variations() const {
+  int64_t variations(const GraphCosts& costs) const {
     const int64_t asked = options_.integer("variations"), samples = std::max<int64_t>(1, context_.calibration->data().size());
     if (asked >= 0) return asked;
     int64_t largest = 1;
     for (const Observed& o : seen_)
       if (o.dtype == DType::F32) largest = std::max(largest, 4 * element_count(o.shape));
-    const auto flops = static_cast<double>(std::max<int64_t>(1, costs_now().flops()));
+    const auto flops = static_cast<double>(std::max<int64_t>(1, costs.flops()));
     const int64_t wanted = std::min({kSamples, static_cast<int64_t>(kSampleFlops / flops), kSampleBytes / largest});
     return std::clamp<int64_t>(wanted / samples - 1, 0, kMostVariations);
   }
@@ -108,9 +103,9 @@ class Pruner {
   }
 
   /// More samples, made from those that there are, and which of their places count.
-  void vary_samples() {
+  void vary_samples(const GraphCosts& costs) {
     if (!context_.calibration) return;
-    samples_ = std::make_shared<VariedSamples>(context_.calibration->data(), graph_, variations());
+    samples_ = std::make_shared<VariedSamples>(context_.calibration->data(), graph_, variations(costs));
     calibration_ = std::make_unique<Calibration>(samples_, CalibrationOptions{.threads = context_.threads});
     std::vector<ChannelAxis> wanted;
     for (const Layer& l : find_layers(graph_))
@@ -120,7 +115,7 @@ class Pruner {
         if (rank > 1 && seen_[static_cast<size_t>(v)].dtype == DType::F32 && !std::count(wanted.begin(), wanted.end(), place)) wanted.push_back(place);
       }
     live_ = LivePlaces(graph_, wanted, *samples_, context_.threads);
-    if (live_.dead_share() > 0) edit_.note(percent(live_.dead_share()) + " of the places are masked: they count in no fit");
+    if (live_.dead_share() > 0) edit_.note(format::percent(live_.dead_share()) + " of the places are masked: they count in no fit");
     choice_.live = &live_;
   }
   PassContext varied() const {
@@ -210,14 +205,14 @@ class Pruner {
   // What the report says.
   void name_locked(const ChannelGroups& groups) {
     if (groups.impossible() == 0) return;
-    edit_.note(percent(static_cast<double>(groups.impossible()) / static_cast<double>(groups.positions())) + " of the channels can't be followed and stay:");
+    edit_.note(format::percent(static_cast<double>(groups.impossible()) / static_cast<double>(groups.positions())) + " of the channels can't be followed and stay:");
     for (const LockedChannels& l : groups.locked())
       if (!l.lock.output) edit_.note("  " + std::to_string(l.positions) + " of " + graph_.label(l.node) + ": " + l.lock.reason + (l.lock.node == kNone ? "" : " (" + graph_.label(l.lock.node) + ")"));
   }
   void say_best(double reached, bool nothing) {
-    const std::string asked = percent(choice_.reduce) + " fewer " + options_.text("target");
+    const std::string asked = format::percent(choice_.reduce) + " fewer " + options_.text("target");
     const std::string text = nothing ? "prune_channels found nothing that can be taken out: no layer's outputs are all read by layers with constant weights"
-                                     : "prune_channels was asked for " + asked + "; " + percent(reached) + " is the most within its options (units, most, multiple_of, keep)";
+                                     : "prune_channels was asked for " + asked + "; " + format::percent(reached) + " is the most within its options (units, most, multiple_of, keep)";
     context_.report.warnings.push_back(text);
     edit_.note(text);
   }
@@ -239,7 +234,7 @@ class Pruner {
   void name_costs(const GraphCosts& before) {
     const GraphCosts after = costs_now();
     const auto line = [&](const std::string& what, int64_t was, int64_t is) {
-      if (was > 0) edit_.note(what + ": " + millions(was) + " → " + millions(is) + " (−" + percent(1 - static_cast<double>(is) / static_cast<double>(was)) + ")");
+      if (was > 0) edit_.note(what + ": " + millions(was) + " → " + millions(is) + " (−" + format::percent(1 - static_cast<double>(is) / static_cast<double>(was)) + ")");
     };
     line("FLOPs", before.flops(), after.flops());
     line("parameters", before.parameters, after.parameters);

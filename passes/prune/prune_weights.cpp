@@ -4,10 +4,10 @@
 // (passes/support/sparsegpt.h), which moves the others to make up for them, each layer with the inputs that the pruned layers before it give.
 // Anywhere, N of each M input channels, or in blocks.
 #include <cmath>
-#include <cstdio>
 
 #include "calibration/calibration.h"
 #include "lib/base/error.h"
+#include "lib/report/format.h"
 #include "passes/pass.h"
 #include "passes/support/permute_channels.h"
 #include "passes/support/prune_layers.h"
@@ -16,12 +16,6 @@ namespace infopt {
 namespace {
 
 std::string percent(double share) { return std::to_string(static_cast<int>(std::lround(100 * share))) + " %"; }
-
-std::string share(double v) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f %%", 100 * v);
-  return text;
-}
 
 /// What wasn't reached, and why.
 void say_what_is_missing(const std::vector<LayerToPrune>& plan, const std::vector<PrunedLayer>& reports, PassContext& context) {
@@ -46,7 +40,7 @@ void permute(GraphEdit& edit, PassContext& context, const PrunePattern& pattern,
   const Dimensions dimensions(context.model, edit.graph(), seen);
   const Permuted p = permute_for_pattern(edit, dimensions, pattern.n, pattern.m);
   if (p.channels == 0) return edit.note("no order of channels is better for " + describe(pattern) + " than the one there is");
-  edit.note(std::to_string(p.channels) + " channels of " + std::to_string(p.groups) + " groups changed places: of |w| of what reads them " + share(p.after) + " stay, not " + share(p.before));
+  edit.note(std::to_string(p.channels) + " channels of " + std::to_string(p.groups) + " groups changed places: of |w| of what reads them " + format::percent(p.after) + " stay, not " + format::percent(p.before));
 }
 
 void run(GraphEdit& edit, PassContext& context, const Options& given) {

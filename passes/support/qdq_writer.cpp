@@ -48,8 +48,9 @@ ValueId QdqWriter::constant(const Tensor& values, bool symmetric) {
   return dequantize(id, scalar(q.scale), zero_point(q.zero_point, narrow()), 0, false);
 }
 
-ValueId QdqWriter::weights(const Layer& layer, const Shape& stored, const QuantizedWeights& q) {
-  const ValueId codes = edit_.add_constant(write_weights(layer, stored, q.codes));
+ValueId QdqWriter::weights(const Layer& layer, const Shape& stored, const QuantizedWeights& q) { return weights(layer, edit_.add_constant(write_weights(layer, stored, q.codes)), q); }
+
+ValueId QdqWriter::weights(const Layer& layer, ValueId codes, const QuantizedWeights& q) {
   if (q.scales.size() == 1 && layer.out != 1) return dequantize(codes, scalar(q.scales[0]), zeros(DType::I8, -1), 0, false);
   return dequantize(codes, vector(q.scales), zeros(DType::I8, static_cast<int64_t>(q.scales.size())), layer.out_axis, true);
 }

@@ -25,6 +25,8 @@ class QdqWriter {
   ValueId constant(const Tensor& values, bool symmetric);
   /// DequantizeLinear of a layer's int8 weights, with zero points, in the stored order.
   ValueId weights(const Layer& layer, const Shape& stored, const QuantizedWeights& q);
+  /// The same, of codes that the graph has already.
+  ValueId weights(const Layer& layer, ValueId codes, const QuantizedWeights& q);
   /// DequantizeLinear of an int32 bias at input scale × weight scale. Codes must fit; see fit_bias().
   ValueId bias(const std::vector<double>& values, float input_scale, const std::vector<float>& weight_scales);
 

@@ -36,7 +36,7 @@ const Tensor* table_of(const Graph& graph, ValueId input) {
   return nullptr;
 }
 
-/// Rows of unit length, every `step`-th.
+/// Those rows, of unit length.
 std::vector<float> unit_rows(const Tensor& table, const std::vector<int64_t>& rows) {
   const int64_t width = table.dim(1);
   std::vector<float> out(rows.size() * static_cast<size_t>(width));

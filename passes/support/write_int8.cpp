@@ -434,13 +434,7 @@ void Writer::write_captured(ValueId value, int64_t axis) {
     layer.out = w.dim(axis), layer.in = w.dim(1 - axis), layer.out_axis = axis;
     const QuantizedWeights q = quantize_weights(layer, read_weights(layer, w), options_.flag("per_channel") && context_.profile.weights_per_channel);
     const auto product = axis == 1 ? products_.find({value, axis}) : products_.end();
-    if (product == products_.end()) {
-      stored = qdq_.weights(layer, w.shape(), q);
-    } else {
-      const bool per_channel = q.scales.size() > 1;
-      const Shape zeros = per_channel ? Shape{layer.out} : Shape{};
-      stored = qdq_.dequantize(product->second, per_channel ? qdq_.vector(q.scales) : qdq_.scalar(q.scales[0]), edit_.add_constant(Tensor::zeros(DType::I8, zeros)), axis, per_channel);
-    }
+    stored = product == products_.end() ? qdq_.weights(layer, w.shape(), q) : qdq_.weights(layer, product->second, q);
     edit_.note(graph_.value(value).name + ": weights of " + to_string(w.shape()) + " that a body reads kept as int8");
   }
   edit_.replace_uses(value, stored);

@@ -15,4 +15,7 @@ struct ConvGeometry {
   PostActivation post;
 };
 
+/// A convolution down a single column, as sequences come in images' shape, is one along a row: the same memory channels last, and kernels go along rows.
+bool is_column(const Shape& src, const Shape& weights, const Shape& dst, const ConvGeometry& geometry);
+
 }  // namespace infopt::cpu

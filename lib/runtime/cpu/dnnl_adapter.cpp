@@ -159,11 +159,6 @@ Convolution::Convolution(ConvGeometry geometry, bool accumulate) : impl_(std::ma
 }
 Convolution::~Convolution() = default;
 
-/// A convolution down a single column, as sequences come in images' shape, is one along a row: the same memory, and oneDNN's kernels go along rows.
-bool is_column(const Shape& src, const Shape& weights, const Shape& dst, const ConvGeometry& g) {
-  return src.size() == 4 && src[3] == 1 && dst[3] == 1 && weights[3] == 1 && src[2] > 1 && g.pads_begin[1] == 0 && g.pads_end[1] == 0;
-}
-
 std::shared_ptr<Compiled> Convolution::Impl::compile(const Tensor& src, const Tensor& weights, bool with_bias, const Tensor& dst) {
   std::lock_guard lock(mutex);
   auto& entry = compiled[{src.shape(), with_bias, run_threads()}];

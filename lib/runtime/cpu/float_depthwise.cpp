@@ -8,14 +8,11 @@
 #include "lib/base/share.h"
 #include "lib/runtime/cpu/float_tiles.h"
 #include "lib/runtime/cpu/post_activation.h"
-
-#define INFOPT_TILE
+#include "lib/runtime/cpu/vectors_portable.h"
 
 namespace infopt::cpu {
 namespace {
-typedef float Vec __attribute__((vector_size(16)));
 constexpr int kPixels = 4;
-inline Vec fma_of(Vec a, Vec b, Vec c) { return a * b + c; }
 inline Vec load_some(const float* p, int64_t n) {
   Vec v{};
   if (n == 4) std::memcpy(&v, p, sizeof v);
@@ -81,7 +78,7 @@ void depthwise(const ConvGeometry& g, const Tensor& src, const Shape& weights, c
   im.pad_x = g.pads_begin.back();
   int64_t out_height = row_only ? 1 : dst.dim(2);
   im.out_width = dst.shape().back();
-  if (im.width == 1 && im.kernel_width == 1 && im.out_width == 1 && im.pad_x == 0) {  // one column is one row
+  if (is_column(src.shape(), weights, dst.shape(), g)) {
     std::swap(im.height, im.width);
     std::swap(im.kernel_height, im.kernel_width);
     std::swap(im.stride_y, im.stride_x);

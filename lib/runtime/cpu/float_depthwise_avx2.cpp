@@ -1,15 +1,9 @@
 #if defined(__x86_64__)
-#include <immintrin.h>
-
-#include <cstdint>
-
-#define INFOPT_TILE __attribute__((target("avx2,fma")))
+#include "lib/runtime/cpu/vectors_avx2.h"
 
 namespace infopt::cpu {
 namespace {
-typedef float Vec __attribute__((vector_size(32)));
 constexpr int kPixels = 6;
-INFOPT_TILE inline Vec fma_of(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 INFOPT_TILE inline __m256i lanes_below(int64_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
 INFOPT_TILE inline Vec load_some(const float* p, int64_t n) { return n == 8 ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, lanes_below(n)); }
 INFOPT_TILE inline void store_some(float* p, Vec v, int64_t n) {

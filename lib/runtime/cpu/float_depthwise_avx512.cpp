@@ -1,15 +1,9 @@
 #if defined(__x86_64__)
-#include <immintrin.h>
-
-#include <cstdint>
-
-#define INFOPT_TILE __attribute__((target("avx512f,fma")))
+#include "lib/runtime/cpu/vectors_avx512.h"
 
 namespace infopt::cpu {
 namespace {
-typedef float Vec __attribute__((vector_size(64)));
 constexpr int kPixels = 8;
-INFOPT_TILE inline Vec fma_of(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 INFOPT_TILE inline Vec load_some(const float* p, int64_t n) { return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p); }
 INFOPT_TILE inline void store_some(float* p, Vec v, int64_t n) { _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), v); }
 }  // namespace

@@ -1,14 +1,11 @@
-// The one text of the depthwise convolutions, compiled once for each instruction set: the includer defines Vec, kPixels (at most so many at
-// once), fma_of(), load_some(), store_some() and INFOPT_TILE.
+// The one text of the depthwise convolutions, compiled once for each instruction set: the includer has vectors (vectors_*.h) and defines
+// kPixels (at most so many at once), load_some() and store_some().
 #include <algorithm>
-#include <cstring>
 
 #include "lib/runtime/cpu/float_depthwise.h"
 
 namespace infopt::cpu {
 namespace {
-
-constexpr int64_t kLanes = sizeof(Vec) / sizeof(float);
 
 /// Some pixels of an output row, in one vector of channels.
 struct Strip {
@@ -19,12 +16,6 @@ struct Strip {
   const float* bias;
   float* y;
 };
-
-INFOPT_TILE inline Vec load(const float* p) {
-  Vec v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
 
 /// Checked: columns may be outside, and pixels and channels fewer.
 template <int T, bool Checked>
@@ -46,7 +37,7 @@ INFOPT_TILE inline __attribute__((always_inline)) void finish(const DepthwiseIma
   }
 #pragma GCC unroll 16
   for (int t = 0; t < T; ++t) {
-    if (!Checked) std::memcpy(y + t * step, &sums[t], sizeof(Vec));
+    if (!Checked) store(y + t * step, sums[t]);
     else if (t < pixels) store_some(y + t * step, sums[t], channels);
   }
 }

@@ -4,14 +4,11 @@
 #include <atomic>
 
 #include "lib/base/error.h"
-
-#define INFOPT_TILE
+#include "lib/runtime/cpu/vectors_portable.h"
 
 namespace infopt::cpu {
 namespace {
-typedef float Vec __attribute__((vector_size(16)));
 constexpr int kVectors = 2, kRows = 4;
-inline Vec fma_of(Vec a, Vec b, Vec c) { return a * b + c; }
 }  // namespace
 }  // namespace infopt::cpu
 

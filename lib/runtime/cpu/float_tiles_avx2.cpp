@@ -1,14 +1,10 @@
 // 6 rows by 2 vectors: 12 sums, 2 vectors of B and one element of A in 16 registers.
 #if defined(__x86_64__)
-#include <immintrin.h>
-
-#define INFOPT_TILE __attribute__((target("avx2,fma")))
+#include "lib/runtime/cpu/vectors_avx2.h"
 
 namespace infopt::cpu {
 namespace {
-typedef float Vec __attribute__((vector_size(32)));
 constexpr int kVectors = 2, kRows = 6;
-INFOPT_TILE inline Vec fma_of(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 }  // namespace
 }  // namespace infopt::cpu
 

@@ -1,18 +1,8 @@
-// The one text of the tiles, compiled once for each instruction set: the includer defines Vec, kVectors, kRows, fma_of() and INFOPT_TILE.
-#include <cstring>
-
+// The one text of the tiles, compiled once for each instruction set: the includer has vectors (vectors_*.h) and defines kVectors and kRows.
 #include "lib/runtime/cpu/float_tiles.h"
 
 namespace infopt::cpu {
 namespace {
-
-constexpr int64_t kLanes = sizeof(Vec) / sizeof(float);
-
-INFOPT_TILE inline Vec load(const float* p) {
-  Vec v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
 
 template <int R, int V>
 INFOPT_TILE void multiply(const FloatTile& t) {
@@ -37,7 +27,7 @@ INFOPT_TILE void multiply(const FloatTile& t) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) std::memcpy(t.c + r * t.c_stride + v * kLanes, &sums[r][v], sizeof(Vec));
+    for (int v = 0; v < V; ++v) store(t.c + r * t.c_stride + v * kLanes, sums[r][v]);
 }
 
 template <int R, int V>

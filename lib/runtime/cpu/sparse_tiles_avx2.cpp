@@ -1,14 +1,10 @@
 // Lists: 8 sums for 32 rows. Panels: 3 rows of two vectors, two sums each.
 #if defined(__x86_64__)
-#include <immintrin.h>
-
-#define INFOPT_TILE __attribute__((target("avx2,fma")))
+#include "lib/runtime/cpu/vectors_avx2.h"
 
 namespace infopt::cpu {
 namespace {
-typedef float Vec __attribute__((vector_size(32)));
 constexpr int kPanelRows = 3;
-INFOPT_TILE inline Vec fma_of(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 INFOPT_TILE inline Vec splat(const float* p) { return _mm256_broadcast_ss(p); }
 }  // namespace
 }  // namespace infopt::cpu

@@ -1,17 +1,13 @@
 // Lists: 8 sums for 64 rows. Panels: 8 rows, two sums each. Tables: a permutation of two vectors of activations for each step.
 #if defined(__x86_64__)
-#include <immintrin.h>
-
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 sees it in its own intrinsics (its bug 105593)
 #pragma GCC diagnostic ignored "-Wuninitialized"
 
-#define INFOPT_TILE __attribute__((target("avx512f,fma")))
+#include "lib/runtime/cpu/vectors_avx512.h"
 
 namespace infopt::cpu {
 namespace {
-typedef float Vec __attribute__((vector_size(64)));
 constexpr int kPanelRows = 8, kTableRows = 6;
-INFOPT_TILE inline Vec fma_of(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 INFOPT_TILE inline Vec splat(const float* p) { return _mm512_set1_ps(*p); }
 }  // namespace
 }  // namespace infopt::cpu

@@ -1,23 +1,13 @@
-// The one text of the loops, compiled once for each instruction set: the includer defines Vec, kPanelRows, fma_of(), splat() and INFOPT_TILE.
-#include <cstring>
-
+// The one text of the loops, compiled once for each instruction set: the includer has vectors (vectors_*.h) and defines kPanelRows and splat().
 #include "lib/runtime/cpu/sparse_tiles.h"
 
 namespace infopt::cpu {
 namespace {
 
-constexpr int64_t kLanes = sizeof(Vec) / sizeof(float);
 constexpr int kListVectors = 4, kPanelVectors = kSparsePanel / kLanes;
 constexpr int64_t kListRows = kListVectors * kLanes;
 constexpr int64_t kAhead = 1024;       // floats: few rows are done before the processor sees by itself that weights are read in their order
 constexpr int64_t kLongestSum = 1024;  // longer ones are sums of such sums, lest their roundings add up
-
-INFOPT_TILE inline Vec load(const float* p) {
-  Vec v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-INFOPT_TILE inline void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 
 /// Two sums for each vector of rows, so that one doesn't wait for the other.
 template <int V>

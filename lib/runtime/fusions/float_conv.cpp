@@ -7,7 +7,7 @@
 
 #include "lib/base/error.h"
 #include "lib/ops/broadcast.h"
-#include "lib/runtime/cpu/dnnl_adapter.h"
+#include "lib/runtime/cpu/convolution_engines.h"
 #include "lib/runtime/cpu/float_depthwise.h"
 #include "lib/runtime/cpu/post_activation.h"
 #include "lib/runtime/cpu/sparse_conv.h"
@@ -104,7 +104,7 @@ class FusedConvKernel : public Kernel {
       if (!is_product(w)) return cpu::sparse_convolve(*sparse_, w, x, bias, post, accumulate, y);
       return sparse_->run(x.data<float>(), pixels, bias, post, accumulate, y.mutable_data<float>());
     }
-    engine_for(w, accumulate, post).run(x, dense_weights(), true, bias ? &bias_ : nullptr, y);
+    engines_.get(w, groups_, false, post, accumulate).run(x, dense_weights(), true, bias ? &bias_ : nullptr, y);
   }
 
   /// Every output pixel sees the input pixel at its place.
@@ -166,21 +166,6 @@ class FusedConvKernel : public Kernel {
     run_binary_loop([](const void* pa, const void* pb, void* py, const BinaryRows& r) { binary_loop<float, float, std::plus<float>>(pa, pb, py, r); }, a, b, result, y.mutable_raw(), DType::F32);
   }
 
-  const cpu::Convolution& engine_for(const Window& w, bool accumulate, const PostActivation& post) const {
-    std::lock_guard lock(mutex_);
-    for (const Engine& e : engines_)
-      if (e.pads_begin == w.pads_begin && e.pads_end == w.pads_end && e.accumulate == accumulate && e.kind == post.kind) return *e.engine;
-    cpu::ConvGeometry g{w.strides, w.dilations, w.pads_begin, w.pads_end, groups_, false, post};
-    engines_.push_back({w.pads_begin, w.pads_end, accumulate, post.kind, std::make_unique<cpu::Convolution>(std::move(g), accumulate)});
-    return *engines_.back().engine;
-  }
-
-  struct Engine {
-    std::vector<int64_t> pads_begin, pads_end;
-    bool accumulate;
-    PostActivation::Kind kind;
-    std::unique_ptr<cpu::Convolution> engine;
-  };
   WindowAttributes window_;
   std::vector<int64_t> extra_;
   int64_t groups_;
@@ -191,7 +176,7 @@ class FusedConvKernel : public Kernel {
   std::unique_ptr<cpu::SparseProduct> sparse_;
   mutable std::mutex mutex_;
   mutable Tensor unpacked_;  ///< of the sparse ones, where a run needs them
-  mutable std::vector<Engine> engines_;
+  cpu::ConvolutionEngines engines_;
 };
 
 /// Reads the pattern backwards; false where there is no convolution with constant float weights.
