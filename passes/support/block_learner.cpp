@@ -7,12 +7,13 @@
 #include "lib/autodiff/fake_quantize.h"
 #include "lib/base/error.h"
 #include "lib/base/threads.h"
+#include "passes/support/batch_runs.h"
 #include "passes/support/batches.h"
 
 namespace infopt {
 namespace {
 
-constexpr size_t kParts = 4;         // of a batch, run side by side and added in order, however many threads there are
+constexpr size_t kMostTogether = 8;  // samples that run as one
 constexpr float kRate = 0.02f;       // of Adam for V, and for biases in units of the noise that rounding puts on them
 constexpr float kBiasRate = 0.02f;
 constexpr double kFree = 0.2;        // the share of the steps in which nothing pulls V to either side
@@ -46,9 +47,9 @@ BlockReport BlockLearner::learn(BlockSamples samples) {
   for (size_t i = 0; i < layers_.size(); ++i) nearest[i] = layers_[i].rounding.decode(layers_[i].rounding.nearest());
   BlockReport report{block_.layers, 0, 0};
   importance_.assign(block_.outputs.size(), 0);
-  Places all(samples_.inputs.size());
+  SamplePlaces all(samples_.inputs.size());
   std::iota(all.begin(), all.end(), 0);
-  const Sums before = run_batch(all, nearest, 0, false);
+  const BatchSums before = run_batch(all, nearest, 0, false);
   for (size_t o = 0; o < block_.outputs.size(); ++o) {
     const double outputs = static_cast<double>(block_.outputs.size());
     if (before.noise[o] > 0) importance_[o] = static_cast<double>(all.size()) / before.noise[o] / outputs;
@@ -101,19 +102,7 @@ bool BlockLearner::joins_samples() const {
     for (size_t i = 0; i < s.size(); ++i)
       if (!stackable(s[i], samples_.targets[0][i])) return false;
   const Parameters now = parameters(false);
-  Tape one(*piece_), two(*piece_), both(*piece_);
-  one.forward(feeds({0}, now, 0));
-  two.forward(feeds({1}, now, 0));
-  try {
-    both.forward(feeds({0, 1}, now, 0));
-  } catch (const Error&) {
-    return false;
-  }
-  for (ValueId v : block_.outputs) {
-    const Tensor apart = stack({one.value(v), two.value(v)}), together = both.value(v);
-    if (apart.shape() != together.shape() || energy(minus(apart, together)) > 1e-8 * energy(apart)) return false;
-  }
-  return true;
+  return runs_as_one(*piece_, block_.outputs, [&](const SamplePlaces& samples) { return feeds(samples, now, 0); });
 }
 
 /// A bias is moved in units of what rounding to nearest changes its channel by.
@@ -140,13 +129,9 @@ void BlockLearner::fit_units() {
 }
 
 double BlockLearner::measure(const Parameters& parameters) const {
-  Places all(samples_.inputs.size());
+  SamplePlaces all(samples_.inputs.size());
   std::iota(all.begin(), all.end(), 0);
-  const Sums sums = run_batch(all, parameters, 0, false);
-  double noise = 0;
-  for (size_t o = 0; o < sums.noise.size(); ++o)
-    if (sums.signal[o] > 0) noise += sums.noise[o] / sums.signal[o] / static_cast<double>(sums.noise.size());
-  return noise;
+  return run_batch(all, parameters, 0, false).ratio(block_.outputs.size());
 }
 
 void BlockLearner::optimize() {
@@ -155,13 +140,13 @@ void BlockLearner::optimize() {
   const int alone = static_cast<int>(options_.iterations * kBiasAlone), total = options_.iterations + alone;
   for (int i = 0; i < total; ++i) {
     const bool rounded = i >= options_.iterations;
-    const Sums sums = run_batch(shuffle.next(batch), parameters(rounded), options_.drop ? mix_bits(static_cast<uint64_t>(i)) | 1 : 0, true);
+    const BatchSums sums = run_batch(shuffle.next(batch), parameters(rounded), options_.drop ? mix_bits(static_cast<uint64_t>(i)) | 1 : 0, true);
     step(sums, rounded ? 2 : static_cast<double>(i) / options_.iterations);
   }
 }
 
 /// `progress` from 0 to 1; beyond it the weights stay.
-void BlockLearner::step(const Sums& sums, double progress) {
+void BlockLearner::step(const BatchSums& sums, double progress) {
   const double cooled = std::max(0.0, (progress - kFree) / (1 - kFree));
   const auto beta = static_cast<float>(kBluntest + (kSharpest - kBluntest) * (1 - cooled));
   const float pull = progress < kFree ? 0 : kPull;
@@ -203,7 +188,7 @@ Tensor BlockLearner::input(size_t sample, size_t input, uint64_t seed) const {
   return seed && whole.defined() ? spare(x, whole, mix_bits(seed + sample * 64 + input)) : x;
 }
 
-std::unordered_map<ValueId, Laid> BlockLearner::feeds(const Places& samples, const Parameters& parameters, uint64_t seed) const {
+std::unordered_map<ValueId, Laid> BlockLearner::feeds(const SamplePlaces& samples, const Parameters& parameters, uint64_t seed) const {
   std::unordered_map<ValueId, Laid> out;
   for (size_t i = 0; i < block_.inputs.size(); ++i) {
     std::vector<Tensor> parts;
@@ -217,7 +202,7 @@ std::unordered_map<ValueId, Laid> BlockLearner::feeds(const Places& samples, con
 }
 
 /// Samples that run as one batch, or a single one.
-void BlockLearner::run_together(Sums& sums, double batch, const Places& samples, const Parameters& parameters, uint64_t seed, bool learning) const {
+void BlockLearner::run_together(BatchSums& sums, double batch, const SamplePlaces& samples, const Parameters& parameters, uint64_t seed, bool learning) const {
   Tape tape(*piece_);
   tape.drop(seed ? mix_bits(seed + samples[0]) | 1 : 0);
   tape.forward(feeds(samples, parameters, seed));
@@ -241,22 +226,9 @@ void BlockLearner::run_together(Sums& sums, double batch, const Places& samples,
   for (size_t i = 0; i < learned.size(); ++i) add_to(sums.gradients[i], tape.gradient(learned[i]));
 }
 
-BlockLearner::Sums BlockLearner::run_batch(const Places& samples, const Parameters& parameters, uint64_t seed, bool learning) const {
-  const size_t together = joined_ ? std::max<size_t>(1, std::min<size_t>(8, samples.size() / kParts)) : 1;
-  const size_t groups = (samples.size() + together - 1) / together, parts = std::min(kParts, groups);
-  std::vector<Sums> sums(parts, Sums{std::vector<Tensor>(parameters.size()), std::vector<double>(block_.outputs.size()), std::vector<double>(block_.outputs.size())});
-  parallel_for(static_cast<int64_t>(parts), options_.threads, [&](int64_t part, int) {
-    for (size_t g = static_cast<size_t>(part); g < groups; g += parts) {
-      const auto from = samples.begin() + static_cast<int64_t>(g * together), to = samples.begin() + static_cast<int64_t>(std::min(samples.size(), (g + 1) * together));
-      run_together(sums[static_cast<size_t>(part)], static_cast<double>(samples.size()), {from, to}, parameters, seed, learning);
-    }
-  });
-  Sums total = std::move(sums[0]);
-  for (size_t p = 1; p < parts; ++p) {
-    for (size_t i = 0; i < total.gradients.size() && learning; ++i) add_to(total.gradients[i], sums[p].gradients[i]);
-    for (size_t o = 0; o < total.noise.size(); ++o) total.noise[o] += sums[p].noise[o], total.signal[o] += sums[p].signal[o];
-  }
-  return total;
+BatchSums BlockLearner::run_batch(const SamplePlaces& samples, const Parameters& parameters, uint64_t seed, bool learning) const {
+  return run_in_parts(samples, joined_ ? kMostTogether : 1, parameters.size(), block_.outputs.size(), options_.threads,
+                      [&](BatchSums& sums, const SamplePlaces& together) { run_together(sums, static_cast<double>(samples.size()), together, parameters, seed, learning); });
 }
 
 }  // namespace infopt

@@ -4,7 +4,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "lib/autodiff/tape.h"
+#include "passes/support/batch_runs.h"
 #include "passes/support/blocks.h"
 #include "passes/support/coded_layers.h"
 #include "passes/support/reconstruct.h"
@@ -36,26 +36,20 @@ class BlockLearner {
   const std::vector<LearnedLayer>& layers() const { return layers_; }
 
  private:
-  /// What one part of a batch, or all of it, comes to.
-  struct Sums {
-    std::vector<Tensor> gradients;      ///< by weights of each layer, then by their biases
-    std::vector<double> noise, signal;  ///< of each output
-  };
   using Parameters = std::vector<Tensor>;  ///< weights of each layer, then their biases
-  using Places = std::vector<size_t>;      ///< samples by number
 
   bool joins_samples() const;
   void fit_units();
   double measure(const Parameters& parameters) const;
   void optimize();
-  void step(const Sums& sums, double progress);
+  void step(const BatchSums& sums, double progress);
   Parameters parameters(bool hard) const;
   Tensor bias(size_t layer) const;
   void lay_out();
   Tensor input(size_t sample, size_t input, uint64_t seed) const;
-  std::unordered_map<ValueId, Laid> feeds(const Places& samples, const Parameters& parameters, uint64_t seed) const;
-  void run_together(Sums& sums, double batch, const Places& samples, const Parameters& parameters, uint64_t seed, bool learning) const;
-  Sums run_batch(const Places& samples, const Parameters& parameters, uint64_t seed, bool learning) const;
+  std::unordered_map<ValueId, Laid> feeds(const SamplePlaces& samples, const Parameters& parameters, uint64_t seed) const;
+  void run_together(BatchSums& sums, double batch, const SamplePlaces& samples, const Parameters& parameters, uint64_t seed, bool learning) const;
+  BatchSums run_batch(const SamplePlaces& samples, const Parameters& parameters, uint64_t seed, bool learning) const;
 
   const Graph& graph_;
   const Block block_;

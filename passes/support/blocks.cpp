@@ -109,8 +109,7 @@ class Cutter {
   ValueId before_squashing(ValueId v) const {
     for (ValueId now = v;;) {
       const Node* p = graph_.producer(now);
-      const bool passes = p && (p->is("Softmax") || p->is("LogSoftmax") || p->is("Sigmoid") || p->is("Identity"));
-      if (!passes || !changed_[at(p->input(0))]) return search_.comparable(now) ? now : search_.comparable(v) ? v : kNone;
+      if (!p || !squashes(*p) || !changed_[at(p->input(0))]) return search_.comparable(now) ? now : search_.comparable(v) ? v : kNone;
       now = p->input(0);
     }
   }
@@ -140,6 +139,8 @@ class Cutter {
 };
 
 }  // namespace
+
+bool squashes(const Node& n) { return n.is("Softmax") || n.is("LogSoftmax") || n.is("Sigmoid") || n.is("Identity"); }
 
 std::vector<Block> find_blocks(const Graph& graph, const BlockSearch& search) { return Cutter(graph, search).blocks(); }
 std::vector<Block> single_layer_blocks(const Graph& graph, const BlockSearch& search) { return Cutter(graph, search).singles(); }

@@ -22,6 +22,9 @@ struct BlockSearch {
   size_t most_layers = 4;  ///< neighbours are joined up to so many; what can't be cut may have more
 };
 
+/// Says the same as what it reads, but gradients vanish behind it: Softmax, Sigmoid and the like at a model's end.
+bool squashes(const Node& node);
+
 /// Blocks that together hold every layer whose output is comparable, in an order in which none reads a later one. An output that ends in Softmax,
 /// Sigmoid or the like is compared before it.
 std::vector<Block> find_blocks(const Graph& graph, const BlockSearch& search);

@@ -8,19 +8,19 @@
 #include "calibration/calibration.h"
 #include "calibration/tensor_store.h"
 #include "lib/autodiff/adam.h"
-#include "lib/autodiff/tape.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
 #include "lib/base/threads.h"
 #include "lib/runtime/session.h"
+#include "passes/support/batch_runs.h"
 #include "passes/support/batches.h"
 #include "passes/support/blocks.h"
 #include "passes/support/layer_bias.h"
+#include "passes/support/remove_channels.h"
 
 namespace infopt {
 namespace {
 
-constexpr size_t kParts = 4;                          // of a batch, run side by side and added in order, however many threads there are
 constexpr size_t kMostTogether = 4;                   // samples that run as one
 constexpr size_t kMostWithin = 6;                     // values between the blocks
 constexpr int64_t kMostTargets = int64_t{1} << 30;    // bytes of those
@@ -32,17 +32,11 @@ constexpr double kWarm = 0.05;                        // the share of the steps 
 Tensor slice_kept(Tensor t, ValueId value, const std::function<std::vector<bool>(ValueId, int64_t)>& keep) {
   for (int64_t axis = 0; axis < t.rank(); ++axis) {
     const std::vector<bool> kept = keep(value, axis);
-    if (kept.empty() || static_cast<int64_t>(kept.size()) != t.dim(axis)) continue;
-    Shape shape = t.shape();
-    shape[static_cast<size_t>(axis)] = std::count(kept.begin(), kept.end(), true);
-    if (shape[static_cast<size_t>(axis)] == t.dim(axis)) continue;
-    int64_t inner = 1;
-    for (int64_t a = axis + 1; a < t.rank(); ++a) inner *= t.dim(a);
-    Tensor out(DType::F32, shape);
-    float* to = out.mutable_data<float>();
-    for (int64_t row = 0; row < t.size() / std::max<int64_t>(1, inner); ++row)
-      if (kept[static_cast<size_t>(row % t.dim(axis))]) to = std::copy_n(t.data<float>() + row * inner, inner, to);
-    t = std::move(out);
+    if (static_cast<int64_t>(kept.size()) != t.dim(axis)) continue;
+    std::vector<int64_t> from;
+    for (int64_t i = 0; i < t.dim(axis); ++i)
+      if (kept[static_cast<size_t>(i)]) from.push_back(i);
+    if (from.size() < kept.size()) t = take_positions(t, axis, from);
   }
   return t;
 }
@@ -52,7 +46,7 @@ int64_t channel_axis(int64_t rank) { return rank >= 4 ? 1 : rank - 1; }
 
 /// What says the same as an output, where gradients don't vanish.
 ValueId before_squashing(const Graph& graph, const Graph& original, ValueId v) {
-  for (const Node* p = graph.producer(v); p && (p->is("Softmax") || p->is("LogSoftmax") || p->is("Sigmoid") || p->is("Identity")); p = graph.producer(v)) {
+  for (const Node* p = graph.producer(v); p && squashes(*p); p = graph.producer(v)) {
     if (!original.value_alive(p->input(0)) || !original.producer(p->input(0))) break;
     v = p->input(0);
   }
@@ -85,12 +79,6 @@ class Distiller {
   struct Held {
     std::vector<int64_t> inputs, targets;  ///< tickets
   };
-  struct Sums {
-    std::vector<Tensor> gradients;
-    std::vector<double> noise, signal;  ///< of each target
-  };
-  using Places = std::vector<size_t>;  ///< samples by number
-
   bool is_float32(ValueId v, const std::vector<Observed>& seen) const { return seen[static_cast<size_t>(v)].dtype == DType::F32; }
   bool comparable(ValueId v) const {
     return v != kNone && original_.value_alive(v) && original_.producer(v) && graph_.producer(v) && is_float32(v, now_) && is_float32(v, seen_) && now_[static_cast<size_t>(v)].shape.size() == seen_[static_cast<size_t>(v)].shape.size();
@@ -200,7 +188,7 @@ class Distiller {
     }
   }
 
-  std::unordered_map<ValueId, Laid> feeds(const Places& samples) const {
+  std::unordered_map<ValueId, Laid> feeds(const SamplePlaces& samples) const {
     std::unordered_map<ValueId, Laid> out;
     for (size_t i = 0; i < inputs_.size(); ++i) {
       std::vector<Tensor> parts;
@@ -229,23 +217,11 @@ class Distiller {
       for (const Held& h : samples_)
         if (!stackable(store_.get(h.targets[t]), store_.get(samples_[0].targets[t]))) return false;
     if (samples_.size() < 2) return false;
-    Tape one(*piece_), two(*piece_), both(*piece_);
-    one.forward(feeds({0}));
-    two.forward(feeds({1}));
-    try {
-      both.forward(feeds({0, 1}));
-    } catch (const Error&) {
-      return false;
-    }
-    for (ValueId v : targets_) {
-      const Tensor apart = stack({one.value(v), two.value(v)}), together = both.value(v);
-      if (apart.shape() != together.shape() || energy(minus(apart, together)) > 1e-8 * energy(apart)) return false;
-    }
-    return true;
+    return runs_as_one(*piece_, targets_, [this](const SamplePlaces& samples) { return feeds(samples); });
   }
 
   /// Zeros where the outputs don't hang on a place.
-  void silence_dead(Tensor& d, ValueId value, const Places& samples) const {
+  void silence_dead(Tensor& d, ValueId value, const SamplePlaces& samples) const {
     if (!options_.live) return;
     const int64_t axis = channel_axis(d.rank()), each = d.size() / static_cast<int64_t>(samples.size());
     for (size_t s = 0; s < samples.size(); ++s) {
@@ -260,7 +236,7 @@ class Distiller {
     }
   }
 
-  void run_together(Sums& sums, double batch, const Places& samples, bool learning) const {
+  void run_together(BatchSums& sums, double batch, const SamplePlaces& samples, bool learning) const {
     Tape tape(*piece_);
     tape.forward(feeds(samples));
     std::unordered_map<ValueId, Laid> by_outputs;
@@ -282,39 +258,20 @@ class Distiller {
     for (size_t i = 0; i < learned_.size(); ++i) add_to(sums.gradients[i], tape.gradient(learned_[i]));
   }
 
-  Sums run_batch(const Places& samples, bool learning) const {
-    const size_t together = joined_ ? std::clamp<size_t>(samples.size() / kParts, 1, kMostTogether) : 1;
-    const size_t groups = (samples.size() + together - 1) / together, parts = std::min(kParts, groups);
-    std::vector<Sums> sums(parts, Sums{std::vector<Tensor>(learned_.size()), std::vector<double>(targets_.size()), std::vector<double>(targets_.size())});
-    parallel_for(static_cast<int64_t>(parts), context_.threads, [&](int64_t part, int) {
-      for (size_t g = static_cast<size_t>(part); g < groups; g += parts) {
-        const auto from = samples.begin() + static_cast<int64_t>(g * together), to = samples.begin() + static_cast<int64_t>(std::min(samples.size(), (g + 1) * together));
-        run_together(sums[static_cast<size_t>(part)], static_cast<double>(samples.size()), {from, to}, learning);
-      }
-    });
-    Sums total = std::move(sums[0]);
-    for (size_t p = 1; p < parts; ++p) {
-      for (size_t i = 0; i < total.gradients.size() && learning; ++i) add_to(total.gradients[i], sums[p].gradients[i]);
-      for (size_t t = 0; t < targets_.size(); ++t) total.noise[t] += sums[p].noise[t], total.signal[t] += sums[p].signal[t];
-    }
-    return total;
+  BatchSums run_batch(const SamplePlaces& samples, bool learning) const {
+    return run_in_parts(samples, joined_ ? kMostTogether : 1, learned_.size(), targets_.size(), context_.threads,
+                        [&](BatchSums& sums, const SamplePlaces& together) { run_together(sums, static_cast<double>(samples.size()), together, learning); });
   }
 
   /// Noise over signal of the outputs on the samples held out.
-  double measure() const {
-    const Sums sums = run_batch(judges_, false);
-    double noise = 0;
-    for (size_t t = 0; t < outputs_; ++t)
-      if (sums.signal[t] > 0) noise += sums.noise[t] / sums.signal[t] / static_cast<double>(outputs_);
-    return noise;
-  }
+  double measure() const { return run_batch(judges_, false).ratio(outputs_); }
 
   void learn(DistillReport& report) {
     Shuffle shuffle(train_.size());
     const size_t batch = std::min(static_cast<size_t>(options_.batch), train_.size());
     const int64_t each = std::max<int64_t>(1, options_.steps / kChecks);
     for (int64_t step = 1; step <= options_.steps; ++step) {
-      Places now;
+      SamplePlaces now;
       for (size_t i : shuffle.next(batch)) now.push_back(train_[i]);
       take_step(run_batch(now, true), static_cast<double>(step - 1) / static_cast<double>(options_.steps));
       context_.tell(step, options_.steps, "steps of repair");
@@ -328,7 +285,7 @@ class Distiller {
     }
   }
 
-  void take_step(const Sums& sums, double progress) {
+  void take_step(const BatchSums& sums, double progress) {
     const double pi = 3.14159265358979323846;
     const auto share = static_cast<float>(progress < kWarm ? (progress + 0.5 * kWarm) / (1.5 * kWarm) : 0.5 * (1 + std::cos(pi * (progress - kWarm) / (1 - kWarm))));
     parallel_for(static_cast<int64_t>(learned_.size()), context_.threads, [&](int64_t at, int) {
@@ -354,7 +311,7 @@ class Distiller {
   std::vector<Tensor> values_, best_;
   std::vector<Adam> adam_;
   std::vector<Held> samples_;
-  Places train_, judges_;
+  SamplePlaces train_, judges_;
   std::vector<double> importance_;  ///< of each target: one over a sample's signal, times its share
   std::vector<bool> shared_;        ///< inputs that are the same for every sample
   bool joined_ = false;
