@@ -61,20 +61,21 @@ ModelFile describe_file(const std::string& path, const Model& model) {
 
 DataOptions data_options(const Model& model) {
   DataOptions options;
-  int64_t batch = 0;
+  int64_t batch = 0;  // that of the first input that has one; 0 where any leaves it open
+  bool open = false;
   for (ValueId id : model.graph->inputs()) {
     const Value& v = model.graph->value(id);
     options.input_names.push_back(v.name);
-    if (!v.constant.defined()) options.required.push_back(v.name);
-    if (!v.type.has_shape || v.type.shape.empty()) continue;
-    const int64_t first = v.type.shape[0].size;
-    if (first > 0 && batch == 0) batch = first;
-    if (first > 0 && first != batch) {
-      batch = -1;
-      break;
-    }
+    const bool needed = !v.constant.defined();
+    if (needed) options.required.push_back(v.name);
+    if (!v.type.has_shape) continue;
+    Shape& shape = options.shapes[v.name];
+    for (const Dim& d : v.type.shape) shape.push_back(d.size >= 0 ? d.size : -1);
+    if (!needed || shape.empty()) continue;
+    open = open || shape[0] < 0;
+    if (batch == 0) batch = shape[0];
   }
-  if (batch > 0) options.rows_per_sample = batch;
+  if (!open && batch > 0) options.rows_per_sample = batch;
   return options;
 }
 

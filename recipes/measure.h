@@ -14,8 +14,8 @@
 
 namespace infopt {
 
-/// How the data is to be cut for a model: its input names, and its fixed batch where it has one.
-/// Throws Error(Unsupported) where inputs have different fixed batches.
+/// How the data is to be cut for a model: its inputs' names and shapes, and its fixed batch where it has one: the first input's, unless any leaves its first
+/// size open.
 DataOptions data_options(const Model& model);
 
 /// The model's file: its bytes and those of the external data that it names.

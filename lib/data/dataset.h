@@ -18,7 +18,11 @@ struct DataOptions {
   std::vector<std::string> input_names;
   /// Those of them that must be in the data.
   std::vector<std::string> required;
-  /// Arrays that are the same for every sample and aren't cut along their first axis. Scalars never are.
+  /// Their declared shapes, -1 where a size isn't fixed; inputs of unknown rank have none. They tell arrays that aren't rows of a batch:
+  /// with one axis more than the input, each row is the whole input (as np.stack makes them); of the input's own shape, where
+  /// that begins with a fixed size other than rows_per_sample, they are the same for every sample.
+  std::map<std::string, Shape> shapes;
+  /// Further arrays that are the same for every sample and aren't cut along their first axis. Scalars never are.
   std::vector<std::string> shared;
   /// The array of labels, unless the model has an input of that name. Empty: "label", or else "labels".
   std::string label;

@@ -22,6 +22,7 @@ class FileListRows final : public RowSource {
         names_ = file->names();
         unused_ = file->unused();
         has_label_ = file->has_label();
+        whole_ = file->whole();
       }
       check_same(*file, path);
       rows_ += file->rows();
@@ -32,6 +33,7 @@ class FileListRows final : public RowSource {
   const std::vector<std::string>& unused() const override { return unused_; }
   bool has_label() const override { return has_label_; }
   int64_t rows() const override { return rows_; }
+  bool whole() const override { return whole_; }
   bool is_shared(const std::string& name) const override { return current_ && current_->is_shared(name); }
 
   bool read(int64_t count, Sample& sample) override {
@@ -58,6 +60,8 @@ class FileListRows final : public RowSource {
     if (!std::includes(b.begin(), b.end(), a.begin(), a.end()))
       throw Error(ErrorKind::Malformed, "has no array '" + only_in(a, b) + "', which " + paths_.front() + " has", path);
     if (a != b) throw Error(ErrorKind::Malformed, "has an array '" + only_in(b, a) + "', which " + paths_.front() + " hasn't", path);
+    if (file.whole() != whole_)
+      throw Error(ErrorKind::Malformed, std::string("holds ") + (whole_ ? "rows of a batch" : "whole inputs") + ", unlike " + paths_.front(), path);
     if (file.has_label() != has_label_)
       throw Error(ErrorKind::Malformed, std::string(has_label_ ? "has no" : "has") + " labels, unlike " + paths_.front(), path);
   }
@@ -65,7 +69,7 @@ class FileListRows final : public RowSource {
   std::vector<std::string> paths_;
   DataOptions options_;
   std::vector<std::string> names_, unused_;
-  bool has_label_ = false;
+  bool has_label_ = false, whole_ = false;
   int64_t rows_ = 0;
   std::unique_ptr<RowSource> current_;
   size_t next_ = 0;

@@ -106,6 +106,7 @@ class ImageRows final : public RowSource {
   bool has_label() const override { return images_.front().label >= 0; }
   int64_t rows() const override { return static_cast<int64_t>(images_.size()); }
   bool is_shared(const std::string&) const override { return false; }
+  bool whole() const override { return false; }
 
   bool read(int64_t, Sample& sample) override {
     if (next_ == images_.size()) return false;

@@ -49,7 +49,8 @@ class RowDataSet final : public DataSet {
       : rows_(std::move(rows)), options_(std::move(options)), root_(std::move(root)), files_(std::move(files)) {
     if (options_.rows_per_sample < 1 || options_.limit < 0)
       throw Error(ErrorKind::Usage, "the batch and the number of samples must be positive");
-    size_ = rows_->rows() / options_.rows_per_sample + (rows_->rows() % options_.rows_per_sample != 0);
+    at_once_ = rows_->whole() ? 1 : options_.rows_per_sample;
+    size_ = rows_->rows() / at_once_ + (rows_->rows() % at_once_ != 0);
     if (options_.limit > 0) size_ = std::min(size_, options_.limit);
     if (size_ == 0) throw Error(ErrorKind::Malformed, "has no samples", root_);
   }
@@ -63,9 +64,9 @@ class RowDataSet final : public DataSet {
     if (next_ == size_) return false;
     std::vector<Sample> parts;
     int64_t rows = 0;
-    while (rows < options_.rows_per_sample) {
+    while (rows < at_once_) {
       Sample part;
-      if (!rows_->read(options_.rows_per_sample - rows, part)) break;
+      if (!rows_->read(at_once_ - rows, part)) break;
       rows += part.valid_rows;
       parts.push_back(std::move(part));
     }
@@ -75,6 +76,7 @@ class RowDataSet final : public DataSet {
     sample.index = next_++;
     sample.valid_rows = rows;
     join(sample, parts);
+    if (rows_->whole()) sample.valid_rows = options_.rows_per_sample;
     return true;
   }
   void reset() override {
@@ -86,7 +88,7 @@ class RowDataSet final : public DataSet {
  private:
   /// `sample` holds the tensors of the first part; appends those of the others and the padding.
   void join(Sample& sample, const std::vector<Sample>& parts) const {
-    const int64_t padding = options_.rows_per_sample - sample.valid_rows;
+    const int64_t padding = at_once_ - sample.valid_rows;
     if (parts.size() == 1 && padding == 0) return;
     const auto joined = [&](const Tensor& first, auto tensor_of, const std::string& where) {
       std::vector<Tensor> pieces{first};
@@ -124,6 +126,7 @@ class RowDataSet final : public DataSet {
   std::string root_;
   std::vector<std::string> files_;
   int64_t size_ = 0, next_ = 0;
+  int64_t at_once_ = 1;  ///< of the source's rows
 };
 
 void hash_file(Hasher& hasher, const std::string& path) {
@@ -164,10 +167,14 @@ std::unique_ptr<DataSet> make_row_dataset(std::unique_ptr<RowSource> rows, DataO
 
 std::string key_of_files(const std::string& root, const std::vector<std::string>& files, const DataOptions& options) {
   Hasher hasher;
-  hasher.text("data 1");
+  hasher.text("data 2");
   hash_list(hasher, options.input_names);
   hash_list(hasher, options.shared);
   hasher.text(options.label).number(options.rows_per_sample).number(options.limit);
+  for (const auto& [name, shape] : options.shapes) {
+    hasher.text(name).number(static_cast<int64_t>(shape.size()));
+    for (int64_t d : shape) hasher.number(d);
+  }
   hash_image(hasher, options.image);
   const bool folder = std::filesystem::is_directory(root);
   for (const std::string& file : files) {

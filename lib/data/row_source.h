@@ -17,6 +17,8 @@ class RowSource {
   virtual int64_t rows() const = 0;
   /// True for inputs that aren't cut into rows.
   virtual bool is_shared(const std::string& name) const = 0;
+  /// True where a row is a whole sample and rows can't be joined.
+  virtual bool whole() const = 0;
   /// The next rows, at least 1 and at most `count`, into inputs, label, valid_rows and where. False after the last one.
   virtual bool read(int64_t count, Sample& sample) = 0;
   virtual void rewind() = 0;
