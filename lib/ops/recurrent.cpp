@@ -1,4 +1,6 @@
 // RNN, GRU and LSTM. The inputs' product with W is one product for all steps; each step adds the state's product with R.
+#include "lib/ops/recurrent.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -12,27 +14,24 @@
 namespace infopt {
 namespace {
 
-struct Activation {
-  enum Kind { Relu, Tanh, Sigmoid, Affine, LeakyRelu, ThresholdedRelu, ScaledTanh, HardSigmoid, Elu, Softsign, Softplus } kind = Tanh;
-  float alpha = 0, beta = 0;
+using Activation = RecurrentActivation;
 
-  float operator()(float x) const {
-    switch (kind) {
-      case Relu: return std::max(x, 0.0F);
-      case Tanh: return std::tanh(x);
-      case Sigmoid: return 1 / (1 + std::exp(-x));
-      case Affine: return alpha * x + beta;
-      case LeakyRelu: return x >= 0 ? x : alpha * x;
-      case ThresholdedRelu: return x > alpha ? x : 0;
-      case ScaledTanh: return alpha * std::tanh(beta * x);
-      case HardSigmoid: return std::clamp(alpha * x + beta, 0.0F, 1.0F);
-      case Elu: return x >= 0 ? x : alpha * (std::exp(x) - 1);
-      case Softsign: return x / (1 + std::abs(x));
-      case Softplus: return x > 20 ? x : std::log1p(std::exp(x));
-    }
-    return x;
+float apply_one(const Activation& f, float x) {
+  switch (f.kind) {
+    case Activation::Relu: return std::max(x, 0.0F);
+    case Activation::Tanh: return std::tanh(x);
+    case Activation::Sigmoid: return 1 / (1 + std::exp(-x));
+    case Activation::Affine: return f.alpha * x + f.beta;
+    case Activation::LeakyRelu: return x >= 0 ? x : f.alpha * x;
+    case Activation::ThresholdedRelu: return x > f.alpha ? x : 0;
+    case Activation::ScaledTanh: return f.alpha * std::tanh(f.beta * x);
+    case Activation::HardSigmoid: return std::clamp(f.alpha * x + f.beta, 0.0F, 1.0F);
+    case Activation::Elu: return x >= 0 ? x : f.alpha * (std::exp(x) - 1);
+    case Activation::Softsign: return x / (1 + std::abs(x));
+    case Activation::Softplus: return x > 20 ? x : std::log1p(std::exp(x));
   }
-};
+  return x;
+}
 
 /// The function of that name with its default parameters; whether it takes any.
 Activation named(std::string name, bool& takes_alpha, bool& takes_beta) {
@@ -89,10 +88,8 @@ INFOPT_SIMD void multiply_row(float* y, const float* x, int64_t n) {
 void apply(const Activation& f, float* p, int64_t n) {
   if (f.kind == Activation::Tanh) return tanh_row(p, n);
   if (f.kind == Activation::Sigmoid) return sigmoid_row(p, n);
-  for (int64_t i = 0; i < n; ++i) p[i] = f(p[i]);
+  for (int64_t i = 0; i < n; ++i) p[i] = apply_one(f, p[i]);
 }
-
-enum class Cell { Rnn, Gru, Lstm };
 
 /// a·bᵀ, zeros where there is nothing to sum.
 void product(const cpu::Product& p, const Tensor& a, const Tensor& b, bool constant, Tensor& y) {
@@ -115,9 +112,7 @@ class StateProduct {
 };
 
 /// One direction's part of a node: its activations and its products.
-struct Direction {
-  std::vector<Activation> f;
-  bool reverse = false;
+struct Direction : RecurrentOptions::Direction {
   cpu::Product input;
   StateProduct state, state_rest;
 };
@@ -132,22 +127,10 @@ struct Frame {
 
 class Recurrent : public Kernel {
  public:
-  Recurrent(const KernelSpec& spec, Cell cell) : cell_(cell), gates_(cell == Cell::Rnn ? 1 : cell == Cell::Gru ? 3 : 4) {
-    const Node& node = spec.node;
-    const std::string direction = node.s("direction", "forward");
-    if (direction != "forward" && direction != "reverse" && direction != "bidirectional")
-      malformed("there is no direction '" + direction + "'");
-    directions_ = std::vector<Direction>(direction == "bidirectional" ? 2 : 1);
-    directions_.back().reverse = direction != "forward";
-    clip_ = node.f("clip", 0);
-    if (clip_ < 0) malformed("clip is negative");
-    batch_first_ = node.i("layout", 0) != 0;
-    couple_ = node.i("input_forget", 0) != 0;
-    linear_before_reset_ = node.i("linear_before_reset", 0) != 0;
-    hidden_ = node.i("hidden_size", 0);
+  Recurrent(const KernelSpec& spec, Cell cell) : o_(RecurrentOptions::of(spec.node, cell)), directions_(o_.directions.size()) {
+    for (size_t d = 0; d < directions_.size(); ++d) static_cast<RecurrentOptions::Direction&>(directions_[d]) = o_.directions[d];
     w_constant_ = spec.constant(1) != nullptr;
     r_constant_ = spec.constant(2) != nullptr;
-    read_activations(node);
   }
 
   void run(KernelContext& c) const override {
@@ -156,28 +139,28 @@ class Recurrent : public Kernel {
       malformed("a recurrent net of " + std::string(name_of(dtype)));
     Tensor x = input(c, 0);
     if (x.rank() != 3) malformed("X should have 3 dimensions, not the shape " + to_string(x.shape()));
-    if (batch_first_) x = swapped(x);
+    if (o_.batch_first) x = swapped(x);
     const Tensor w = input(c, 1), r = input(c, 2);
     const auto count = static_cast<int64_t>(directions_.size());
     if (w.rank() != 3 || r.rank() != 3)
       malformed("W and R should have 3 dimensions, not the shapes " + to_string(w.shape()) + " and " + to_string(r.shape()));
-    Frame f{x.dim(0), x.dim(1), x.dim(2), r.dim(2), gates_, {}, {}, {}, {}, {}, {}, {}};
-    const int64_t rows = gates_ * f.hidden;
-    if (hidden_ != 0 && hidden_ != f.hidden)
-      malformed("hidden_size is " + std::to_string(hidden_) + ", R has shape " + to_string(r.shape()));
+    Frame f{x.dim(0), x.dim(1), x.dim(2), r.dim(2), o_.gates, {}, {}, {}, {}, {}, {}, {}};
+    const int64_t rows = o_.gates * f.hidden;
+    if (o_.hidden != 0 && o_.hidden != f.hidden)
+      malformed("hidden_size is " + std::to_string(o_.hidden) + ", R has shape " + to_string(r.shape()));
     check(w, {count, rows, f.input}, "W");
     check(r, {count, rows, f.hidden}, "R");
     const Tensor bias = optional(c, 3, {count, 2 * rows}, "B"),
-                 peepholes = cell_ == Cell::Lstm ? optional(c, 7, {count, 3 * f.hidden}, "P") : Tensor();
+                 peepholes = o_.cell == Cell::Lstm ? optional(c, 7, {count, 3 * f.hidden}, "P") : Tensor();
     f.lengths = sequence_lengths(c, f);
-    const Tensor h0 = initial(c, 5, count, f), c0 = cell_ == Cell::Lstm ? initial(c, 6, count, f) : Tensor();
+    const Tensor h0 = initial(c, 5, count, f), c0 = o_.cell == Cell::Lstm ? initial(c, 6, count, f) : Tensor();
     Tensor y(DType::F32, {f.steps, count, f.batch, f.hidden}), h = h0.clone(), cell = c0.defined() ? c0.clone() : Tensor();
     std::fill_n(y.mutable_data<float>(), y.size(), 0.0F);
     for (int64_t d = 0; d < count; ++d) {
       const auto part = [&](const Tensor& t) { return t.slice_front(d, 1); };
       f.w = part(w).reshaped({rows, f.input});
       const Tensor state_rows = part(r).reshaped({rows, f.hidden});
-      const int64_t at_once = resets_before() ? 2 * f.hidden : rows;
+      const int64_t at_once = o_.resets_before() ? 2 * f.hidden : rows;
       f.r = state_rows.slice_front(0, at_once);
       f.r_rest = state_rows.slice_front(at_once, rows - at_once);
       if (bias.defined()) {
@@ -190,7 +173,7 @@ class Recurrent : public Kernel {
       run_direction(directions_[at(d)], f, x, h.mutable_data<float>() + state,
                     cell.defined() ? cell.mutable_data<float>() + state : nullptr, y, d);
     }
-    if (batch_first_) {
+    if (o_.batch_first) {
       y = permuted(y, {2, 0, 1, 3});
       h = swapped(h);
       if (cell.defined()) cell = swapped(cell);
@@ -201,24 +184,6 @@ class Recurrent : public Kernel {
   }
 
  private:
-  void read_activations(const Node& node) {
-    const size_t each = cell_ == Cell::Rnn ? 1 : cell_ == Cell::Gru ? 2 : 3;
-    const auto* given = node.get<std::vector<std::string>>("activations");
-    const std::vector<float> alphas = node.floats("activation_alpha"), betas = node.floats("activation_beta");
-    const size_t wanted = each * directions_.size();
-    if (given && !given->empty() && given->size() != wanted)
-      malformed(std::to_string(wanted) + " activations are needed, not " + std::to_string(given->size()));
-    size_t alpha = 0, beta = 0;
-    for (size_t i = 0; i < wanted; ++i) {
-      const bool gate = cell_ != Cell::Rnn && i % each == 0;
-      bool takes_alpha = false, takes_beta = false;
-      Activation a = named(given && !given->empty() ? (*given)[i] : gate ? "Sigmoid" : "Tanh", takes_alpha, takes_beta);
-      if (takes_alpha && alpha < alphas.size()) a.alpha = alphas[alpha++];
-      if (takes_beta && beta < betas.size()) a.beta = betas[beta++];
-      directions_[i / each].f.push_back(a);
-    }
-  }
-
   static Tensor input(KernelContext& c, size_t i) { return cast(c.in(i), DType::F32); }
 
   static void check(const Tensor& t, const Shape& wanted, const char* name) {
@@ -233,8 +198,8 @@ class Recurrent : public Kernel {
   }
   Tensor initial(KernelContext& c, size_t i, int64_t count, const Frame& f) const {
     if (!c.has(i)) return Tensor::zeros(DType::F32, {count, f.batch, f.hidden});
-    const Tensor t = optional(c, i, batch_first_ ? Shape{f.batch, count, f.hidden} : Shape{count, f.batch, f.hidden}, "the initial state");
-    return batch_first_ ? swapped(t) : t;
+    const Tensor t = optional(c, i, o_.batch_first ? Shape{f.batch, count, f.hidden} : Shape{count, f.batch, f.hidden}, "the initial state");
+    return o_.batch_first ? swapped(t) : t;
   }
   static std::vector<int64_t> sequence_lengths(KernelContext& c, const Frame& f) {
     if (!c.has(4)) return std::vector<int64_t>(at(f.batch), f.steps);
@@ -256,15 +221,12 @@ class Recurrent : public Kernel {
   }
   static Tensor swapped(const Tensor& x) { return permuted(x, {1, 0, 2}); }
 
-  /// GRU's reset comes before the last gate's product.
-  bool resets_before() const { return cell_ == Cell::Gru && !linear_before_reset_; }
-
   void run_direction(const Direction& d, const Frame& f, const Tensor& x, float* h, float* cell, Tensor& y, int64_t number) const {
     const int64_t rows = f.gates * f.hidden, batch = f.batch, hidden = f.hidden;
     Tensor all(DType::F32, {f.steps * batch, rows});  // the inputs' share of every gate at every step, biases included
     product(d.input, x.reshaped({f.steps * batch, f.input}), f.w, w_constant_, all);
     // GRU's last gate takes R's bias where the state's product is.
-    const int64_t early = cell_ == Cell::Gru ? 2 * hidden : rows;
+    const int64_t early = o_.cell == Cell::Gru ? 2 * hidden : rows;
     for (int64_t i = 0; f.bias_w.defined() && i < f.steps * batch; ++i) {
       add_row(all.mutable_data<float>() + i * rows, f.bias_w.data<float>(), rows);
       add_row(all.mutable_data<float>() + i * rows, f.bias_r.data<float>(), early);
@@ -298,21 +260,21 @@ class Recurrent : public Kernel {
 
   /// Clips and applies an activation.
   void activate(const Activation& f, float* p, int64_t n) const {
-    if (clip_ > 0)
-      for (int64_t i = 0; i < n; ++i) p[i] = std::clamp(p[i], -clip_, clip_);
+    if (o_.clip > 0)
+      for (int64_t i = 0; i < n; ++i) p[i] = std::clamp(p[i], -o_.clip, o_.clip);
     apply(f, p, n);
   }
 
   void step_all(const Direction& d, const Frame& f, const Tensor& state, Tensor& share, Work& work, float* h, float* cell,
                 int64_t t) const {
-    if (cell_ == Cell::Gru) return step_gru(d, f, state, share, work, h, t);
+    if (o_.cell == Cell::Gru) return step_gru(d, f, state, share, work, h, t);
     const int64_t rows = f.gates * f.hidden, n = f.hidden;
     d.state.run(state, f.r, r_constant_, work.gates);
     for (int64_t b = 0; b < f.batch; ++b) {
       if (t >= f.lengths[at(b)]) continue;
       float* gate = share.mutable_data<float>() + b * rows;
       add_row(gate, work.gates.data<float>() + b * rows, rows);
-      if (cell_ == Cell::Lstm) {
+      if (o_.cell == Cell::Lstm) {
         step_lstm(d, f, gate, h + b * n, cell + b * n);
       } else {
         activate(d.f[0], gate, n);
@@ -328,7 +290,7 @@ class Recurrent : public Kernel {
     float *in = gate, *out = gate + n, *forget = gate + 2 * n, *fresh = gate + 3 * n;
     if (p) add_products(in, p, cell, n);
     activate(d.f[0], in, n);
-    if (couple_) {
+    if (o_.couple) {
       for (int64_t j = 0; j < n; ++j) forget[j] = 1 - in[j];
     } else {
       if (p) add_products(forget, p + 2 * n, cell, n);
@@ -351,29 +313,27 @@ class Recurrent : public Kernel {
       float* gate = share.mutable_data<float>() + b * rows;
       add_row(gate, work.gates.data<float>() + b * at_once, 2 * n);
       activate(d.f[0], gate, 2 * n);
-      if (!resets_before()) continue;
+      if (!o_.resets_before()) continue;
       std::copy_n(state.data<float>() + b * n, n, work.reset.mutable_data<float>() + b * n);
       multiply_row(work.reset.mutable_data<float>() + b * n, gate + n, n);
     }
-    if (resets_before()) d.state_rest.run(work.reset, f.r_rest, r_constant_, work.rest);
+    if (o_.resets_before()) d.state_rest.run(work.reset, f.r_rest, r_constant_, work.rest);
     for (int64_t b = 0; b < f.batch; ++b) {
       if (t >= f.lengths[at(b)]) continue;
       float* gate = share.mutable_data<float>() + b * rows;
-      float* rest = resets_before() ? work.rest.mutable_data<float>() + b * n : work.gates.mutable_data<float>() + b * at_once + 2 * n;
+      float* rest = o_.resets_before() ? work.rest.mutable_data<float>() + b * n : work.gates.mutable_data<float>() + b * at_once + 2 * n;
       float* fresh = gate + 2 * n;
       if (f.bias_r.defined()) add_row(rest, f.bias_r.data<float>() + 2 * n, n);
-      if (linear_before_reset_) multiply_row(rest, gate + n, n);
+      if (o_.linear_before_reset) multiply_row(rest, gate + n, n);
       add_row(fresh, rest, n);
       activate(d.f[1], fresh, n);
       mix(h + b * n, gate, fresh, n);
     }
   }
 
-  Cell cell_;
-  int64_t gates_, hidden_ = 0;
+  RecurrentOptions o_;
   std::vector<Direction> directions_;
-  float clip_ = 0;
-  bool batch_first_ = false, couple_ = false, linear_before_reset_ = false, w_constant_ = false, r_constant_ = false;
+  bool w_constant_ = false, r_constant_ = false;
 };
 
 template <Cell cell>
@@ -382,6 +342,37 @@ std::unique_ptr<Kernel> make(const KernelSpec& spec) {
 }
 
 }  // namespace
+
+RecurrentOptions RecurrentOptions::of(const Node& node, Cell cell) {
+  RecurrentOptions o;
+  o.cell = cell;
+  o.gates = cell == Cell::Rnn ? 1 : cell == Cell::Gru ? 3 : 4;
+  const std::string direction = node.s("direction", "forward");
+  if (direction != "forward" && direction != "reverse" && direction != "bidirectional") malformed("there is no direction '" + direction + "'");
+  o.directions.resize(direction == "bidirectional" ? 2 : 1);
+  o.directions.back().reverse = direction != "forward";
+  o.clip = node.f("clip", 0);
+  if (o.clip < 0) malformed("clip is negative");
+  o.batch_first = node.i("layout", 0) != 0;
+  o.couple = node.i("input_forget", 0) != 0;
+  o.linear_before_reset = node.i("linear_before_reset", 0) != 0;
+  o.hidden = node.i("hidden_size", 0);
+  const size_t each = cell == Cell::Rnn ? 1 : cell == Cell::Gru ? 2 : 3, wanted = each * o.directions.size();
+  const auto* given = node.get<std::vector<std::string>>("activations");
+  if (given && !given->empty() && given->size() != wanted)
+    malformed(std::to_string(wanted) + " activations are needed, not " + std::to_string(given->size()));
+  const std::vector<float> alphas = node.floats("activation_alpha"), betas = node.floats("activation_beta");
+  size_t alpha = 0, beta = 0;
+  for (size_t i = 0; i < wanted; ++i) {
+    const bool gate = cell != Cell::Rnn && i % each == 0;
+    bool takes_alpha = false, takes_beta = false;
+    RecurrentActivation a = named(given && !given->empty() ? (*given)[i] : gate ? "Sigmoid" : "Tanh", takes_alpha, takes_beta);
+    if (takes_alpha && alpha < alphas.size()) a.alpha = alphas[alpha++];
+    if (takes_beta && beta < betas.size()) a.beta = betas[beta++];
+    o.directions[i / each].f.push_back(a);
+  }
+  return o;
+}
 
 std::vector<OpDef> op_recurrent() {
   return {{.name = "RNN", .since = 7, .cpu = &make<Cell::Rnn>},
