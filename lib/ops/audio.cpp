@@ -1,4 +1,6 @@
 // DFT, STFT and MelWeightMatrix. Complex numbers are pairs along a last axis of 2. https://onnx.ai/onnx/operators/
+#include "lib/ops/audio.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -23,11 +25,6 @@ void check_length(int64_t n) {
   if (n < 1 || n > kLongest) malformed("a transform of length " + std::to_string(n));
 }
 
-struct DftOptions {
-  int64_t axis_attribute;
-  bool axis_input, inverse, onesided;
-};
-
 /// n entries of a line of the signal, cut or followed by zeros; the second half of a one-sided spectrum is the conjugate of the first.
 std::vector<Complex> line_of(const std::vector<double>& x, int64_t parts, int64_t start, int64_t stride, int64_t length, int64_t n, bool mirrored) {
   std::vector<Complex> line(at(n));
@@ -41,26 +38,6 @@ std::vector<Complex> line_of(const std::vector<double>& x, int64_t parts, int64_
   if (n % 2 == 0) line[at(n / 2)].imag(0);
   for (int64_t i = n / 2 + 1; i < n; ++i) line[at(i)] = std::conj(line[at(n - i)]);
   return line;
-}
-
-/// Frames up to that length are transformed by one product with the windowed roots: faster, if longer in operations.
-constexpr int64_t kLongestProduct = 2048;
-constexpr int64_t kFewestLines = 8;  ///< of a DFT: fewer aren't worth the roots
-
-/// cos and −sin of each kept bin in turn, as columns, a row for each sample of the frame: (n, 2·kept).
-Tensor windowed_roots(const std::vector<double>& window, int64_t n, int64_t kept) {
-  std::vector<Complex> roots(at(n));
-  for (int64_t i = 0; i < n; ++i) roots[at(i)] = std::polar(1.0, -2 * M_PI * static_cast<double>(i) / static_cast<double>(n));
-  Tensor out(DType::F32, {n, 2 * kept});
-  float* p = out.mutable_data<float>();
-  for (int64_t i = 0; i < n; ++i)
-    for (int64_t k = 0, turn = 0; k < kept; ++k) {  // turn = i·k mod n
-      const double scale = window.empty() ? 1.0 : window[at(i)];
-      *p++ = static_cast<float>(roots[at(turn)].real() * scale), *p++ = static_cast<float>(roots[at(turn)].imag() * scale);
-      turn += i;
-      if (turn >= n) turn -= n;
-    }
-  return out;
 }
 
 /// Lines of n samples to y: kept pairs of each.
@@ -86,27 +63,15 @@ Tensor cut_frames(const Tensor& x, int64_t batch, int64_t frames, int64_t n, int
 
 void run_dft(KernelContext& c, const DftOptions& o, const cpu::Product& product_of_lines) {
   const Tensor& x = c.in(0);
-  check_signal(x, 2);
   const int64_t given = o.axis_input ? (c.has(2) ? to_scalar<int64_t>(c.in(2)) : -2) : o.axis_attribute;
-  const int64_t axis = normal_axis(given, x.rank());
-  if (axis == x.rank() - 1) malformed("DFT along the axis of real and imaginary parts");
-  const int64_t length = x.dim(axis), parts = x.dim(-1);
-  const bool to_real = o.inverse && o.onesided;
-  if (length > kLongest) check_length(length);
-  if (o.onesided && !o.inverse && parts == 2) malformed("a one-sided DFT of a complex signal");
-  const int64_t n = c.has(1) ? to_scalar<int64_t>(c.in(1)) : to_real ? 2 * (length - 1) : length;
-  check_length(n);
-  Shape shape = x.shape();
-  shape[at(axis)] = o.onesided && !o.inverse ? n / 2 + 1 : n;
-  shape.back() = to_real ? 1 : 2;
-  const int64_t inner = product(x.shape(), at(axis) + 1, at(x.rank()) - 1), outer = product(x.shape(), 0, at(axis)), kept = shape[at(axis)];
+  const DftSizes d(x, o, given, c.has(1) ? std::optional(to_scalar<int64_t>(c.in(1))) : std::nullopt);
+  const auto& [axis, length, parts, n, kept, outer, inner, to_real, scale, shape] = d;
   if (x.dtype() == DType::F32 && parts == 1 && !o.inverse && inner == 1 && n <= kLongestProduct && outer >= kFewestLines && length > 0)
     return transform_lines(product_of_lines, cut_to(x, outer, length, n), {}, kept, c.out(0, DType::F32, shape));
   const std::vector<double> values = to_vector<double>(x);
   Tensor y(DType::F64, shape);
   double* out = y.mutable_data<double>();
   const Fourier fourier(n);
-  const double scale = o.inverse ? 1.0 / static_cast<double>(n) : 1.0;
   for (int64_t l = 0; l < outer * inner; ++l) {
     const int64_t a = l / inner, b = l % inner;
     const auto result = fourier.transform(line_of(values, parts, a * length * inner + b, inner, length, n, to_real), o.inverse);
@@ -120,26 +85,16 @@ void run_dft(KernelContext& c, const DftOptions& o, const cpu::Product& product_
 }
 
 std::unique_ptr<Kernel> dft(const KernelSpec& spec) {
-  const DftOptions o{spec.node.i("axis", 1), spec.opset >= 20, spec.node.i("inverse", 0) != 0, spec.node.i("onesided", 0) != 0};
-  return make_kernel([o, product = std::make_shared<cpu::Product>()](KernelContext& c) { run_dft(c, o, *product); });
+  return make_kernel([o = DftOptions::of(spec), product = std::make_shared<cpu::Product>()](KernelContext& c) { run_dft(c, o, *product); });
 }
 
 std::unique_ptr<Kernel> stft(const KernelSpec& spec) {
   const bool onesided = spec.node.i("onesided", 1) != 0;
   return make_kernel([onesided, product = std::make_shared<cpu::Product>()](KernelContext& c) {
-    // The specification has a last axis for the parts; exporters leave it away for real signals, and ONNX Runtime takes that.
-    const Tensor x = c.in(0).rank() == 2 ? c.in(0).reshaped({c.in(0).dim(0), c.in(0).dim(1), 1}) : c.in(0);
-    check_signal(x, 3);
-    if (x.rank() != 3) malformed("STFT of a tensor of shape " + to_string(x.shape()));
-    const int64_t step = to_scalar<int64_t>(c.in(1)), batch = x.dim(0), length = x.dim(1), parts = x.dim(2);
+    const Tensor& x = c.in(0);
     const std::vector<double> window = c.has(2) ? to_vector<double>(c.in(2)) : std::vector<double>{};
-    const int64_t n = c.has(3) ? to_scalar<int64_t>(c.in(3)) : window.empty() ? length : static_cast<int64_t>(window.size());
-    check_length(n);
-    if (step < 1 || n > length || (c.has(2) && static_cast<int64_t>(window.size()) != n))
-      malformed("STFT in steps of " + std::to_string(step) + " with frames of " + std::to_string(n) + " and a window of " +
-                std::to_string(window.size()) + " over a signal of " + std::to_string(length));
-    if (onesided && parts == 2) malformed("a one-sided STFT of a complex signal");
-    const int64_t frames = 1 + (length - n) / step, kept = onesided ? n / 2 + 1 : n;
+    const StftSizes s(x, to_scalar<int64_t>(c.in(1)), c.has(2) ? static_cast<int64_t>(window.size()) : -1, c.has(3) ? std::optional(to_scalar<int64_t>(c.in(3))) : std::nullopt, onesided);
+    const auto& [batch, length, parts, step, n, frames, kept] = s;
     if (x.dtype() == DType::F32 && parts == 1 && n <= kLongestProduct)
       return transform_lines(*product, cut_frames(x, batch, frames, n, step), window, kept, c.out(0, DType::F32, {batch, frames, kept, 2}));
     const std::vector<double> values = to_vector<double>(x);
@@ -189,6 +144,56 @@ std::unique_ptr<Kernel> mel_weight_matrix(const KernelSpec& spec) {
 }
 
 }  // namespace
+
+Tensor windowed_roots(const std::vector<double>& window, int64_t n, int64_t kept) {
+  std::vector<Complex> roots(at(n));
+  for (int64_t i = 0; i < n; ++i) roots[at(i)] = std::polar(1.0, -2 * M_PI * static_cast<double>(i) / static_cast<double>(n));
+  Tensor out(DType::F32, {n, 2 * kept});
+  float* p = out.mutable_data<float>();
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t k = 0, turn = 0; k < kept; ++k) {  // turn = i·k mod n
+      const double scale = window.empty() ? 1.0 : window[at(i)];
+      *p++ = static_cast<float>(roots[at(turn)].real() * scale), *p++ = static_cast<float>(roots[at(turn)].imag() * scale);
+      turn += i;
+      if (turn >= n) turn -= n;
+    }
+  return out;
+}
+
+DftOptions DftOptions::of(const KernelSpec& spec) {
+  return {spec.node.i("axis", 1), spec.opset >= 20, spec.node.i("inverse", 0) != 0, spec.node.i("onesided", 0) != 0};
+}
+
+DftSizes::DftSizes(const Tensor& x, const DftOptions& o, int64_t given, std::optional<int64_t> wanted) {
+  check_signal(x, 2);
+  axis = normal_axis(given, x.rank());
+  if (axis == x.rank() - 1) malformed("DFT along the axis of real and imaginary parts");
+  length = x.dim(axis), parts = x.dim(-1);
+  to_real = o.inverse && o.onesided;
+  if (length > kLongest) check_length(length);
+  if (o.onesided && !o.inverse && parts == 2) malformed("a one-sided DFT of a complex signal");
+  n = wanted ? *wanted : to_real ? 2 * (length - 1) : length;
+  check_length(n);
+  shape = x.shape();
+  shape[at(axis)] = kept = o.onesided && !o.inverse ? n / 2 + 1 : n;
+  shape.back() = to_real ? 1 : 2;
+  inner = product(x.shape(), at(axis) + 1, at(x.rank()) - 1), outer = product(x.shape(), 0, at(axis));
+  scale = o.inverse ? 1.0 / static_cast<double>(n) : 1.0;
+}
+
+StftSizes::StftSizes(const Tensor& x, int64_t step_, int64_t window, std::optional<int64_t> wanted, bool onesided) {
+  // The specification has a last axis for the parts; exporters leave it away for real signals, and ONNX Runtime takes that.
+  if (!is_float(x.dtype()) || (x.rank() != 2 && x.rank() != 3)) malformed("STFT of a tensor of " + std::string(name_of(x.dtype())) + to_string(x.shape()));
+  if (x.rank() == 3) check_signal(x, 3);
+  step = step_, batch = x.dim(0), length = x.dim(1), parts = x.rank() == 3 ? x.dim(2) : 1;
+  n = wanted ? *wanted : window > 0 ? window : length;
+  check_length(n);
+  if (step < 1 || n > length || (window >= 0 && window != n))
+    malformed("STFT in steps of " + std::to_string(step) + " with frames of " + std::to_string(n) + " and a window of " + std::to_string(std::max<int64_t>(0, window)) + " over a signal of " +
+              std::to_string(length));
+  if (onesided && parts == 2) malformed("a one-sided STFT of a complex signal");
+  frames = 1 + (length - n) / step, kept = onesided ? n / 2 + 1 : n;
+}
 
 std::vector<OpDef> op_audio() {
   return {{.name = "DFT", .since = 17, .cpu = &dft}, {.name = "STFT", .since = 17, .cpu = &stft}, {.name = "MelWeightMatrix", .since = 17, .cpu = &mel_weight_matrix}};
