@@ -50,6 +50,22 @@ Difference difference(const Tensor& reference, const Tensor& other, bool diverge
   return out;
 }
 
+/// A recurrent layer's weights, (directions, rows, columns), rounded as they are stored: whole rows with one scale for all directions, blocks each with their own.
+Tensor round_recurrent(const Tensor& stored, const WeightFormat& format) {
+  const int64_t directions = stored.dim(0), rows = stored.dim(1), columns = stored.dim(2);
+  const auto values = to_vector<float>(stored);
+  if (format.block > 0) return cast(Tensor::of<float>(stored.shape(), decode(round_to_nearest(values, fit_grid(values, directions * rows, columns, format, GridFit::Extremes)))), stored.dtype());
+  std::vector<float> by_row(values.size()), back(values.size());
+  auto place = [&](int64_t d, int64_t r, bool in_file) { return static_cast<size_t>((in_file ? d * rows + r : r * directions + d) * columns); };
+  auto reorder = [&](const std::vector<float>& from, std::vector<float>& to, bool file) {
+    for (int64_t d = 0; d < directions; ++d)
+      for (int64_t r = 0; r < rows; ++r) std::copy_n(from.begin() + static_cast<int64_t>(place(d, r, file)), columns, to.begin() + static_cast<int64_t>(place(d, r, !file)));
+  };
+  reorder(values, by_row, true);
+  reorder(decode(round_to_nearest(by_row, fit_grid(by_row, rows, directions * columns, format, GridFit::Extremes))), back, false);
+  return cast(Tensor::of<float>(stored.shape(), back), stored.dtype());
+}
+
 class Prober {
  public:
   Prober(const Graph& graph, Calibration& calibration, const Profile& profile, const SensitivityOptions& options)
@@ -66,21 +82,28 @@ class Prober {
     if (options_.task) add_other_outputs();
     std::vector<ValueId> targets = fetched_;
     for (const Layer& l : layers_) targets.push_back(graph_.node(l.node).input(0));
+    find_recurrent();
+    for (NodeId n : recurrent_) targets.push_back(graph_.node(n).input(0));
     StagedRun staged(graph_, options_.compared ? *options_.compared : calibration_, targets, {.samples = options_.samples, .threads = options_.threads});
     reference_.resize(static_cast<size_t>(staged.samples()));
     staged.peek(graph_, fetched_, [&](int64_t sample, const std::vector<Tensor>& made) { reference_[static_cast<size_t>(sample)] = made; });
     if (options_.task) reference_figures_ = in_graph_order(reference_);
     int64_t done = 0;
-    for (const Layer& l : layers_) {
-      const ValueId input = graph_.node(l.node).input(0);
+    const auto total = static_cast<int64_t>(layers_.size() + recurrent_.size());
+    auto layer = layers_.begin();
+    for (NodeId node : graph_.order()) {
+      const bool is_layer = layer != layers_.end() && layer->node == node;
+      if (!is_layer && !std::count(recurrent_.begin(), recurrent_.end(), node)) continue;
+      const ValueId input = graph_.node(node).input(0);
       if (!std::count(reached_.begin(), reached_.end(), input)) {
         reached_.push_back(input);
         staged.advance({input}, [](int64_t, const std::vector<Tensor>&) {});
         probe_activation(staged, input);
       }
-      probe_weights(staged, l);
+      if (is_layer) probe_weights(staged, *layer++);
+      else probe_recurrent(staged, node);
       trim_memory();
-      if (options_.progress) options_.progress(++done, static_cast<int64_t>(layers_.size()));
+      if (options_.progress) options_.progress(++done, total);
     }
     return std::move(sites_);
   }
@@ -114,7 +137,17 @@ class Prober {
 
   std::string pattern_of(const Layer& l) const { return graph_.node(l.node).name.empty() ? graph_.value(l.weights).name : graph_.node(l.node).name; }
 
+  void find_recurrent() {
+    for (NodeId id : graph_.order()) {
+      const Node& n = graph_.node(id);
+      const Tensor* w = n.is("LSTM") || n.is("GRU") || n.is("RNN") ? graph_.constant(n.input(1)) : nullptr;
+      const Tensor* r = w ? graph_.constant(n.input(2)) : nullptr;
+      if (r && is_float(w->dtype()) && w->rank() == 3 && is_float(r->dtype()) && r->rank() == 3 && observed(n.input(0))) recurrent_.push_back(id);
+    }
+  }
+
   void probe_activation(const StagedRun& staged, ValueId v) {
+    if (statistics_.find(v) == statistics_.end()) return;
     Site site{name_of(v), false, {}, {}, {}, {}};
     std::vector<NodeId> readers;
     for (const Layer& l : layers_)
@@ -156,14 +189,31 @@ class Prober {
     edit.finish();
   }
 
+  /// Of its inputs and of its state: a group of a recipe keeps both or none.
+  void probe_recurrent(const StagedRun& staged, NodeId node) {
+    const Node& n = graph_.node(node);
+    Site site{graph_.label(node), true, {graph_.label(node)}, {n.name.empty() ? graph_.value(n.input(1)).name : n.name}, {}, {}};
+    for (const Precision& p : options_.precisions) {
+      if (!p.weights) continue;
+      const auto changed = graph_.clone();
+      {
+        GraphEdit edit(*changed);
+        for (size_t input : {1u, 2u}) edit.set_input(node, input, edit.add_constant(round_recurrent(*graph_.constant(n.input(input)), format_of(p))));
+      }
+      site.damage.push_back(measure(staged, *changed, p));
+    }
+    if (!site.damage.empty()) sites_.push_back(std::move(site));
+  }
+
+  static WeightFormat format_of(const Precision& p) { return {p.bits == 8 ? DType::I8 : p.bits == 4 ? DType::I4 : DType::I2, p.block, true}; }
+
   void probe_weights(const StagedRun& staged, const Layer& l) {
     Site site{graph_.label(l.node), true, {graph_.label(l.node)}, {pattern_of(l)}, {}, {}};
     const Tensor& stored = *graph_.constant(l.weights);
     const std::vector<float> weights = read_weights(l, stored);
     for (const Precision& p : options_.precisions) {
       if (!p.weights || (p.block > 0 && l.convolution)) continue;
-      const WeightFormat format{p.bits == 8 ? DType::I8 : p.bits == 4 ? DType::I4 : DType::I2, p.block, true};
-      const CodedWeights coded = round_to_nearest(weights, fit_grid(weights, l.out, l.in * l.taps, format, GridFit::Extremes));
+      const CodedWeights coded = round_to_nearest(weights, fit_grid(weights, l.out, l.in * l.taps, format_of(p), GridFit::Extremes));
       const auto changed = graph_.clone();
       {
         GraphEdit edit(*changed);
@@ -204,6 +254,7 @@ class Prober {
   const Profile& profile_;
   const SensitivityOptions& options_;
   std::vector<Layer> layers_;
+  std::vector<NodeId> recurrent_;
   std::vector<Observed> seen_;
   std::vector<ValueId> outputs_, reached_;
   std::vector<ValueId> fetched_;  ///< outputs_, and behind them what else the task's figure reads

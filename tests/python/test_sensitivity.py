@@ -76,6 +76,32 @@ def test_activations_damage_and_divergence_are_what_numpy_finds(case):
     assert found["kl"] == pytest.approx(np.mean(np.sum(p * np.log(p / q), axis=1)), rel=0.1)
 
 
+def test_recurrent_weights_are_rounded_by_rows_that_directions_share(tmp_path):
+    rng = np.random.default_rng(9)
+    w = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in {"w": (2, 24, 6), "r": (2, 24, 8)}.items()}
+    w["w"][1] *= 5
+    node = helper.make_node("GRU", ["x", "w", "r"], ["y"], name="gru", hidden_size=8, direction="bidirectional")
+    model = model_of([node], [("x", [5, 1, 6])], [("y", None)], w)
+    onnx.save(model, tmp_path / "m.onnx")
+    x = rng.standard_normal((4, 5, 1, 6)).astype(np.float32)  # whole inputs: the first axis isn't the model's
+    np.savez(tmp_path / "calib.npz", x=x)
+    report = sites_of(tmp_path, "--precisions", "w8,w4,w4b16")
+
+    def rounded(bits):
+        changed = onnx.ModelProto()
+        changed.CopyFrom(model)
+        for tensor in changed.graph.initializer:
+            scale = np.abs(w[tensor.name]).max(axis=(0, 2), keepdims=True) / (2 ** (bits - 1) - 1)
+            tensor.CopyFrom(numpy_helper.from_array((np.rint(w[tensor.name] / scale) * scale).astype(np.float32), tensor.name))
+        return changed
+
+    reference = np.stack([run(model, v) for v in x])
+    for bits in (8, 4):
+        expected = sqnr(reference, np.stack([run(rounded(bits), v) for v in x]))
+        assert damage(report, "weights", "gru", f"w{bits}")["sqnr_db"] == pytest.approx(expected, abs=0.1)
+    assert damage(report, "weights", "gru", "w4b16")["sqnr_db"] > damage(report, "weights", "gru", "w4")["sqnr_db"] + 1
+
+
 def test_blocks_lose_less_than_channels_and_16_bits_less_than_8(case):
     folder, _, _ = case
     report = sites_of(folder, "--precisions", "w4,w4b16,a8,a16")

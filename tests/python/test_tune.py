@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import onnx
 import pytest
 
@@ -85,6 +86,13 @@ def test_the_shipped_engine_prints_milliseconds(case):
     done = subprocess.run([sys.executable, ROOT / "tools" / "engines" / "onnxruntime_latency.py", case / "m.onnx", "--seconds", "0.05"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert 0 < float(done.stdout) < 1000
+
+
+def test_the_shipped_engine_takes_rows_and_whole_inputs(case):
+    width = onnx.load(case / "m.onnx").graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    for shape in [(3, width), (3, 1, width)]:
+        np.savez(case / "rows.npz", x=np.zeros(shape, np.float32))
+        subprocess.run([sys.executable, ROOT / "tools" / "engines" / "onnxruntime_latency.py", case / "m.onnx", "--data", case / "rows.npz", "--seconds", "0.05"], capture_output=True, check=True)
 
 
 def test_an_accuracy_target_is_held_on_labelled_data(tmp_path):

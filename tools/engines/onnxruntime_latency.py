@@ -3,7 +3,8 @@
 
     python onnxruntime_latency.py MODEL.onnx [--data SAMPLES.npz] [--threads 1] [--seconds 1]
 
-One sample at a time. Inputs come from the npz, by name, or are made of zeros where a dimension that isn't fixed is 1.
+One sample at a time. Inputs come from the npz, by name (rows of the first axis, or whole inputs where an array has one axis more), or are made of zeros
+where a dimension that isn't fixed is 1.
 """
 import argparse
 import statistics
@@ -14,6 +15,12 @@ import onnxruntime as ort
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64, "tensor(int64)": np.int64, "tensor(int32)": np.int32,
          "tensor(int8)": np.int8, "tensor(uint8)": np.uint8, "tensor(bool)": np.bool_}
+
+
+def first_sample(array, shape):
+    if array.ndim == len(shape) + 1:
+        return array[0]
+    return array[: shape[0] if shape and isinstance(shape[0], int) else 1]
 
 
 def main():
@@ -32,8 +39,7 @@ def main():
     feeds = {}
     for i in session.get_inputs():
         fixed = [d if isinstance(d, int) else 1 for d in i.shape]
-        rows = fixed[0] if fixed and isinstance(i.shape[0], int) else 1
-        feeds[i.name] = data[i.name][:rows].astype(TYPES[i.type]) if i.name in data else np.zeros(fixed, TYPES[i.type])
+        feeds[i.name] = first_sample(data[i.name], i.shape).astype(TYPES[i.type]) if i.name in data else np.zeros(fixed, TYPES[i.type])
     for _ in range(3):
         session.run(None, feeds)
     times, end = [], time.perf_counter() + options.seconds
