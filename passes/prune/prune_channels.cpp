@@ -30,6 +30,7 @@ constexpr int64_t kSamples = 1024, kMostVariations = 16;
 constexpr double kSampleFlops = 1.5e12;              ///< of one run over all samples
 constexpr int64_t kSampleBytes = int64_t{1} << 30;   ///< of the largest value of all samples
 constexpr double kTrainingFlops = 6e12;  ///< some minutes on one thread
+constexpr double kUnaskedFlops = 1e11;   ///< some seconds: before it is asked whether more training pays
 constexpr int64_t kLeastSteps = 40, kMostSteps = 600;
 
 std::string millions(int64_t count) {
@@ -95,11 +96,12 @@ class Pruner {
     return std::clamp<int64_t>(wanted / samples - 1, 0, kMostVariations);
   }
   /// Forwards and backwards are about three runs.
-  int64_t steps(int64_t batch) const {
-    if (options_.integer("steps") > 0) return options_.integer("steps");
-    const double each = 3.0 * static_cast<double>(batch) * static_cast<double>(std::max<int64_t>(1, costs_now().flops()));
+  void set_steps(DistillOptions& o) const {
+    if ((o.steps = options_.integer("steps")) > 0) return;
+    const double each = 3.0 * static_cast<double>(o.batch) * static_cast<double>(std::max<int64_t>(1, costs_now().flops()));
     const auto affordable = static_cast<int64_t>(kTrainingFlops / each);
-    return affordable < kLeastSteps ? 0 : std::min(affordable, kMostSteps);
+    o.steps = affordable < kLeastSteps ? 0 : std::min(affordable, kMostSteps);
+    o.first = std::clamp(static_cast<int64_t>(kUnaskedFlops / each), kLeastSteps, kMostSteps);
   }
 
   /// More samples, made from those that there are, and which of their places count.
@@ -187,7 +189,7 @@ class Pruner {
     if (!train) return;
     samples_->give_held(true);
     DistillOptions o;
-    o.steps = steps(o.batch);
+    set_steps(o);
     if (o.steps == 0) return edit_.note("not trained: it would take too long; steps: N does it");
     o.rate = options_.number("rate");
     o.within = options_.number("within");
@@ -197,8 +199,8 @@ class Pruner {
 
   void name_training(const DistillReport& r) {
     if (!r.obstacle.empty()) return edit_.note("not trained: " + r.obstacle);
-    char text[128];
-    std::snprintf(text, sizeof text, "trained for %lld steps: the outputs on samples held out are at %.1f dB, after the refit %.1f", static_cast<long long>(r.steps), -10 * std::log10(std::max(1e-12, r.noise_after)), -10 * std::log10(std::max(1e-12, r.noise_before)));
+    char text[160];
+    std::snprintf(text, sizeof text, "trained for %lld steps, best after %lld: the outputs on samples held out are at %.1f dB, after the refit %.1f", static_cast<long long>(r.run), static_cast<long long>(r.steps), -10 * std::log10(std::max(1e-12, r.noise_after)), -10 * std::log10(std::max(1e-12, r.noise_before)));
     edit_.note(text);
   }
 
@@ -278,7 +280,7 @@ PassDef pass_prune_channels() {
               {.name = "keep", .help = "patterns of the names of nodes whose outputs stay whole", .otherwise = std::vector<std::string>{}},
               {.name = "repair", .help = "batchnorm: the statistics of normalizations alone; refit: every layer behind by least squares; train: then all together by gradients", .otherwise = std::string("train"), .choices = {"train", "refit", "batchnorm", "none"}},
               {.name = "variations", .help = "inputs made from each sample, for the choice and the repair; -1: up to 16, for about 1000 in all, less where that takes minutes", .otherwise = int64_t{-1}, .least = -1, .most = 1000},
-              {.name = "steps", .help = "of training, each on 16 samples; 0: up to 600, as many as some minutes allow", .otherwise = int64_t{0}, .least = 0, .most = 1000000},
+              {.name = "steps", .help = "of training, each on 16 samples; 0: up to 600, as many as some minutes allow, while the outputs come closer", .otherwise = int64_t{0}, .least = 0, .most = 1000000},
               {.name = "rate", .help = "of training: a step's change of a weight over its tensor's root mean square, at most", .otherwise = 0.003, .least = 0, .most = 1},
               {.name = "within", .help = "what values between the blocks weigh in training beside the outputs", .otherwise = 0.5, .least = 0, .most = 1000},
               {.name = "residuals", .help = "a layer whose output is added to something makes up for that one's error too", .otherwise = true},

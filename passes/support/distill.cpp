@@ -25,7 +25,9 @@ constexpr size_t kMostTogether = 4;                   // samples that run as one
 constexpr size_t kMostWithin = 6;                     // values between the blocks
 constexpr int64_t kMostTargets = int64_t{1} << 30;    // bytes of those
 constexpr int64_t kMostHeld = int64_t{256} << 20;
-constexpr int64_t kChecks = 10;                       // looks at the samples held out
+constexpr int64_t kChecks = 5;                        // of a cycle: looks at the samples held out
+constexpr double kWorthwhile = 0.95;                  // what a cycle leaves of the noise, at most, for a longer one to follow
+constexpr double kSlower = 0.25, kLeastRate = 0.05;   // where it leaves more than there was
 constexpr double kWarm = 0.05;                        // the share of the steps in which the rate rises
 
 /// The positions of each axis that `keep` says.
@@ -266,28 +268,59 @@ class Distiller {
   /// Noise over signal of the outputs on the samples held out.
   double measure() const { return run_batch(judges_, false).ratio(outputs_); }
 
+  /// Cycles, in each of which the rate rises and falls to nothing: of twice the length after one that paid, of a lower rate after one that didn't.
   void learn(DistillReport& report) {
     Shuffle shuffle(train_.size());
-    const size_t batch = std::min(static_cast<size_t>(options_.batch), train_.size());
-    const int64_t each = std::max<int64_t>(1, options_.steps / kChecks);
-    for (int64_t step = 1; step <= options_.steps; ++step) {
-      SamplePlaces now;
-      for (size_t i : shuffle.next(batch)) now.push_back(train_[i]);
-      take_step(run_batch(now, true), static_cast<double>(step - 1) / static_cast<double>(options_.steps));
-      context_.tell(step, options_.steps, "steps of repair");
-      if (step % each != 0) continue;
-      const double noise = measure();
-      if (!(noise < report.noise_after)) continue;
-      report.noise_after = noise;
-      report.steps = step;
-      best_.clear();
-      for (const Tensor& t : values_) best_.push_back(t.clone());
+    double rate = 1;
+    int64_t done = 0, length = options_.first > 0 ? std::min(options_.first, options_.steps) : options_.steps;
+    while (done < options_.steps) {
+      const int64_t left = options_.steps - done;
+      if (left < 2 * length) length = left;
+      const double before = report.noise_after;
+      run_cycle(shuffle, rate, done, length, report);
+      report.run = done += length;
+      if (report.noise_after < kWorthwhile * before) {
+        length *= 2;
+      } else {
+        if (report.noise_after < before || rate * kSlower < kLeastRate) break;
+        rate *= kSlower;
+        start_again();
+      }
     }
   }
 
-  void take_step(const BatchSums& sums, double progress) {
+  void run_cycle(Shuffle& shuffle, double rate, int64_t done, int64_t length, DistillReport& report) {
+    const size_t batch = std::min(static_cast<size_t>(options_.batch), train_.size());
+    const int64_t each = std::max<int64_t>(1, length / kChecks);
+    for (int64_t step = 1; step <= length; ++step) {
+      SamplePlaces now;
+      for (size_t i : shuffle.next(batch)) now.push_back(train_[i]);
+      take_step(run_batch(now, true), rate, static_cast<double>(step - 1) / static_cast<double>(length));
+      context_.tell(done + step, options_.steps, "steps of repair");
+      if (step % each == 0) check(report, done + step);
+    }
+  }
+
+  /// From what was best.
+  void start_again() {
+    for (size_t i = 0; i < values_.size(); ++i) {
+      values_[i] = (best_.empty() ? *graph_.constant(learned_[i]) : best_[i]).clone();
+      adam_[i] = Adam(static_cast<size_t>(values_[i].size()));
+    }
+  }
+
+  void check(DistillReport& report, int64_t step) {
+    const double noise = measure();
+    if (!(noise < report.noise_after)) return;
+    report.noise_after = noise;
+    report.steps = step;
+    best_.clear();
+    for (const Tensor& t : values_) best_.push_back(t.clone());
+  }
+
+  void take_step(const BatchSums& sums, double rate, double progress) {
     const double pi = 3.14159265358979323846;
-    const auto share = static_cast<float>(progress < kWarm ? (progress + 0.5 * kWarm) / (1.5 * kWarm) : 0.5 * (1 + std::cos(pi * (progress - kWarm) / (1 - kWarm))));
+    const auto share = static_cast<float>(rate) * static_cast<float>(progress < kWarm ? (progress + 0.5 * kWarm) / (1.5 * kWarm) : 0.5 * (1 + std::cos(pi * (progress - kWarm) / (1 - kWarm))));
     parallel_for(static_cast<int64_t>(learned_.size()), context_.threads, [&](int64_t at, int) {
       const auto i = static_cast<size_t>(at);
       adam_[i].step(values_[i].mutable_data<float>(), sums.gradients[i].data<float>(), rates_[i] * share);

@@ -87,6 +87,19 @@ TEST(Distill, WhatIsBestAlreadyStays) {
   EXPECT_EQ(to_vector<float>(constant_of(t.model, "MatMul", 1)), to_vector<float>(w0));
 }
 
+TEST(Distill, ItEndsWhenNothingIsToBeGained) {
+  const Tensor w0 = linear().graph->value(linear().graph->find_value("w1")).constant;
+  // At the full rate, a quarter and a sixteenth of it, and no longer.
+  EXPECT_EQ(train(linear(), w0, rows_of(16, 3), {.steps = 2000, .first = 20}).report.run, 60);
+}
+
+TEST(Distill, CyclesGetLongerWhileTheyPay) {
+  const Tensor start = moved(linear().graph->value(linear().graph->find_value("w1")).constant, 0.3f);
+  const Trained t = train(linear(), start, rows_of(16, 3), {.steps = 140, .first = 20, .rate = 0.01});
+  EXPECT_EQ(t.report.run, 140);
+  EXPECT_EQ(t.report.steps, 140);
+}
+
 TEST(Distill, WhatCannotBeTriedIsSaid) {
   const Tensor w0 = linear().graph->value(linear().graph->find_value("w1")).constant;
   EXPECT_THAT(train(linear(), w0, rows_of(9, 3), {.steps = 20}).report.obstacle, testing::HasSubstr("too few samples"));
