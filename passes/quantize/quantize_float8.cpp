@@ -21,6 +21,7 @@
 #include "passes/support/layers.h"
 #include "passes/support/measure_layers.h"
 #include "passes/support/noise_alone.h"
+#include "passes/support/recurrent_weights.h"
 #include "passes/support/round_weights.h"
 #include "passes/support/signal_to_noise.h"
 #include "passes/support/weight_tables.h"
@@ -133,15 +134,25 @@ class Float8Pass {
     if (context_.calibration) seen_ = context_.calibration->observe(graph_);
     plan();
     if (static_) collect();
+    store_recurrent();
     const std::shared_ptr<Graph> original = graph_.clone();
     choose(*original);
     if (static_ && !context_.calibration->obstacles().empty())
       context_.report.warnings.push_back(listed(context_.calibration->obstacles()) + "; of layers that lie behind, the weights alone become float8");
     write_tables();
+    std::vector<Layer> stored;
+    for (const LayerPlan& l : layers_) stored.push_back(l.layer);
+    share_with_bodies(edit_, stored);
     for (LayerReport& r : reports_) context_.report.layers.push_back(std::move(r));
   }
 
  private:
+  /// Before the others, with half of the noise that the outputs may have; where float8 adds more, as int8.
+  void store_recurrent() {
+    RecurrentOptions o{.formats = {{format_}, {.dtype = DType::I8}}, .min_sqnr_db = options_.number("min_sqnr_db") + 3, .min_weights = options_.integer("min_weights"), .gptq = gptq_};
+    store_recurrent_weights(edit_, context_, o);
+  }
+
   /// Rows are looked up as int8 with a scale each: ONNX's Gather takes no float8.
   void write_tables() {
     if (options_.text("embeddings") != "int8") return;
@@ -368,11 +379,16 @@ class Float8Pass {
 
   void write() {
     ActivationTrips trips(edit_, format_, largest_);
+    std::map<ValueId, ValueId> written;  // weights that several layers multiply by have the codes of the first
     for (size_t i = 0; i < layers_.size(); ++i) {
       const LayerPlan& l = layers_[i];
       if (l.form == LayerForm::Float32) continue;
-      const Tensor old = *graph_.constant(l.layer.weights);
       if (l.form == LayerForm::Float8) trips.insert(l);
+      if (const auto first = written.find(l.layer.weights); first != written.end()) {
+        edit_.set_input(l.layer.node, 1, first->second);
+        continue;
+      }
+      const Tensor old = *graph_.constant(l.layer.weights);
       if (!coded_[i].shift.empty()) shift_bias(edit_, l.layer, coded_[i].shift);
       const Tensor bits = write_weights(l.layer, old.shape(), coded_[i].codes);
       Tensor codes(format_, old.shape());
@@ -382,7 +398,9 @@ class Float8Pass {
       if (channels) node.attributes = {{"axis", l.layer.out_axis, {}}};
       const Tensor scales = channels ? Tensor::vector(coded_[i].scales) : Tensor::scalar(coded_[i].scales[0]);
       const ValueId scale = edit_.add_constant(cast(scales, old.dtype()));
-      edit_.set_input(l.layer.node, 1, edit_.add(std::move(node), {edit_.add_constant(std::move(codes)), scale, trips.zero(channels ? l.layer.out : -1)}));
+      const ValueId decoded = edit_.add(std::move(node), {edit_.add_constant(std::move(codes)), scale, trips.zero(channels ? l.layer.out : -1)});
+      written.emplace(l.layer.weights, decoded);
+      edit_.set_input(l.layer.node, 1, decoded);
     }
     trips.shield();
   }

@@ -4,6 +4,7 @@
 // (passes/support/awq.h) or not. Which layers, the recipe's groups and their sizes say.
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "calibration/calibration.h"
 #include "lib/base/error.h"
@@ -11,6 +12,7 @@
 #include "passes/pass.h"
 #include "passes/support/awq.h"
 #include "passes/support/collect_moments.h"
+#include "passes/support/recurrent_weights.h"
 #include "passes/support/round_weights.h"
 #include "passes/support/signal_to_noise.h"
 #include "passes/support/tied.h"
@@ -99,10 +101,18 @@ class ChannelScaler {
   int64_t folded_ = 0, inserted_ = 0;
 };
 
+/// Before the others: they are rounded for what these leave.
+void store_recurrent(GraphEdit& edit, PassContext& context, const WeightsOptions& options, double min_sqnr_db) {
+  RecurrentOptions recurrent{.formats = {options.format}, .min_sqnr_db = min_sqnr_db, .min_weights = options.min_weights, .gptq = options.needs_data()};
+  if (bits_of(options.format.dtype) < 8) recurrent.formats.push_back({.dtype = DType::I8});
+  store_recurrent_weights(edit, context, recurrent);
+}
+
 void run(GraphEdit& edit, PassContext& context, const Options& given) {
   const WeightsOptions options = WeightsOptions::of(given);
   if (options.needs_data() && !context.calibration) throw Error(ErrorKind::Usage, "the step quantize_weights needs calibration data for " + given.text("algorithm") + ": give --calib DATA");
   transpose_constants(edit);
+  store_recurrent(edit, context, options, given.number("min_sqnr_db"));
   std::vector<Observed> seen = context.calibration ? context.calibration->observe(edit.graph()) : std::vector<Observed>{};
   std::vector<LayerReport> reports;
   std::vector<WeightsPlan> plan = plan_weights(edit.graph(), context, options, seen, reports);
@@ -117,17 +127,29 @@ void run(GraphEdit& edit, PassContext& context, const Options& given) {
   const std::shared_ptr<Graph> original = edit.graph().clone();
   WeightsWriter writer(edit);
   TablesWriter table_writer(edit);
+  std::map<ValueId, size_t> written;  // weights that several layers multiply by have the codes of the first
   round_weights(*original, plan, options, context, [&](size_t index, const CodedWeights& codes, const std::vector<float>& weights) {
     const WeightsPlan& p = plan[index];
     LayerReport& report = reports[p.report];
     report.weight_sqnr_db = sqnr_db(weights, decode(codes));
     report.algorithm = !p.moments ? "nearest" : options.gptq ? (options.awq ? "awq, gptq" : "gptq") : options.awq ? "awq" : "nearest";
     if (options.sparsity > 0 && p.moments) report_pruned(edit.graph(), p, codes, options, context.report);
+    const auto first = written.find(p.layer.weights);
+    if (first != written.end()) {
+      const WeightsPlan& before = plan[first->second];
+      edit.set_input(p.layer.node, 1, edit.graph().node(before.layer.node).input(1));
+      report.weights = reports[before.report].weights;
+      report.weight_sqnr_db = reports[before.report].weight_sqnr_db;
+      return;
+    }
     if (tied.contains(index)) table_writer.write_layer(p.layer, tied.at(index), codes);
     else if (options.nbits && !p.layer.convolution && codes.grid.format.block > 0) writer.write_nbits(p.layer, codes);
-    else writer.write_dequantized(p.layer, codes);
+    else writer.write_dequantized(p.layer, codes), written.emplace(p.layer.weights, index);
   });
   for (const TablePlan& t : tables) table_writer.write_lookup(t, options.fit);
+  std::vector<Layer> layers;
+  for (const WeightsPlan& p : plan) layers.push_back(p.layer);
+  share_with_bodies(edit, layers);
   for (LayerReport& report : reports) context.report.layers.push_back(std::move(report));
 }
 
@@ -135,6 +157,7 @@ int64_t opset_of(const Graph& graph, const std::vector<GroupRule>& groups, const
   const WeightsOptions o = WeightsOptions::of(given);
   bool dequantizes = !o.nbits;
   for (NodeId id : graph.order()) dequantizes = dequantizes || graph.node(id).is("Conv") || graph.node(id).is("ConvTranspose");
+  dequantizes = dequantizes || !find_recurrent_weights(graph, given.integer("min_weights")).empty();
   if (!dequantizes) return 13;
   size_t bits = bits_of(o.format.dtype);
   for (const GroupRule& g : groups)
@@ -166,6 +189,11 @@ PassDef pass_quantize_weights() {
               {.name = "sparsity", .help = "gptq: the share of the weights that goes in the same sweep, chosen by SparseGPT's price; 0: what is zero already stays so", .otherwise = 0.0, .least = 0, .most = 0.99},
               {.name = "pattern", .help = "with sparsity: anywhere, or 2 of each 4 input channels", .otherwise = std::string("unstructured"), .choices = {"unstructured", "2:4"}},
               {.name = "min_weights", .help = "layers with fewer stay as they are", .otherwise = int64_t{400}, .least = 1},
+              {.name = "min_sqnr_db",
+               .help = "what the weights of LSTM, GRU, RNN and of loops, rounded to nearest, must leave of the outputs by themselves; else those that cost most get 8 bits, and then stay in float",
+               .otherwise = 23.0,
+               .least = -100,
+               .most = 200},
               {.name = "embeddings", .help = "form of tables that are looked up in", .otherwise = std::string("int8"), .choices = {"int8", "float"}},
               {.name = "form", .help = "qdq is the standard's; matmul_nbits is ONNX Runtime's own operator", .otherwise = std::string("qdq"), .choices = {"qdq", "matmul_nbits"}},
           },

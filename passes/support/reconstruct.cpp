@@ -9,6 +9,7 @@
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
 #include "passes/support/block_learner.h"
+#include "passes/support/learning_plan.h"
 
 namespace infopt {
 namespace {
@@ -24,20 +25,63 @@ class Reconstruction {
       if (learned_layer(id)) search_.layers.insert(id);
   }
 
-  std::vector<BlockReport> run() {
-    const std::vector<Block> blocks = learnable_blocks();
+  ReconstructReport run() {
+    const std::vector<Block> blocks = affordable(learnable_blocks());
     start(blocks);
     for (size_t i = 0; i < blocks.size(); ++i) {
       const Block& b = blocks[i];
+      effort_ = efforts_[i];
       if (!learn(b, advance(b)) && b.layers.size() > 1) learn_apart(b);
       for (ValueId v : b.outputs)
         if (const auto left = rounded_left_.find(v); left == rounded_left_.end() || left->second == 0) rounded_->forget({v});
       if (options_.progress) options_.progress(static_cast<int64_t>(i) + 1, static_cast<int64_t>(blocks.size()));
     }
-    return std::move(reports_);
+    return std::move(report_);
   }
 
  private:
+  BlockWork work_of(const Block& b) const {
+    BlockWork work{.places = 1e18};
+    for (NodeId id : b.layers) {
+      const Node& n = original_.node(id);
+      const Observed& y = (*options_.seen)[static_cast<size_t>(n.outputs[0])];
+      const double weights = static_cast<double>(original_.constant(n.input(1))->size());
+      const double macs = static_cast<double>(options_.macs.contains(id) ? options_.macs.at(id) : 0);
+      work.macs += macs;
+      work.weights += weights;
+      work.elements += y.dtype == DType::Undefined ? 0 : static_cast<double>(element_count(y.shape));
+      work.places = std::min(work.places, std::max(1.0, macs / std::max(1.0, weights)));
+    }
+    return work;
+  }
+
+  /// Those that the budget has room for; efforts_ gets theirs.
+  std::vector<Block> affordable(std::vector<Block> blocks) {
+    const BlockEffort asked{options_.iterations, options_.batch};
+    efforts_.assign(blocks.size(), asked);
+    if (options_.budget > 0) {
+      std::vector<BlockWork> work;
+      for (const Block& b : blocks) work.push_back(work_of(b));
+      const int64_t data = calibration_.data().size();
+      efforts_ = share_learning(work, asked, options_.samples > 0 ? std::min(options_.samples, data) : data, options_.budget);
+    }
+    std::vector<Block> kept;
+    std::vector<BlockEffort> efforts;
+    for (size_t i = 0; i < blocks.size(); ++i) {
+      if (efforts_[i].iterations == 0) {
+        report_.left_out.insert(report_.left_out.end(), blocks[i].layers.begin(), blocks[i].layers.end());
+        continue;
+      }
+      report_.iterations = efforts_[i].iterations;
+      report_.batch += efforts_[i].batch;
+      efforts.push_back(efforts_[i]);
+      kept.push_back(std::move(blocks[i]));
+    }
+    if (!kept.empty()) report_.batch /= static_cast<double>(kept.size());
+    efforts_ = std::move(efforts);
+    return kept;
+  }
+
   /// What the float graph has where `now` is; kNone where it has nothing, or not in float32.
   ValueId float_of(ValueId now) const {
     const auto it = origin_.find(now);
@@ -184,8 +228,11 @@ class Reconstruction {
       for (const auto& targets : samples.targets)
         for (const Tensor& t : targets)
           if (t.dtype() != DType::F32) throw Error(ErrorKind::Unsupported, "a block's output isn't float32");
-      BlockLearner learner(graph_, b, learned_layers(b), options_);
-      reports_.push_back(learner.learn(std::move(samples)));
+      ReconstructOptions options = options_;
+      options.iterations = effort_.iterations;
+      options.batch = effort_.batch;
+      BlockLearner learner(graph_, b, learned_layers(b), options);
+      report_.blocks.push_back(learner.learn(std::move(samples)));
       for (size_t i = 0; i < learner.layers().size(); ++i) {
         const CodedLayer& coded = learner.layers()[i].coded;
         set_codes(edit_, coded, learner.codes()[i]);
@@ -213,12 +260,14 @@ class Reconstruction {
   BlockSearch search_;
   std::unique_ptr<StagedRun> rounded_, exact_;
   std::map<ValueId, int64_t> rounded_left_, exact_left_;  ///< how many blocks ahead want a value
-  std::vector<BlockReport> reports_;
+  std::vector<BlockEffort> efforts_;  ///< of the blocks
+  BlockEffort effort_;                ///< of the one that is learned now
+  ReconstructReport report_;
 };
 
 }  // namespace
 
-std::vector<BlockReport> reconstruct(GraphEdit& quantized, const Graph& original, const std::map<ValueId, ValueId>& became, Calibration& calibration, const ReconstructOptions& options) {
+ReconstructReport reconstruct(GraphEdit& quantized, const Graph& original, const std::map<ValueId, ValueId>& became, Calibration& calibration, const ReconstructOptions& options) {
   return Reconstruction(quantized, original, became, calibration, options).run();
 }
 

@@ -15,6 +15,8 @@ namespace {
 
 constexpr int64_t kMemory = 600'000'000;  // of one block's values, estimated from the largest activation
 constexpr int64_t kFewest = 8;            // samples that are taken whatever their size
+constexpr double kLearningFlops = 16e12;  // two to four minutes on two cores
+constexpr double kRunningFlops = 3e12;    // of both graphs over all samples
 
 class Recoder {
  public:
@@ -89,12 +91,26 @@ std::optional<double> weight_sqnr(const Graph& graph, const Graph& original, con
   return sqnr_db(signal, noise);
 }
 
-/// As many samples as let three of the largest activation of each fit.
+/// As many samples as let three of the largest activation of each fit, and as are run in reasonable time.
 int64_t samples_that_fit(const Int8Plan& plan) {
   int64_t largest = 1;
   for (const Observed& o : plan.seen)
     if (is_float(o.dtype)) largest = std::max(largest, element_count(o.shape) * 4);
-  return std::max(kFewest, kMemory / (3 * largest));
+  double macs = 1;
+  for (const LayerReport& r : plan.reports) macs += static_cast<double>(r.macs);
+  return std::max(kFewest, std::min(kMemory / (3 * largest), static_cast<int64_t>(kRunningFlops / (4 * macs))));
+}
+
+/// What was left out so that it ends within minutes.
+void tell_effort(GraphEdit& edit, const Graph& original, const ReconstructReport& learning, const ReconstructOptions& asked) {
+  if (learning.iterations > 0 && (learning.iterations < asked.iterations || learning.batch < asked.batch - 0.5))
+    edit.note("a large model: the rounding is learned in " + std::to_string(learning.iterations) + " steps of " + std::to_string(static_cast<int>(std::lround(learning.batch))) + " samples on average, not " +
+              std::to_string(asked.iterations) + " of " + std::to_string(asked.batch));
+  if (learning.left_out.empty()) return;
+  std::string names;
+  for (size_t i = 0; i < std::min<size_t>(5, learning.left_out.size()); ++i) names += (i ? ", " : "") + original.label(learning.left_out[i]);
+  if (learning.left_out.size() > 5) names += " and " + std::to_string(learning.left_out.size() - 5) + " more";
+  edit.note("a large model: the rounding of " + std::to_string(learning.left_out.size()) + " layers, the costliest to learn, stays to nearest: " + names);
 }
 
 }  // namespace
@@ -123,11 +139,15 @@ void learn_rounding(GraphEdit& edit, const Graph& original, Int8Plan& plan, Pass
   o.threads = context.threads;
   o.progress = [&](int64_t done, int64_t total) { context.tell(done, total, "blocks learned"); };
   o.samples = samples_that_fit(plan);
-  const auto blocks = reconstruct(edit, original, plan.became, *context.calibration, o);
+  o.budget = kLearningFlops;
+  o.seen = &plan.seen;
+  for (const LayerPlan& p : plan.layers) o.macs[p.layer.node] = plan.reports[p.report].macs;
+  const ReconstructReport learning = reconstruct(edit, original, plan.became, *context.calibration, o);
   edit.finish();
+  tell_effort(edit, original, learning, o);
   const auto db = [](double noise) { return std::to_string(static_cast<int>(std::lround(-10 * std::log10(std::max(noise, 1e-30))))) + " dB"; };
   size_t learned = 0;
-  for (const BlockReport& b : blocks) {
+  for (const BlockReport& b : learning.blocks) {
     learned += b.layers.size();
     std::string line = original.label(b.layers.front());
     if (b.layers.size() > 1) line += " to " + original.label(b.layers.back());

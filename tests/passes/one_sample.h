@@ -17,6 +17,7 @@ class HeldSamples : public DataSet {
   bool has_label() const override { return false; }
   bool next(Sample& sample) override {
     if (at_ == samples_.size()) return false;
+    sample.index = static_cast<int64_t>(at_);
     sample.inputs = {{"x", samples_[at_++]}};
     return true;
   }

@@ -116,7 +116,7 @@ struct Problem {
   std::vector<BlockReport> learn(Model& m, ReconstructOptions options) const {
     GraphEdit edit(*m.graph);
     Calibration calibration(std::make_shared<HeldSamples>(samples), CalibrationOptions{});
-    return reconstruct(edit, *original.graph, became, calibration, options);
+    return reconstruct(edit, *original.graph, became, calibration, options).blocks;
   }
 };
 

@@ -1,0 +1,149 @@
+#include "passes/support/recurrent_weights.h"
+
+#include <gmock/gmock.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "calibration/calibration.h"
+#include "tests/passes/graph_helper.h"
+#include "tests/passes/one_sample.h"
+
+namespace infopt::test {
+namespace {
+
+const char kGru[] = R"(g (float[5,1,24] x, float[2,48,24] wi, float[2,48,16] wr) => (float[5,2,1,16] y) {
+  y = GRU<hidden_size=16, direction="bidirectional", linear_before_reset=1>(x, wi, wr) })";
+
+/// As bidirectional as torch's; weights of the size that training leaves.
+Model gru() {
+  Model m = graph_of(kGru);
+  GraphEdit edit(*m.graph);
+  for (const char* name : {"wi", "wr"}) {
+    const ValueId w = m.graph->find_value(name);
+    Tensor t = m.graph->constant(w)->clone();
+    for (int64_t i = 0; i < t.size(); ++i) t.mutable_data<float>()[i] *= 0.2f;
+    edit.set_constant(w, t);
+  }
+  return m;
+}
+
+/// Inputs whose last axis is a mixture of a few sources, as real ones are.
+Tensor mixture(const Shape& shape, unsigned seed) {
+  const int64_t k = shape.back(), sources = k / 4;
+  const Tensor mix = noise(DType::F32, {sources, k}, 1), z = noise(DType::F32, {element_count(shape) / k, sources}, seed);
+  Tensor x = Tensor::zeros(DType::F32, shape);
+  for (int64_t r = 0; r < x.size() / k; ++r)
+    for (int64_t s = 0; s < sources; ++s)
+      for (int64_t i = 0; i < k; ++i) x.mutable_data<float>()[r * k + i] += 0.4f * z.data<float>()[r * sources + s] * mix.data<float>()[s * k + i];
+  return x;
+}
+
+Model quantized(const Model& model, const std::string& pass, const Settings& settings, bool data = true, Report* told = nullptr) {
+  Model out = copy_of(model);
+  PipelineStep step{pass, {}};
+  for (const OptionDef& o : find_pass(pass)->options) step.options.set(o.name, o.otherwise);
+  for (const auto& [name, value] : settings) step.options.set(name, value);
+  std::vector<Tensor> samples;
+  for (unsigned s = 0; s < 32; ++s) samples.push_back(mixture(model.graph->value(model.graph->inputs()[0]).type.fixed_shape().value(), 50 + s));
+  Calibration calibration(std::make_shared<HeldSamples>(samples), CalibrationOptions{});
+  Report report;
+  static const std::vector<GroupRule> kNoGroups;
+  run_pipeline(out, {step}, {.profile = find_profile("ort-cpu"), .groups = kNoGroups, .calibration = data ? &calibration : nullptr}, report);
+  if (told) *told = report;
+  return parse_model(serialize_model(out));
+}
+
+double sqnr(const Model& a, const Model& b) {
+  double signal = 0, noise = 0;
+  for (unsigned seed : {7u, 8u, 9u}) {
+    const std::map<std::string, Tensor> inputs{{"x", mixture(a.graph->value(a.graph->inputs()[0]).type.fixed_shape().value(), seed)}};
+    const auto x = to_vector<double>(Session(*a.graph).run(inputs)[0]), y = to_vector<double>(Session(*b.graph).run(inputs)[0]);
+    for (size_t i = 0; i < x.size(); ++i) signal += x[i] * x[i], noise += (x[i] - y[i]) * (x[i] - y[i]);
+  }
+  return 10 * std::log10(signal / noise);
+}
+
+const Tensor& codes_behind(const Model& m, size_t input) { return *m.graph->constant(m.graph->producer(node_of(m, "GRU").input(input))->input(0)); }
+
+TEST(RecurrentWeights, OfAGruAreStoredInBlocksOfCodes) {
+  const Model before = gru(), now = quantized(before, "quantize_weights", {{"type", std::string("uint4")}, {"symmetric", false}, {"block_size", int64_t{16}}, {"min_sqnr_db", 15.0}});
+  EXPECT_EQ(ops(now), "DequantizeLinear DequantizeLinear GRU");
+  EXPECT_EQ(now.graph->opset(""), 21);
+  EXPECT_EQ(codes_behind(now, 1).dtype(), DType::U4);
+  EXPECT_EQ(codes_behind(now, 1).shape(), (Shape{2, 48, 24}));
+  const Node& d = *now.graph->producer(node_of(now, "GRU").input(1));
+  EXPECT_EQ(d.i("axis", 1), 2);
+  EXPECT_EQ(d.i("block_size", 0), 16);
+  EXPECT_EQ(now.graph->constant(d.input(1))->shape(), (Shape{2, 48, 2}));
+  EXPECT_EQ(now.graph->constant(now.graph->producer(node_of(now, "GRU").input(2))->input(1))->shape(), (Shape{48}));  // a block would be the row
+  EXPECT_GT(sqnr(before, now), 15);
+}
+
+TEST(RecurrentWeights, RoundedWithTheirInputsInViewAreCloser) {
+  const Model before = gru();
+  const Settings four{{"type", std::string("int4")}, {"block_size", int64_t{16}}, {"min_sqnr_db", -100.0}};
+  Settings nearest = four;
+  nearest.emplace_back("algorithm", std::string("nearest"));
+  EXPECT_GT(sqnr(before, quantized(before, "quantize_weights", four)), sqnr(before, quantized(before, "quantize_weights", nearest)) + 2);
+}
+
+TEST(RecurrentWeights, GetEightBitsWhereFourCostTooMuchAndFloatWhereTheseDo) {
+  const Model before = gru();
+  const Model eight = quantized(before, "quantize_weights", {{"min_sqnr_db", 36.0}});
+  EXPECT_EQ(ops(eight), "DequantizeLinear DequantizeLinear GRU");
+  EXPECT_EQ(codes_behind(eight, 2).dtype(), DType::I8);
+  EXPECT_GT(sqnr(before, eight), 33);
+  EXPECT_EQ(ops(quantized(before, "quantize_weights", {{"min_sqnr_db", 190.0}})), "GRU");
+}
+
+TEST(RecurrentWeights, NeedNoData) {
+  const Model before = gru();
+  EXPECT_EQ(ops(quantized(before, "quantize_weights", {{"algorithm", std::string("nearest")}}, false)), "DequantizeLinear DequantizeLinear GRU");
+  const Model eight = quantized(before, "quantize_float8", {{"activations", std::string("none")}}, false);
+  EXPECT_EQ(ops(eight), "DequantizeLinear DequantizeLinear GRU");
+  EXPECT_EQ(codes_behind(eight, 1).dtype(), DType::F8E4M3FN);
+  EXPECT_EQ(eight.graph->opset(""), 19);
+  EXPECT_GT(sqnr(before, eight), 20);
+}
+
+TEST(RecurrentWeights, AreJudgedBesideTheFloatOutputsInFloat8) {
+  const Model before = gru();
+  Report report;
+  const Model now = quantized(before, "quantize_float8", {{"min_sqnr_db", 44.0}}, true, &report);
+  EXPECT_EQ(codes_behind(now, 1).dtype(), DType::I8);
+  EXPECT_THAT(report.warnings, testing::IsEmpty());
+}
+
+TEST(RecurrentWeights, OfALoopAreSharedWithTheLayerThatMultipliesByThem) {
+  const Model before = graph_of(R"(g (float[4,32] x, float[32,32] wk) => (float[4,32] y) {
+    n = Constant <value = int64 {2}> () go = Constant <value = bool {1}> () e = MatMul(x, wk) f = Constant <value = float {0.05}> () a = Mul(e, f)
+    y = Loop(n, go, a) <body = b (int64 i, bool c, float[4,32] s) => (bool d, float[4,32] t) { d = Identity(c) u = MatMul(s, wk) t = Sigmoid(u) }> })");
+  const Model now = quantized(before, "quantize_weights", {});
+  for (NodeId id : now.graph->order())
+    for (ValueId c : now.graph->node(id).captures) {
+      EXPECT_EQ(now.graph->constant(c), nullptr);
+      ASSERT_NE(now.graph->producer(c), nullptr);
+      EXPECT_EQ(now.graph->producer(c)->op, "DequantizeLinear");
+    }
+  EXPECT_GT(sqnr(before, now), 10);
+}
+
+TEST(RecurrentWeights, ThatOnlyABodyMultipliesByAreStoredToo) {
+  const Model before = graph_of(R"(g (float[4,32] x, float[32,32] wk) => (float[4,32] y) {
+    n = Constant <value = int64 {2}> () go = Constant <value = bool {1}> ()
+    y = Loop(n, go, x) <body = b (int64 i, bool c, float[4,32] s) => (bool d, float[4,32] t) { d = Identity(c) u = MatMul(s, wk) t = Tanh(u) }> })");
+  const Model now = quantized(before, "quantize_weights", {{"min_sqnr_db", 5.0}, {"block_size", int64_t{16}}});
+  EXPECT_EQ(constant_of(now, "DequantizeLinear", 0).dtype(), DType::I4);
+  EXPECT_EQ(constant_of(now, "DequantizeLinear", 1).shape(), (Shape{2, 32}));  // blocks along the product's sum
+  EXPECT_GT(sqnr(before, now), 5);
+}
+
+TEST(SharedWeights, AreStoredOnce) {
+  const Model before = graph_of("g (float[4,32] x, float[32,32] wk) => (float[4,32] y) { a = MatMul(x, wk) b = Tanh(a) y = MatMul(b, wk) }");
+  EXPECT_EQ(ops(quantized(before, "quantize_weights", {})), "DequantizeLinear MatMul Tanh MatMul");
+  EXPECT_EQ(ops(quantized(before, "quantize_float8", {{"activations", std::string("none")}})), "DequantizeLinear MatMul Tanh MatMul");
+}
+
+}  // namespace
+}  // namespace infopt::test
