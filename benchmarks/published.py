@@ -125,6 +125,9 @@ class Judge:
             file.with_suffix(".txt").write_text(self.said)
         if not file.exists():
             return failure
+        loads = subprocess.run([sys.executable, "-c", "import sys, onnxruntime as o; o.InferenceSession(sys.argv[1])", str(file)], capture_output=True, check=False)
+        if loads.returncode < 0:
+            return "ONNX Runtime crashes"
         try:
             onnx.checker.check_model(str(file))
             made = session(file)

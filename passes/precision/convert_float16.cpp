@@ -123,7 +123,7 @@ DType Converter::stored(ValueId v) const {
   if (t.rank() < 2 || t.size() < kLeastStored) return DType::Undefined;
   DType type = DType::Undefined;
   for (const Use& u : graph_.value(v).uses) {
-    if (u.index < 0) return DType::Undefined;
+    if (u.index == kGraphOutput) return DType::Undefined;
     const DType asked = static_cast<size_t>(u.node) < plan_.store.size() ? plan_.store[static_cast<size_t>(u.node)] : DType::Undefined;
     if (asked == DType::Undefined || (type != DType::Undefined && asked != type)) return DType::Undefined;
     type = asked;
@@ -168,7 +168,8 @@ void Converter::convert_constant(ValueId v, const ConstantUses& uses) {
     return it->second;
   };
   const std::vector<Use> now = graph_.value(v).uses;
-  const bool in_place = initializer && (!uses.wide || uses.store);
+  const bool captured = std::any_of(now.begin(), now.end(), [](const Use& u) { return u.index == kCapture; });
+  const bool in_place = initializer && (!uses.wide || uses.store) && !captured;
   if (in_place) {
     edit_.set_constant(v, cast(original, first));
     set_dtype(v, first);
@@ -180,7 +181,8 @@ void Converter::convert_constant(ValueId v, const ConstantUses& uses) {
   }
   if (uses.store)
     for (const Use& u : now)
-      if (wanted(u) == DType::F32) edit_.set_input(u.node, static_cast<size_t>(u.index), as(copy(storage), DType::F32));
+      if (u.index >= 0 && wanted(u) == DType::F32) edit_.set_input(u.node, static_cast<size_t>(u.index), as(copy(storage), DType::F32));
+  if (uses.store && captured) edit_.replace_uses(v, as(copy(storage), DType::F32));  // bodies: they compute in float32
   if (!initializer) remove_unused(edit_, v);
 }
 

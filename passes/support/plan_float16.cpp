@@ -97,6 +97,7 @@ class Planner {
     if (context_.calibration && computes) measure();
     keep_wide();
     keep_islands();
+    keep_batch_transposes();
     for (NodeId id : graph_.order()) conclude(id);
     return std::move(plan_);
   }
@@ -120,6 +121,7 @@ class Planner {
   void measure();
   void keep_wide();
   void keep_islands();
+  void keep_batch_transposes();
   void conclude(NodeId id);
 
   const Graph& graph_;
@@ -327,6 +329,20 @@ void Planner::keep_islands() {
   std::reverse(order.begin(), order.end());
   for (NodeId id : order)
     if (fed[static_cast<size_t>(id)] && !stays(id) && feeds_float(graph_.node(id))) keep(id, "it moves float32 only");
+}
+
+/// ONNX Runtime (1.32) computes products in float32 behind a Cast of its own, and ends with a segmentation fault where it finds a Transpose that moves
+/// the first axis and not the last, that Cast, and a MatMul with constant weights. In float32 such a Transpose is safe.
+void Planner::keep_batch_transposes() {
+  for (NodeId id : graph_.order()) {
+    const Node& n = graph_.node(id);
+    if (!n.is("Transpose") || stays(id)) continue;
+    const auto* perm = n.get<std::vector<int64_t>>("perm");
+    if (!perm || perm->size() < 3 || perm->front() == 0 || perm->back() != static_cast<int64_t>(perm->size()) - 1) continue;
+    const auto& uses = result_uses(graph_, n);
+    const bool product = std::any_of(uses.begin(), uses.end(), [&](const Use& u) { return u.index >= 0 && graph_.node(u.node).is("MatMul") && !stays(u.node); });
+    if (product) keep(id, "ONNX Runtime fails at a product of what it makes");
+  }
 }
 
 void Planner::conclude(NodeId id) {

@@ -201,6 +201,34 @@ TEST(ConvertFloat16, BodiesReadFloat32) {
   expect_valid(model);
 }
 
+TEST(ConvertFloat16, WhatABodyReadsIsStoredOnce) {
+  Model model = model_of(R"(g (float[4,32] x, float[32,32] w) => (float[4,32] y) {
+    n = Constant <value = int64 {2}> () go = Constant <value = bool {1}> () a = MatMul(x, w)
+    y = Loop(n, go, a) <body = b (int64 i, bool c, float[4,32] s) => (bool d, float[4,32] t) { d = Identity(c) u = MatMul(s, w) t = Tanh(u) }> })",
+                         17);
+  {
+    GraphEdit edit(*model.graph);
+    const ValueId w = model.graph->find_value("w");
+    edit.remove_input(w);
+    edit.set_constant(w, waves({32, 32}, 0.2f));
+  }
+  const Tensor x = waves({4, 32});
+  const Tensor before = run(model, {{"x", x}});
+  convert(model);
+  model = parse_model(serialize_model(model));
+  int64_t bytes = 0;
+  for (size_t v = 0; v < model.graph->value_capacity(); ++v)
+    if (const auto id = static_cast<ValueId>(v); model.graph->value_alive(id) && model.graph->constant(id) && model.graph->constant(id)->rank() == 2 && !model.graph->value(id).uses.empty()) bytes += static_cast<int64_t>(model.graph->constant(id)->bytes());
+  EXPECT_EQ(bytes, 2 * 32 * 32);
+  EXPECT_GT(sqnr_db(before, run(model, {{"x", x}})), 50);
+}
+
+TEST(ConvertFloat16, ATransposeOfTheFirstAxisBeforeAProductStaysInFloat) {
+  Model model = model_of("g (float[3,2,64] x, float[64,8] w) => (float[2,3,8] y) { a = Relu(x) t = Transpose<perm=[1,0,2]>(a) y = MatMul(t, w) }", 17);
+  convert(model);
+  EXPECT_EQ(ops_of(*model.graph), (std::vector<std::string>{"Cast", "Relu", "Cast", "Transpose", "Cast", "Cast", "MatMul", "Cast"}));
+}
+
 TEST(ConvertFloat16, WeightsStoredInFloat16NeedNoCastAnyMore) {
   Model model = two_products();
   {
