@@ -50,7 +50,7 @@ def variants(options):
 
             def command(source, folder, out, recipe=recipe, algorithm=algorithm, settings=settings):
                 changes = [f"algorithm={algorithm}", *settings]
-                return [options.infopt, "quantize", source, "--calib", folder / "calib.npz", "-o", out, "--recipe", recipe, *(a for c in changes for a in ("--set", f"quantize_weights.{c}"))]
+                return [options.infopt, "quantize", source, "--calib", folder / "calib.npz", "-o", out, "--recipe", recipe, "--set", "quantize_weights.min_sqnr_db=-100", *(a for c in changes for a in ("--set", f"quantize_weights.{c}"))]
 
             yield f"infopt, {algorithm}", grid, command
 

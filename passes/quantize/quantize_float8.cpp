@@ -265,7 +265,8 @@ class Float8Pass {
   void choose(const Graph& original) {
     const EditLog log = edit_.log();
     const double enough = options_.number("min_sqnr_db");
-    auto left = static_cast<int64_t>(options_.number("max_fallback") * static_cast<double>(layers_.size()));
+    const double share = options_.number("max_fallback");
+    int64_t left = share > 0 ? static_cast<int64_t>(std::ceil(share * static_cast<double>(layers_.size()))) : 0;  // of a few layers one at least
     auto measure = [&] { return context_.calibration ? output_sqnr(graph_, *context_.calibration, context_.threads, kJudges) : std::nullopt; };
     auto start_over = [&] {
       edit_.restore(original);

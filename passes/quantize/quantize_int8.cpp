@@ -21,6 +21,7 @@ namespace infopt {
 namespace {
 
 constexpr int64_t kRounds = 4;  ///< attempts of a large net, the last without integers; a small one gets more
+constexpr int64_t kStorageRounds = 4;  ///< then, in which weights kept as int8 go back to float
 constexpr double kJudgedMacs = 2e9;  ///< multiplications of the samples that the whole is measured on
 constexpr int64_t kFewestJudges = 2, kMostJudges = 8;
 
@@ -85,6 +86,27 @@ bool demote(const Graph& graph, Int8Plan& plan, const LayerNoise& noise, double 
   return true;
 }
 
+/// Where no integers are left, and weights alone cost too much: those kept as int8 that add most noise go back to float, those of recurrent layers last.
+/// False where there are none.
+bool widen_storage(Int8Plan& plan, const LayerNoise& noise, double output_db, double enough) {
+  std::vector<size_t> stored;
+  for (size_t i = 0; i < plan.layers.size(); ++i)
+    if (plan.layers[i].form == LayerForm::Int8Storage) stored.push_back(i);
+  if (stored.empty()) {
+    const bool any = !plan.stored.empty() || !plan.captured.empty();
+    plan.stored.clear();
+    plan.captured.clear();
+    return any;
+  }
+  for (size_t i : noisiest(noise, std::move(stored), std::pow(10.0, (output_db - enough) / 10))) {
+    plan.layers[i].form = LayerForm::Float32;
+    LayerReport& r = plan.reports[plan.layers[i].report];
+    r.form = LayerForm::Float32;
+    r.reason = "kept as int8 it was among those that added most noise while the outputs had only " + std::to_string(static_cast<int>(std::lround(output_db))) + " dB";
+  }
+  return true;
+}
+
 void run(GraphEdit& edit, PassContext& context, const Options& options) {
   if (!context.calibration) throw Error(ErrorKind::Usage, "the step quantize_int8 needs calibration data: give --calib DATA");
   auto transposed = transpose_constants(edit);
@@ -100,9 +122,9 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
     edit.finish();
     const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads, judged);
     const bool enough = !db || *db >= options.number("min_sqnr_db");
-    if (!enough && round < rounds) {
+    if (!enough && round < rounds + kStorageRounds) {
       const LayerNoise noise = measure_layers(*original, edit.graph(), attempt.layers, attempt.became, *context.calibration);
-      if (demote(*original, plan, noise, *db, round == rounds - 1, context, options)) {
+      if ((round < rounds && demote(*original, plan, noise, *db, round == rounds - 1, context, options)) || widen_storage(plan, noise, *db, options.number("min_sqnr_db"))) {
         edit.restore(*original);
         edit.log() = log;
         continue;

@@ -1,10 +1,12 @@
 // Before: a float graph. After: its weights in few bits behind DequantizeLinear, or in com.microsoft's MatMulNBits; activations stay as they are.
 //
 // Rounded to nearest; by GPTQ (passes/support/gptq.h), each layer with the inputs that the rounded layers before it give; after AWQ's scaling
-// (passes/support/awq.h) or not. Which layers, the recipe's groups and their sizes say.
+// (passes/support/awq.h) or not. Which layers, the recipe's groups and their sizes say; where the outputs keep too little, the noisiest get 8 bits.
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
+#include <set>
 
 #include "calibration/calibration.h"
 #include "lib/base/error.h"
@@ -12,6 +14,9 @@
 #include "passes/pass.h"
 #include "passes/support/awq.h"
 #include "passes/support/collect_moments.h"
+#include "passes/support/measure_layers.h"
+#include "passes/support/output_judge.h"
+#include "passes/support/patterns.h"
 #include "passes/support/recurrent_weights.h"
 #include "passes/support/round_weights.h"
 #include "passes/support/signal_to_noise.h"
@@ -31,6 +36,7 @@ void report_pruned(const Graph& graph, const WeightsPlan& p, const CodedWeights&
 }
 
 constexpr double kFoldPays = 0.97;    ///< what a scaling must leave of the error at most, where something takes it
+constexpr int kWidenings = 4;         ///< rounds in which layers get 8 bits, in the last one all that are left
 constexpr double kInsertPays = 0.8;   ///< and where it needs a multiplication
 
 class ChannelScaler {
@@ -101,17 +107,83 @@ class ChannelScaler {
   int64_t folded_ = 0, inserted_ = 0;
 };
 
-/// Before the others: they are rounded for what these leave.
+/// Before the others, with half of the noise that the outputs may have: the others are rounded for what these leave.
 void store_recurrent(GraphEdit& edit, PassContext& context, const WeightsOptions& options, double min_sqnr_db) {
-  RecurrentOptions recurrent{.formats = {options.format}, .min_sqnr_db = min_sqnr_db, .min_weights = options.min_weights, .gptq = options.needs_data()};
+  RecurrentOptions recurrent{.formats = {options.format}, .min_sqnr_db = min_sqnr_db + 3, .min_weights = options.min_weights, .gptq = options.needs_data()};
   if (bits_of(options.format.dtype) < 8) recurrent.formats.push_back({.dtype = DType::I8});
   store_recurrent_weights(edit, context, recurrent);
 }
+
+/// Layers whose few bits add most noise, with 8 bits instead.
+class Widener {
+ public:
+  Widener(GraphEdit& edit, const Graph& original, const std::vector<WeightsPlan>& plan, std::vector<LayerReport>& reports, PassContext& context)
+      : edit_(edit), graph_(edit.graph()), original_(original), plan_(plan), reports_(reports), context_(context) {}
+
+  /// Until the outputs have `enough`. `tied`: layers that have 8 bits in any case.
+  void run(const OutputJudge& judge, const std::map<size_t, ValueId>& tied, double enough) {
+    for (size_t i = 0; i < plan_.size(); ++i)
+      if (bits_of(plan_[i].format.dtype) < 8 && !tied.contains(i) && graph_.alive(plan_[i].layer.node)) left_.push_back(i);
+    for (int round = 0;; ++round) {
+      edit_.finish();
+      const auto db = judge.decibels(graph_);
+      if (!db || *db >= enough) return;
+      const std::string has = std::to_string(static_cast<int>(std::lround(*db))) + " dB";
+      if (left_.empty() || round == kWidenings) {
+        context_.report.warnings.push_back("weights in few bits leave the outputs " + has + ", below quantize_weights.min_sqnr_db");
+        return;
+      }
+      std::vector<LayerPlan> layers;
+      std::vector<size_t> places;
+      for (size_t i : left_) places.push_back(layers.size()), layers.push_back({plan_[i].layer, LayerForm::WeightOnly, plan_[i].report});
+      const double keep = round + 1 == kWidenings ? 0 : std::pow(10.0, (*db - enough) / 10);
+      std::set<size_t> chosen;
+      for (size_t place : noisiest(measure_layers(original_, graph_, layers, {}, *context_.calibration), std::move(places), keep)) chosen.insert(left_[place]);
+      for (size_t i : std::vector(left_))
+        if (chosen.contains(i)) widen(i, "in fewer bits it was among those that added most noise while the outputs had only " + has);
+    }
+  }
+
+ private:
+  /// All that read the same weights go along.
+  void widen(size_t index, const std::string& reason) {
+    if (!std::erase(left_, index)) return;
+    Layer layer = plan_[index].layer;
+    const Tensor& weights = *original_.constant(layer.weights);
+    const ValueId shared = layer.weights, before = graph_.node(layer.node).input(1);
+    const WeightFormat format{DType::I8, plan_[index].format.block < 0 ? -1 : 0, true};
+    const std::vector<float> values = read_weights(layer, weights);
+    const CodedWeights codes = round_to_nearest(values, fit_grid(values, layer.out, layer.in * layer.taps, format, GridFit::LeastSquares));
+    layer.weights = edit_.add_constant(weights);
+    WeightsWriter(edit_).write_dequantized(layer, codes);
+    edit_.replace_uses(before, graph_.node(layer.node).input(1));
+    remove_unused(edit_, before);
+    for (size_t i = 0; i < plan_.size(); ++i) {
+      if (plan_[i].layer.weights != shared) continue;
+      std::erase(left_, i);
+      LayerReport& r = reports_[plan_[i].report];
+      r.weights = describe(format);
+      r.algorithm = "nearest";
+      r.reason = reason;
+      r.weight_sqnr_db = sqnr_db(values, decode(codes));
+    }
+  }
+
+  GraphEdit& edit_;
+  const Graph& graph_;
+  const Graph& original_;
+  const std::vector<WeightsPlan>& plan_;
+  std::vector<LayerReport>& reports_;
+  PassContext& context_;
+  std::vector<size_t> left_;  ///< layers in fewer than 8 bits
+};
 
 void run(GraphEdit& edit, PassContext& context, const Options& given) {
   const WeightsOptions options = WeightsOptions::of(given);
   if (options.needs_data() && !context.calibration) throw Error(ErrorKind::Usage, "the step quantize_weights needs calibration data for " + given.text("algorithm") + ": give --calib DATA");
   transpose_constants(edit);
+  std::optional<OutputJudge> judge;
+  if (context.calibration) judge.emplace(edit.graph(), *context.calibration, context.threads);
   store_recurrent(edit, context, options, given.number("min_sqnr_db"));
   std::vector<Observed> seen = context.calibration ? context.calibration->observe(edit.graph()) : std::vector<Observed>{};
   std::vector<LayerReport> reports;
@@ -150,6 +222,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& given) {
   std::vector<Layer> layers;
   for (const WeightsPlan& p : plan) layers.push_back(p.layer);
   share_with_bodies(edit, layers);
+  if (judge) Widener(edit, *original, plan, reports, context).run(*judge, tied, given.number("min_sqnr_db"));
   for (LayerReport& report : reports) context.report.layers.push_back(std::move(report));
 }
 
@@ -190,8 +263,8 @@ PassDef pass_quantize_weights() {
               {.name = "pattern", .help = "with sparsity: anywhere, or 2 of each 4 input channels", .otherwise = std::string("unstructured"), .choices = {"unstructured", "2:4"}},
               {.name = "min_weights", .help = "layers with fewer stay as they are", .otherwise = int64_t{400}, .least = 1},
               {.name = "min_sqnr_db",
-               .help = "what the weights of LSTM, GRU, RNN and of loops, rounded to nearest, must leave of the outputs by themselves; else those that cost most get 8 bits, and then stay in float",
-               .otherwise = 23.0,
+               .help = "what the outputs must keep on the first samples, where there is data; else the layers that add most noise get 8 bits",
+               .otherwise = 10.0,
                .least = -100,
                .most = 200},
               {.name = "embeddings", .help = "form of tables that are looked up in", .otherwise = std::string("int8"), .choices = {"int8", "float"}},

@@ -5,6 +5,7 @@
 // is rounded where the errors of those already rounded have moved its target (Babai's nearest plane, which GPTQ is). A block's scales are
 // searched when it is reached, by what they leave of that sum.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -25,6 +26,9 @@ struct GptqOptions {
 /// `weights` is W[out][k]; `h` is k×k, Σ xxᵀ of the layer's inputs, symmetric. The same bits for any number of threads.
 /// Throws Error(Malformed) where a weight or H holds a NaN or an infinity.
 CodedWeights gptq(const std::vector<float>& weights, int64_t out, const std::vector<float>& h, const WeightFormat& format, const GptqOptions& options = {});
+
+/// `damp`, or more where H was seen at few places for its columns: what they have in common there by chance isn't to be rounded by.
+inline double damp_for(double damp, int64_t columns, int64_t places) { return std::max(damp, 0.3 * static_cast<double>(columns) / static_cast<double>(std::max<int64_t>(1, places))); }
 
 /// Σ over the rows of eᵀHe, in double.
 double quadratic_error(const std::vector<float>& weights, const std::vector<float>& quantized, int64_t out, const std::vector<float>& h, int threads = 1);

@@ -9,20 +9,17 @@
 #include "calibration/staged_run.h"
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
-#include "lib/base/threads.h"
 #include "passes/support/captured_weights.h"
 #include "passes/support/dense.h"
 #include "passes/support/gptq.h"
 #include "passes/support/groups.h"
+#include "passes/support/output_judge.h"
 #include "passes/support/plan_weights.h"
-#include "passes/support/signal_to_noise.h"
 
 namespace infopt {
 namespace {
 
-constexpr int64_t kJudges = 4;    ///< samples that say what the outputs keep
 constexpr int64_t kSamples = 32;  ///< whose steps show what the weights multiply
-constexpr double kFewPlaces = 1;  ///< of GPTQ's damping: columns for each step that was seen
 
 bool is_recurrent(const Node& n) { return n.is("LSTM") || n.is("GRU") || n.is("RNN"); }
 
@@ -119,7 +116,7 @@ CodedWeights round_rows(const std::vector<float>& rows, const View& view, const 
   GptqOptions options;
   options.threads = threads;
   const int64_t width = view.k / (view.joined ? view.directions : 1);
-  options.damp = std::max(options.damp, kFewPlaces * static_cast<double>(width) / static_cast<double>(std::max<int64_t>(1, m.places)));
+  options.damp = damp_for(options.damp, width, m.places);
   if (view.joined) {  // what directions multiply has nothing to do with each other
     std::vector<float> whole(static_cast<size_t>(view.k * view.k), 0);
     for (int64_t d = 0; d < view.directions; ++d)
@@ -213,36 +210,14 @@ class Store {
   /// What the float graph gives out, and what its weights multiply.
   void look() {
     if (!context_.calibration) return;
-    samples_ = context_.calibration->first_samples(kJudges);
     const std::vector<Observed> seen = context_.calibration->observe(graph_);
-    expected_ = outputs();
+    judge_.emplace(*original_, *context_.calibration, context_.threads);
     moments_.resize(weights_.size());
     for (size_t i = 0; i < weights_.size() && options_.gptq; ++i) {
       moments_[i] = see_moments(*original_, seen, weights_[i], *context_.calibration, context_.threads);
       context_.tell(static_cast<int64_t>(i) + 1, static_cast<int64_t>(weights_.size()), "recurrent layers' weights looked at");
     }
     trim_memory();
-  }
-
-  std::vector<std::vector<Tensor>> outputs() {
-    const PartialSession session = context_.calibration->session(graph_, {.fold = false});
-    std::vector<std::vector<Tensor>> made(samples_.size());
-    parallel_for(static_cast<int64_t>(samples_.size()), context_.threads, [&](int64_t s, int) { made[static_cast<size_t>(s)] = session.run(samples_[static_cast<size_t>(s)].inputs); });
-    return made;
-  }
-
-  /// Of the worst floating output.
-  std::optional<double> measure() {
-    if (!context_.calibration) return std::nullopt;
-    const auto made = outputs();
-    std::optional<double> worst;
-    for (size_t o = 0; o < graph_.outputs().size(); ++o) {
-      NoiseSums sum;
-      for (size_t s = 0; s < made.size(); ++s)
-        if (expected_[s][o].defined() && made[s][o].defined() && is_float(made[s][o].dtype())) sum.add(expected_[s][o], made[s][o]);
-      if (const auto db = sum.decibels(); db && (!worst || *db < *worst)) worst = db;
-    }
-    return worst;
   }
 
   /// Anew, as choice_ says; what the outputs have then.
@@ -262,7 +237,7 @@ class Store {
       edit_.replace_uses(weights_[i].value, edit_.add({.op = "DequantizeLinear", .attributes = c.attributes}, std::move(inputs)));
     }
     edit_.finish();
-    return measure();
+    return judge_ ? judge_->decibels(graph_) : std::nullopt;
   }
 
   /// Those that add least keep a format while all that do add no more than half of what is allowed.
@@ -299,8 +274,7 @@ class Store {
   std::vector<size_t> choice_;  ///< of each, its format's place; formats.size(): float
   std::vector<Moments> moments_;
   std::map<std::pair<size_t, size_t>, Coded> coded_;  ///< by place and format
-  std::vector<Sample> samples_;
-  std::vector<std::vector<Tensor>> expected_;
+  std::optional<OutputJudge> judge_;
   std::shared_ptr<Graph> original_;
   EditLog log_;
   bool written_ = false;

@@ -89,13 +89,14 @@ void Rounder::round(size_t index, const InputMoments* moments, bool biases) {
 
 CodedWeights Rounder::round_groups(const WeightsPlan& p, const std::vector<float>& weights, const InputMoments& moments, bool biases) const {
   const int64_t rows = p.layer.out / p.layer.groups;
-  GptqOptions options{.act_order = options_.act_order, .damp = options_.damp, .fit = options_.fit, .nearest = !options_.gptq, .threads = p.layer.groups > 1 ? 1 : context_.threads};
+  const double damp = damp_for(options_.damp, moments.k(), moments.places());
+  GptqOptions options{.act_order = options_.act_order, .damp = damp, .fit = options_.fit, .nearest = !options_.gptq, .threads = p.layer.groups > 1 ? 1 : context_.threads};
   std::vector<CodedWeights> parts(static_cast<size_t>(p.layer.groups));
   const size_t each = weights.size() / parts.size();
   parallel_for(p.layer.groups, context_.threads, [&](int64_t g, int) {
     const auto from = weights.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(g) * each);
     const std::vector<float> given(from, from + static_cast<std::ptrdiff_t>(each));
-    const std::vector<float> own = options_.fits_outputs ? moments.corrected(given, rows, g, options_.damp, options.threads) : given;
+    const std::vector<float> own = options_.fits_outputs ? moments.corrected(given, rows, g, damp, options.threads) : given;
     GptqOptions mine = options;
     if (std::find(given.begin(), given.end(), 0.0f) != given.end())  // what is zero stays zero
       for (float w : given) mine.keep.push_back(w != 0);

@@ -1,0 +1,32 @@
+#include "passes/support/output_judge.h"
+
+#include "lib/base/threads.h"
+#include "passes/support/signal_to_noise.h"
+
+namespace infopt {
+
+OutputJudge::OutputJudge(const Graph& graph, Calibration& calibration, int threads, int64_t samples)
+    : calibration_(calibration), threads_(threads), samples_(calibration.first_samples(samples)), expected_(run(graph)) {}
+
+std::optional<double> OutputJudge::decibels(const Graph& changed) const {
+  const auto made = run(changed);
+  std::optional<double> worst;
+  for (size_t o = 0; o < changed.outputs().size(); ++o) {
+    NoiseSums sum;
+    for (size_t s = 0; s < made.size(); ++s)
+      if (expected_[s][o].defined() && made[s][o].defined() && is_float(made[s][o].dtype())) sum.add(expected_[s][o], made[s][o]);
+    if (const auto db = sum.decibels(); db && (!worst || *db < *worst)) worst = db;
+  }
+  return worst;
+}
+
+std::vector<std::vector<Tensor>> OutputJudge::run(const Graph& graph) const {
+  SessionOptions options;
+  options.fold = false;
+  const PartialSession session = calibration_.session(graph, options);
+  std::vector<std::vector<Tensor>> made(samples_.size());
+  parallel_for(static_cast<int64_t>(samples_.size()), threads_, [&](int64_t s, int) { made[static_cast<size_t>(s)] = session.run(samples_[static_cast<size_t>(s)].inputs); });
+  return made;
+}
+
+}  // namespace infopt
