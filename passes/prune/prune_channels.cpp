@@ -26,6 +26,7 @@
 namespace infopt {
 namespace {
 
+constexpr int64_t kLeastMultiple = 4;                 ///< of channels, where the count of FLOPs is what matters
 constexpr int64_t kSamples = 1024, kMostVariations = 16;
 constexpr double kSampleFlops = 1.5e12;              ///< of one run over all samples
 constexpr int64_t kSampleBytes = int64_t{1} << 30;   ///< of the largest value of all samples
@@ -52,6 +53,7 @@ class Pruner {
     choice_.reduce = options.number("reduce");
     choice_.multiple = options.integer("multiple_of") > 0 ? options.integer("multiple_of") : context.profile.channels_at_once;
     choice_.strict = options.integer("multiple_of") > 0;
+    if (!choice_.strict && options.text("target") == "flops") choice_.finest = std::max<int64_t>(kLeastMultiple, choice_.multiple / 4);
     choice_.most = options.number("most");
     choice_.uniform = options.text("ratios") == "uniform";
     choice_.samples = options.integer("samples");
@@ -71,7 +73,8 @@ class Pruner {
     PassContext context = varied();
     std::vector<GroupChoice> choices = rank_groups(dimensions, groups, usable(groups), choice_, context);
     const double before = planned.total();
-    const bool reached = choose_counts(choices, planned, choice_);
+    RemovalCosts felt(dimensions, costs, RemovalCosts::Unit::Macs, {}, context_.profile.channels_at_once);
+    const bool reached = choose_counts(choices, planned, choice_.finest > 0 ? &felt : nullptr, choice_);
     if (!reached) say_best(before > 0 ? 1 - planned.total() / before : 0, choices.empty());
     std::vector<bool> gone(static_cast<size_t>(dimensions.atoms()), false);
     for (const GroupChoice& c : choices)
@@ -275,7 +278,7 @@ PassDef pass_prune_channels() {
                .otherwise = std::string("reconstruction"),
                .choices = {"reconstruction", "activation", "l1", "l2", "bn_scale"}},
               {.name = "ratios", .help = "sensitivity: by what each group's loss costs the outputs, measured; uniform: the same share of each", .otherwise = std::string("sensitivity"), .choices = {"sensitivity", "uniform"}},
-              {.name = "multiple_of", .help = "what is left of a group is a multiple of it; 0: the target's, of small groups a smaller power of 2", .otherwise = int64_t{0}, .least = 0, .most = 1024},
+              {.name = "multiple_of", .help = "what is left of a group is a multiple of it; 0: the target's, of small groups a smaller power of 2; for flops down to 4 where that costs the outputs less", .otherwise = int64_t{0}, .least = 0, .most = 1024},
               {.name = "most", .help = "of any one group", .otherwise = 0.75, .least = 0, .most = 1},
               {.name = "keep", .help = "patterns of the names of nodes whose outputs stay whole", .otherwise = std::vector<std::string>{}},
               {.name = "repair", .help = "batchnorm: the statistics of normalizations alone; refit: every layer behind by least squares; train: then all together by gradients", .otherwise = std::string("train"), .choices = {"train", "refit", "batchnorm", "none"}},

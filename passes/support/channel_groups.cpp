@@ -70,7 +70,7 @@ int64_t ChannelGroups::impossible() const {
 
 int ChannelGroups::group_of(int32_t atom) const { return group_of_[static_cast<size_t>(dimensions_.find(atom))]; }
 
-RemovalCosts::RemovalCosts(const Dimensions& dimensions, const GraphCosts& costs, Unit unit, std::vector<double> weights) : dimensions_(&dimensions), places_(static_cast<size_t>(dimensions.atoms())) {
+RemovalCosts::RemovalCosts(const Dimensions& dimensions, const GraphCosts& costs, Unit unit, std::vector<double> weights, int64_t at_once) : dimensions_(&dimensions), places_(static_cast<size_t>(dimensions.atoms())), at_once_(at_once) {
   const Graph& graph = dimensions.graph();
   if (unit == Unit::Macs || unit == Unit::Time) {
     for (NodeId id : graph.order()) {
@@ -126,8 +126,9 @@ size_t RemovalCosts::axis_of(const Positions& atoms) {
 }
 
 double RemovalCosts::value(const Term& t) const {
+  const auto counted = [this](int64_t channels) { return static_cast<double>((channels + at_once_ - 1) / at_once_); };
   double v = t.cost;
-  for (size_t a : t.axes) v *= static_cast<double>(axes_[a].kept) / static_cast<double>(axes_[a].classes.size());
+  for (size_t a : t.axes) v *= counted(axes_[a].kept) / counted(static_cast<int64_t>(axes_[a].classes.size()));
   return v;
 }
 
@@ -155,6 +156,12 @@ void RemovalCosts::remove(const std::vector<int32_t>& classes) {
   total_ -= saving(classes);
   std::vector<size_t> touched;
   change(classes, -1, touched);
+}
+
+void RemovalCosts::restore(const std::vector<int32_t>& classes) {
+  std::vector<size_t> touched;
+  change(classes, 1, touched);
+  total_ += saving(classes);
 }
 
 }  // namespace infopt

@@ -49,12 +49,13 @@ class ChannelGroups {
 class RemovalCosts {
  public:
   enum class Unit { Macs, Parameters, Bytes, Time };
-  /// `weights` are of Unit::Time: milliseconds by NodeId; else empty.
-  RemovalCosts(const Dimensions& dimensions, const GraphCosts& costs, Unit unit, std::vector<double> weights = {});
+  /// `weights` are of Unit::Time: milliseconds by NodeId; else empty. `at_once`: channels count in steps of so many, as where kernels take so many at once.
+  RemovalCosts(const Dimensions& dimensions, const GraphCosts& costs, Unit unit, std::vector<double> weights = {}, int64_t at_once = 1);
   double total() const { return total_; }
   /// What the classes save together when they go now; no change.
   double saving(const std::vector<int32_t>& classes) const;
   void remove(const std::vector<int32_t>& classes);
+  void restore(const std::vector<int32_t>& classes);
 
  private:
   struct Axis {
@@ -75,6 +76,7 @@ class RemovalCosts {
   std::vector<std::vector<size_t>> terms_of_axis_;
   std::vector<std::vector<std::pair<size_t, int64_t>>> places_;  ///< by class: axes, and how many positions of them
   double total_ = 0;
+  int64_t at_once_;
 };
 
 }  // namespace infopt

@@ -17,7 +17,8 @@ constexpr double kLeast = 1e-12;
 
 std::vector<size_t> steps_of(const ChannelGroup& g, const ChoiceOptions& options) {
   const auto n = static_cast<int64_t>(g.classes.size());
-  const int64_t multiple = options.strict ? options.multiple : multiple_for(n * g.width, options.multiple);
+  int64_t multiple = options.strict ? options.multiple : multiple_for(n * g.width, options.multiple);
+  if (options.finest > 0) multiple = std::min(multiple, options.finest);
   std::vector<size_t> out;
   for (int64_t k = 1; k < n && static_cast<double>(k) <= options.most * static_cast<double>(n); ++k)
     if ((n - k) * g.width % multiple == 0) out.push_back(static_cast<size_t>(k));
@@ -145,22 +146,78 @@ std::vector<size_t> steps_ahead(const GroupChoice& c) {
   return out;
 }
 
-/// The cheapest steps by damage a saving, until the target is reached.
-void choose_greedily(std::vector<GroupChoice>& choices, RemovalCosts& costs, double target) {
-  while (costs.total() > target) {
+/// What is to go: so much of what is counted, and nearly as much of what kernels feel.
+class Goal {
+ public:
+  Goal(RemovalCosts& counted, RemovalCosts* felt, double reduce) : counted_(counted), felt_(felt), counted_left_(left_of(counted, reduce)), felt_left_(felt ? left_of(*felt, kFelt * reduce) : 0) {
+    if (felt && felt->total() > 0) unit_ = counted.total() / felt->total();
+  }
+  bool counted() const { return counted_.total() <= counted_left_; }
+  bool reached() const { return counted() && (!felt_ || felt_->total() <= felt_left_); }
+  /// Towards what is missing; beyond that nothing counts.
+  double saving(const std::vector<int32_t>& going) const {
+    const double felt = felt_ ? felt_->saving(going) : 0;
+    if (counted()) return unit_ * std::min(felt, felt_->total() - felt_left_);
+    const double saved = counted_.saving(going);
+    return std::min(felt_ ? (1 - kWeight) * saved + kWeight * unit_ * felt : saved, counted_.total() - counted_left_);
+  }
+  void remove(const std::vector<int32_t>& classes) {
+    counted_.remove(classes);
+    if (felt_) felt_->remove(classes);
+  }
+  /// False, and nothing restored, where the goal would be missed without.
+  bool restore(const std::vector<int32_t>& classes) {
+    counted_.restore(classes);
+    if (felt_) felt_->restore(classes);
+    if (reached()) return true;
+    remove(classes);
+    return false;
+  }
+
+ private:
+  static constexpr double kFelt = 0.75, kWeight = 0.3;
+  static double left_of(const RemovalCosts& c, double reduce) { return (1 - reduce + 1e-9) * c.total(); }
+  RemovalCosts& counted_;
+  RemovalCosts* felt_;
+  double counted_left_, felt_left_, unit_ = 0;
+};
+
+/// Takes the cheapest steps by damage a saving, until the goal is reached.
+void choose_greedily(std::vector<GroupChoice>& choices, Goal& goal) {
+  while (!goal.reached()) {
     GroupChoice* best = nullptr;
     size_t to = 0;
     double least = 0;
     for (GroupChoice& c : choices)
       for (size_t k : steps_ahead(c)) {
-        const double saved = std::min(costs.saving(part(c, c.removed, k)), costs.total() - target);
+        const double saved = goal.saving(part(c, c.removed, k));
         if (saved <= 0) continue;
         const double price = (c.damage(k) - c.damage(c.removed) + kLeast) / saved;
         if (!best || price < least) best = &c, to = k, least = price;
       }
     if (!best) return;
-    costs.remove(part(*best, best->removed, to));
+    goal.remove(part(*best, best->removed, to));
     best->removed = to;
+  }
+}
+
+/// Gives back what the goal doesn't need, the most damage first.
+void give_back(std::vector<GroupChoice>& choices, Goal& goal) {
+  std::vector<GroupChoice*> open;
+  for (GroupChoice& c : choices)
+    if (c.removed > 0) open.push_back(&c);
+  const auto before = [](const GroupChoice& c) {
+    const auto now = std::lower_bound(c.steps.begin(), c.steps.end(), c.removed);
+    return now == c.steps.begin() ? size_t{0} : *(now - 1);
+  };
+  while (!open.empty()) {
+    const auto relief = [&](const GroupChoice* c) { return c->damage(c->removed) - c->damage(before(*c)); };
+    const auto most = std::max_element(open.begin(), open.end(), [&](const GroupChoice* a, const GroupChoice* b) { return relief(a) < relief(b); });
+    GroupChoice& c = **most;
+    const size_t to = before(c);
+    if (goal.restore(part(c, to, c.removed))) c.removed = to;
+    else open.erase(most);
+    std::erase_if(open, [](const GroupChoice* o) { return o->removed == 0; });
   }
 }
 
@@ -213,7 +270,7 @@ std::vector<GroupChoice> rank_groups(const Dimensions& d, const ChannelGroups& g
   return out;
 }
 
-bool choose_counts(std::vector<GroupChoice>& choices, RemovalCosts& costs, const ChoiceOptions& options) {
+bool choose_counts(std::vector<GroupChoice>& choices, RemovalCosts& costs, RemovalCosts* felt, const ChoiceOptions& options) {
   const double target = (1 - options.reduce) * costs.total() + 1e-9 * costs.total();
   if (options.uniform) {
     std::vector<GroupChoice> out;
@@ -223,7 +280,9 @@ bool choose_counts(std::vector<GroupChoice>& choices, RemovalCosts& costs, const
     choices = std::move(out);
     costs = std::move(after);
   } else {
-    choose_greedily(choices, costs, target);
+    Goal goal(costs, felt, options.reduce);
+    choose_greedily(choices, goal);
+    if (goal.reached()) give_back(choices, goal);
   }
   return costs.total() <= target;
 }

@@ -15,6 +15,7 @@ struct ChoiceOptions {
   double reduce = 0.3;       ///< share of the cost that is to go
   int64_t multiple = 8;      ///< positions that stay are a multiple of it
   bool strict = false;       ///< in small groups too; else of those a smaller power of 2
+  int64_t finest = 0;        ///< 0, or a smaller multiple that may stay of any group
   double most = 0.75;        ///< of a group
   bool uniform = false;      ///< the same share of every group
   int64_t samples = 16;      ///< that damage is measured on
@@ -34,8 +35,9 @@ struct GroupChoice {
 
 /// One for each of `usable` (groups by number) that has readers and can shrink: ranked, and measured unless `uniform`.
 std::vector<GroupChoice> rank_groups(const Dimensions& dimensions, const ChannelGroups& groups, const std::vector<size_t>& usable, const ChoiceOptions& options, PassContext& context);
-/// Fills in `removed`, and takes it off `costs`; true where the target is reached.
-bool choose_counts(std::vector<GroupChoice>& choices, RemovalCosts& costs, const ChoiceOptions& options);
+/// Fills in `removed`, and takes it off `costs`; true where the target is reached. `felt`: the same costs as kernels feel them, in steps of channels; may be
+/// null. Of those three quarters of `reduce` are to go, too: what saves nothing of them is taken less gladly, and where they are short, more goes.
+bool choose_counts(std::vector<GroupChoice>& choices, RemovalCosts& costs, RemovalCosts* felt, const ChoiceOptions& options);
 
 /// The biggest power of 2, at most `multiple`, that leaves a group of so many positions at least four counts to choose from.
 int64_t multiple_for(int64_t positions, int64_t multiple);
