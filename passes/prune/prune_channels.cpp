@@ -13,7 +13,6 @@
 #include "calibration/calibration.h"
 #include "lib/base/error.h"
 #include "lib/report/format.h"
-#include "lib/runtime/session.h"
 #include "passes/pass.h"
 #include "passes/support/choose_channels.h"
 #include "passes/support/distill.h"
@@ -22,10 +21,13 @@
 #include "passes/support/reestimate_batchnorm.h"
 #include "passes/support/refit_layers.h"
 #include "passes/support/remove_channels.h"
+#include "passes/support/run_times.h"
 
 namespace infopt {
 namespace {
 
+constexpr int kMostRounds = 5;                       ///< of choosing for a time that is then measured
+constexpr double kMostReduced = 0.95, kScatter = 0.01;  ///< of what is asked for then; of measured times
 constexpr int64_t kLeastMultiple = 4;                 ///< of channels, where the count of FLOPs is what matters
 constexpr int64_t kSamples = 1024, kMostVariations = 16;
 constexpr double kSampleFlops = 1.5e12;              ///< of one run over all samples
@@ -60,7 +62,7 @@ class Pruner {
   }
 
   void run() {
-    const bool needs = !choice_.uniform || options_.text("repair") != "none" || choice_.score == "reconstruction" || choice_.score == "activation" || options_.text("target") == "latency";
+    const bool needs = !choice_.uniform || options_.text("repair") != "none" || choice_.score == "reconstruction" || choice_.score == "activation" || for_latency();
     if (needs && !context_.calibration) throw Error(ErrorKind::Usage, "the step prune_channels needs calibration data: give --calib DATA (without: ratios: uniform, repair: none, score: l1)");
     seen_ = context_.calibration ? context_.calibration->observe(graph_) : std::vector<Observed>{};
     if (context_.calibration && !context_.calibration->obstacles().empty()) throw Error(ErrorKind::Unsupported, "prune_channels must run the whole model, and can't: " + context_.calibration->obstacles()[0]);
@@ -68,17 +70,12 @@ class Pruner {
     const ChannelGroups groups(dimensions);
     name_locked(groups);
     const GraphCosts costs = costs_now();
-    RemovalCosts planned(dimensions, costs, unit_of(options_.text("target")), times());
     vary_samples(costs);
     PassContext context = varied();
     std::vector<GroupChoice> choices = rank_groups(dimensions, groups, usable(groups), choice_, context);
-    const double before = planned.total();
-    RemovalCosts felt(dimensions, costs, RemovalCosts::Unit::Macs, {}, context_.profile.channels_at_once);
-    const bool reached = choose_counts(choices, planned, choice_.finest > 0 ? &felt : nullptr, choice_);
-    if (!reached) say_best(before > 0 ? 1 - planned.total() / before : 0, choices.empty());
-    std::vector<bool> gone(static_cast<size_t>(dimensions.atoms()), false);
-    for (const GroupChoice& c : choices)
-      for (size_t i = 0; i < c.removed; ++i) gone[static_cast<size_t>(c.ranking.order[i])] = true;
+    const double saved = choose(choices, dimensions, costs);
+    if (saved < choice_.reduce - (for_latency() ? kScatter : 1e-9)) say_best(saved, choices.empty());
+    const std::vector<bool> gone = gone_of(choices, dimensions);
     if (std::none_of(gone.begin(), gone.end(), [](bool g) { return g; })) return;
     const std::shared_ptr<Graph> original = graph_.clone();
     remove(dimensions, gone);
@@ -142,15 +139,50 @@ class Pruner {
 
   GraphCosts costs_now() const { return count_costs(graph_, context_.calibration ? context_.calibration->observe(graph_) : declared_shapes(graph_)); }
 
-  /// Milliseconds of each node on the first sample, for the target latency.
-  std::vector<double> times() const {
-    if (options_.text("target") != "latency") return {};
-    const Session session(graph_, {.profile = true});
-    const std::vector<Sample> samples = context_.calibration->first_samples(1);
-    for (int i = 0; i < 20; ++i) session.run(samples[0].inputs);
-    std::vector<double> out(graph_.node_capacity(), 0);
-    for (const auto& t : session.profile()) out[static_cast<size_t>(t.node)] += t.milliseconds / static_cast<double>(std::max<int64_t>(1, t.calls));
-    return out;
+  bool for_latency() const { return options_.text("target") == "latency"; }
+
+  /// Fills in how much of each goes; the share that is saved, as planned.
+  double choose(std::vector<GroupChoice>& choices, const Dimensions& dimensions, const GraphCosts& costs) {
+    const RemovalCosts::Unit unit = unit_of(options_.text("target"));
+    const int64_t at_once = context_.profile.channels_at_once;
+    RemovalCosts planned(dimensions, costs, unit, for_latency() ? node_times(graph_, first_sample()) : std::vector<double>{}, for_latency() ? at_once : 1);
+    RemovalCosts felt(dimensions, costs, RemovalCosts::Unit::Macs, {}, at_once);
+    const RemovalCosts all = planned;
+    const std::vector<GroupChoice> none = choices;
+    const double asked = choice_.reduce;
+    double saved = 0;
+    for (int round = 0; round < kMostRounds && saved < asked - kScatter; ++round) {
+      choices = none;
+      planned = all;
+      choose_counts(choices, planned, choice_.finest > 0 ? &felt : nullptr, choice_);
+      saved = all.total() > 0 ? 1 - planned.total() / all.total() : 0;
+      if (!for_latency()) break;
+      const bool most = saved < choice_.reduce;
+      saved = measured_saving(dimensions, gone_of(choices, dimensions));
+      if (most) break;
+      choice_.reduce = std::min(kMostReduced, choice_.reduce * std::clamp((asked + kScatter) / std::max(saved, 1e-3), 1.05, 2.0));
+    }
+    choice_.reduce = asked;
+    return saved;
+  }
+
+  Sample first_sample() const { return context_.calibration->first_samples(1).at(0); }
+
+  static std::vector<bool> gone_of(const std::vector<GroupChoice>& choices, const Dimensions& dimensions) {
+    std::vector<bool> gone(static_cast<size_t>(dimensions.atoms()), false);
+    for (const GroupChoice& c : choices)
+      for (size_t i = 0; i < c.removed; ++i) gone[static_cast<size_t>(c.ranking.order[i])] = true;
+    return gone;
+  }
+
+  /// Of a run's time on this machine.
+  double measured_saving(const Dimensions& dimensions, const std::vector<bool>& gone) {
+    const std::shared_ptr<Graph> smaller = graph_.clone();
+    GraphEdit edit(*smaller);
+    remove_channels(edit, dimensions, gone);
+    edit.finish();
+    times_ = run_times(graph_, *smaller, first_sample());
+    return 1 - times_.second / times_.first;
   }
 
   void remove(const Dimensions& dimensions, const std::vector<bool>& gone) {
@@ -243,6 +275,10 @@ class Pruner {
     };
     line("FLOPs", before.flops(), after.flops());
     line("parameters", before.parameters, after.parameters);
+    if (times_.first <= 0) return;
+    char text[96];
+    std::snprintf(text, sizeof text, "a run on this machine, in turns: %.3f → %.3f ms (−%s)", times_.first, times_.second, format::percent(1 - times_.second / times_.first).c_str());
+    edit_.note(text);
   }
 
   GraphEdit& edit_;
@@ -254,6 +290,7 @@ class Pruner {
   std::shared_ptr<VariedSamples> samples_;
   std::unique_ptr<Calibration> calibration_;
   LivePlaces live_;
+  std::pair<double, double> times_;  ///< milliseconds of a run before and after, where that is the target
 };
 
 void run(GraphEdit& edit, PassContext& context, const Options& options) { Pruner(edit, context, options).run(); }
