@@ -69,6 +69,32 @@ void link_broadcast(Dimensions& d, const Node& n) {
   }
 }
 
+/// Constants of channels times what has one value for all of them, as scales over a deviation: the axis is the constants' own, until it meets a product's.
+void link_stretched(Dimensions& d, const Node& n) {
+  if (std::any_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return v != kNone && d.tracked(v); })) return link_broadcast(d, n);
+  int64_t rank = 0;
+  for (ValueId v : n.inputs) {
+    const Tensor* t = v == kNone ? nullptr : d.graph().constant(v);
+    if (v == kNone || d.rank(v) < 0 || (t && !is_float(t->dtype()))) return;
+    rank = std::max(rank, d.rank(v));
+  }
+  for (int64_t axis = 0; axis < rank; ++axis) {
+    int64_t size = 1;
+    bool one = false, own = true;
+    for (ValueId v : n.inputs) {
+      const int64_t at = axis - rank + d.rank(v);
+      const auto* dims = d.shapes().dims(v);
+      if (const Tensor* t = d.graph().constant(v)) size = std::max(size, at < 0 ? 1 : t->dim(at));
+      else one = true, own = own && (at < 0 || (dims && (*dims)[static_cast<size_t>(at)].size == 1));
+    }
+    if (!one || !own || size == 1) continue;
+    const Positions atoms = d.fresh(size);
+    for (size_t i = 0; i < n.inputs.size(); ++i)
+      if (const int64_t at = axis - rank + d.rank(n.inputs[i]); d.graph().constant(n.inputs[i]) && at >= 0 && d.size(n.inputs[i], at) == size) d.use(n, i, at, AxisRole::Follows, atoms);
+    d.set(n.outputs[0], axis, atoms);
+  }
+}
+
 void link_batch_norm(Dimensions& d, const Node& n) {
   if (const Positions* p = d.axis(n.input(0), 1)) {
     const Positions atoms = *p;
@@ -205,7 +231,8 @@ std::vector<DimensionRule> elementwise_dimension_rules() {
         "Sqrt", "Reciprocal", "Floor", "Ceil", "Round", "Sign", "Sin", "Cos", "Tan", "Atan", "Asin", "Acos", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Clip", "Cast", "CastLike", "Identity", "Dropout", "Not",
         "IsNaN", "IsInf", "BitwiseNot"},
        link_unary},
-      {{"Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Mean", "Sum", "PRelu", "Where", "And", "Or", "Xor", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Mod", "BitShift"}, link_broadcast},
+      {{"Add", "Sub", "Mul", "Div"}, link_stretched, nullptr, true},
+      {{"Pow", "Min", "Max", "Mean", "Sum", "PRelu", "Where", "And", "Or", "Xor", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Mod", "BitShift"}, link_broadcast},
       {{"BatchNormalization"}, link_batch_norm},
       {{"InstanceNormalization"}, link_instance_norm},
       {{"GroupNormalization"}, link_group_norm, rewrite_group_norm},

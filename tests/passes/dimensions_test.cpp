@@ -135,6 +135,12 @@ TEST(Dimensions, Normalizations) {
   EXPECT_EQ(check("g (float[N,5,8] x, float[8,6] w1, float[6] ws, float[6] wb, float[6,3] w2) => (float[N,5,3] y) { a = MatMul(x, w1) b = LayerNormalization(a, ws, wb) y = MatMul(b, w2) }").kinds, "width 6×1");
 }
 
+TEST(Dimensions, ConstantsOfChannelsTimesOneValueForAll) {
+  const Removed r = check("g (float[N,3,6,6] x, float[8,3,3,3] w1, float[8,1,1] ws, float[8,1,1] wt, float[2,8,1,1] w2) => (float[N,2,4,4] y) { a = Conv(x, w1) m = ReduceMax<axes=[1,2,3]>(x) i = Mul(m, ws) b = Mul(a, i) o = Sub(wt, i) c = Add(b, o) d = Relu(c) y = Conv(d, w2) }");
+  EXPECT_EQ(r.kinds, "channels 8×1");
+  EXPECT_EQ(r.impossible, 0);
+}
+
 TEST(Dimensions, SqueezeAndExcite) {
   EXPECT_EQ(check("g (float[N,3,6,6] x, float[8,3,1,1] w1, float[4,8,1,1] w2, float[4] wb, float[8,4,1,1] w3, float[8] wc, float[2,8,1,1] w4) => (float[N,2,6,6] y) "
                   "{ a = Conv(x, w1) p = GlobalAveragePool(a) q = Conv(p, w2, wb) r = Relu(q) s = Conv(r, w3, wc) t = Sigmoid(s) u = Mul(a, t) y = Conv(u, w4) }").kinds, "channels 8×1, channels 4×1");
