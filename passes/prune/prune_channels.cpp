@@ -74,7 +74,7 @@ class Pruner {
     PassContext context = varied();
     std::vector<GroupChoice> choices = rank_groups(dimensions, groups, usable(groups), choice_, context);
     const double saved = choose(choices, dimensions, costs);
-    if (saved < choice_.reduce - (for_latency() ? kScatter : 1e-9)) say_best(saved, choices.empty());
+    if (saved < choice_.reduce - (for_latency() ? kScatter : 1e-9)) say_best(saved, choices.empty(), groups);
     const std::vector<bool> gone = gone_of(choices, dimensions);
     if (std::none_of(gone.begin(), gone.end(), [](bool g) { return g; })) return;
     const std::shared_ptr<Graph> original = graph_.clone();
@@ -246,9 +246,21 @@ class Pruner {
     for (const LockedChannels& l : groups.locked())
       if (!l.lock.output) edit_.note("  " + std::to_string(l.positions) + " of " + graph_.label(l.node) + ": " + l.lock.reason + (l.lock.node == kNone ? "" : " (" + graph_.label(l.lock.node) + ")"));
   }
-  void say_best(double reached, bool nothing) {
+  /// Kinds that there are and that `units` leaves alone.
+  std::string left_out(const ChannelGroups& groups) const {
+    const auto& units = options_.list("units");
+    std::string out;
+    for (const GroupKind kind : {GroupKind::Channels, GroupKind::Neurons, GroupKind::Heads, GroupKind::Width}) {
+      const bool there = std::any_of(groups.groups().begin(), groups.groups().end(), [&](const ChannelGroup& g) { return g.kind == kind; });
+      if (there && !std::count(units.begin(), units.end(), name_of(kind))) out += (out.empty() ? "" : ", ") + std::string(name_of(kind));
+    }
+    return out;
+  }
+  void say_best(double reached, bool nothing, const ChannelGroups& groups) {
     const std::string asked = format::percent(choice_.reduce) + " fewer " + options_.text("target");
-    const std::string text = nothing ? "prune_channels found nothing that can be taken out: no layer's outputs are all read by layers with constant weights"
+    const std::string others = left_out(groups);
+    const std::string text = nothing && !others.empty() ? "prune_channels found nothing of its units that can be taken out; there is " + others + " (units)"
+                             : nothing ? "prune_channels found nothing that can be taken out: no layer's outputs are all read by layers with constant weights"
                                      : "prune_channels was asked for " + asked + "; " + format::percent(reached) + " is the most within its options (units, most, multiple_of, keep)";
     context_.report.warnings.push_back(text);
     edit_.note(text);

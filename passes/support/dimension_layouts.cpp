@@ -118,7 +118,14 @@ void tie_segment(Dimensions& d, const Node& n, int64_t a0, int64_t a1, int64_t b
       for (int32_t atom : atoms) out.insert(out.end(), at(inner), atom);
     return d.set(y, target, out);
   }
-  if (outer != 1 || count == 1) return count == 1 ? void() : give_up("it is taken apart inside");
+  if (count == 1) return;
+  if (outer != 1) {  // places side by side become one place with the channels of all of them
+    const int64_t whole = sizes.back();
+    if (inner != 1 || whole < count || whole % count != 0) return give_up("it is taken apart inside");
+    Positions out;
+    for (int64_t k = 0; k < whole / count; ++k) out.insert(out.end(), atoms.begin(), atoms.end());
+    return d.set(y, b1 - 1, out);
+  }
   target = b0 + (a1 - a0 == 1 || inner == 1 ? chosen_axis(sizes) : 0);
   while (target + 1 < b1 && d.size(y, target) == 1) ++target;
   const int64_t size = d.size(y, target);

@@ -169,6 +169,12 @@ const std::string kAttentionEnd =
     "q2 = Reshape(q1, s) k2 = Reshape(k0, s) v2 = Reshape(v0, s) q = Transpose <perm = [0,2,1,3]> (q2) k = Transpose <perm = [0,2,3,1]> (k2) v = Transpose <perm = [0,2,1,3]> (v2) "
     "z = MatMul(q, k) p = Softmax <axis = -1> (z) o = MatMul(p, v) o2 = Transpose <perm = [0,2,1,3]> (o) o3 = Reshape(o2, t) y = MatMul(o3, wo) }";
 
+TEST(Dimensions, PlacesSideBySideThatBecomeOne) {
+  const Removed r = check("g (float[N,8,5] x, float[5,6] w1, float[24,3] w2) => (float[N,2,3] y) { a = MatMul(x, w1) s = Constant <value = int64[3] {-1,2,24}> () b = Reshape(a, s) y = MatMul(b, w2) }");
+  EXPECT_EQ(r.kinds, "neurons 6×1");
+  EXPECT_EQ(r.impossible, 0);
+}
+
 TEST(Dimensions, HeadsOfAttention) {
   EXPECT_EQ(check(kAttention + "s = Constant <value = int64[4] {0,5,4,3}> () t = Constant <value = int64[3] {0,5,12}> () " + kAttentionEnd).kinds, "heads 4×3");
   EXPECT_EQ(check(kAttention + "s = Constant <value = int64[4] {0,5,-1,3}> () t = Constant <value = int64[3] {-1,5,12}> () " + kAttentionEnd).kinds, "heads 4×3");
