@@ -21,6 +21,7 @@ namespace infopt {
 namespace {
 
 constexpr int64_t kRounds = 4;  ///< attempts of a large net, the last without integers; a small one gets more
+constexpr int64_t kWidenings = 4;      ///< rounds in which 4-bit weights get 8 bits again, in the last one all of them
 constexpr int64_t kStorageRounds = 4;  ///< then, in which weights kept as int8 go back to float
 constexpr double kJudgedMacs = 2e9;  ///< multiplications of the samples that the whole is measured on
 constexpr int64_t kFewestJudges = 2, kMostJudges = 8;
@@ -32,15 +33,32 @@ int64_t judges(const Int8Plan& plan) {
   return std::clamp(static_cast<int64_t>(kJudgedMacs / macs), kFewestJudges, kMostJudges);
 }
 
+/// Where 4-bit weights leave the outputs less than `enough`, the layers whose weights add most noise get their 8 bits back.
+void widen_narrow(GraphEdit& edit, const Graph& original, Int8Plan& plan, PassContext& context, double enough) {
+  for (int64_t round = 0;; ++round) {
+    edit.finish();
+    const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads, judges(plan));
+    if (!db || *db >= enough) return;
+    const std::string has = std::to_string(static_cast<int>(std::lround(*db))) + " dB";
+    std::vector<size_t> narrow;
+    for (size_t i = 0; i < plan.layers.size(); ++i)
+      if (plan.wide_weights.contains(plan.layers[i].layer.node)) narrow.push_back(i);
+    if (narrow.empty() || round == kWidenings) {
+      context.report.warnings.push_back("4-bit weights leave the outputs " + has + ", below quantize_int8.min_narrow_sqnr_db");
+      return;
+    }
+    const LayerNoise noise = measure_layers(original, edit.graph(), plan.layers, plan.became, *context.calibration);
+    const double keep = round + 1 == kWidenings ? 0 : std::pow(10.0, (*db - enough) / 10);
+    for (size_t i : noisiest(noise, std::move(narrow), keep)) widen_weights(edit, original, plan, plan.layers[i], "it was among those that added most noise while the outputs had only " + has);
+  }
+}
+
 /// Weights of fewer bits and their rounding: once the forms stand, which 8 bits decided.
 void refine(GraphEdit& edit, const Graph& original, Int8Plan& plan, PassContext& context, const Options& options) {
   const bool narrow = options.text("weight_type") == "int4", learns = options.text("rounding") != "nearest";
   if (narrow) recode_weights(edit, original, plan, context, options);
   if (learns) learn_rounding(edit, original, plan, context, options);
-  if (!narrow) return;
-  const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads, judges(plan));
-  if (db && *db < options.number("min_sqnr_db"))
-    context.report.warnings.push_back("4-bit weights leave the outputs " + std::to_string(static_cast<int>(std::lround(*db))) + " dB, below quantize_int8.min_sqnr_db");
+  if (narrow) widen_narrow(edit, original, plan, context, options.number("min_narrow_sqnr_db"));
 }
 
 void correct_measured(GraphEdit& edit, const Graph& original, const Int8Plan& plan, PassContext& context) {
@@ -178,6 +196,7 @@ PassDef pass_quantize_int8() {
               {.name = "storage", .help = "int8 in the file for weights whose products stay in float", .otherwise = true},
               {.name = "min_weights", .help = "smaller weights stay as they are", .otherwise = int64_t{400}, .least = 1},
               {.name = "min_sqnr_db", .help = "what the outputs must keep on the first samples; else the layers that add most noise go back to float", .otherwise = 20.0, .least = -100, .most = 200},
+              {.name = "min_narrow_sqnr_db", .help = "what the outputs must keep with weights of 4 bits; else the layers whose weights add most noise get 8", .otherwise = 12.0, .least = -100, .most = 200},
               {.name = "min_layer_sqnr_db", .help = "a product whose estimated error is larger stays in float", .otherwise = 20.0, .least = -100, .most = 200},
           },
       .needs_calibration = true,

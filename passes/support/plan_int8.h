@@ -30,6 +30,12 @@ struct LayerPlan {
   size_t report = 0;  ///< its place in Int8Plan::reports
 };
 
+/// A layer's 8-bit weights that became narrower: what its DequantizeLinear read, and its bias.
+struct WideWeights {
+  std::vector<Tensor> decode;
+  Tensor bias, bias_scale;  ///< undefined where there is none
+};
+
 struct Int8Plan {
   std::vector<Observed> seen;
   Regions regions;
@@ -41,6 +47,7 @@ struct Int8Plan {
   std::map<ValueId, TensorStatistics> statistics;
   std::map<ValueId, DType> wide;  ///< values whose codes have 16 bits, and the type: I16 or U16
   std::map<ValueId, ValueId> transposed;  ///< constants that transpose_constants() made, and of what
+  std::map<NodeId, WideWeights> wide_weights;  ///< of layers whose weights have fewer than 8 bits now
   std::map<ValueId, ValueId> became;  ///< values of the float graph, and what write_int8 put in their place
   std::vector<LayerReport> reports;
 };

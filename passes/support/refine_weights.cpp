@@ -30,6 +30,7 @@ class Recoder {
     const std::vector<float> weights = read_weights(p.layer, *original_.constant(p.layer.weights));
     const Node d = *graph_.producer(coded->weights);
     const Tensor& old_scales = *graph_.constant(d.input(1));
+    remember(p, *coded, d);
     const WeightFormat format{DType::I4, old_scales.size() == 1 ? -1 : 0, true};
     const CodedWeights made = round_to_nearest(weights, fit_grid(weights, p.layer.out, p.layer.in * p.layer.taps, format, GridFit::LeastSquares));
     const QuantizedWeights before = quantized(read_weights(p.layer, *graph_.constant(coded->codes)), old_scales), after = quantized({made.codes.begin(), made.codes.end()}, Tensor::vector(made.grid.scales));
@@ -40,6 +41,14 @@ class Recoder {
   }
 
  private:
+  void remember(const LayerPlan& p, const CodedLayer& coded, const Node& decode) {
+    WideWeights& w = plan_.wide_weights[p.layer.node];
+    for (ValueId v : decode.inputs) w.decode.push_back(v == kNone ? Tensor() : *graph_.constant(v));
+    if (coded.bias == kNone) return;
+    w.bias = coded.bias_values;
+    if (!graph_.constant(coded.bias)) w.bias_scale = *graph_.constant(graph_.producer(coded.bias)->input(1));
+  }
+
   static QuantizedWeights quantized(const std::vector<float>& codes, const Tensor& scales) {
     QuantizedWeights q;
     q.codes.assign(codes.begin(), codes.end());
@@ -130,6 +139,25 @@ void recode_weights(GraphEdit& edit, const Graph& original, Int8Plan& plan, Pass
   }
   edit.finish();
   if (left > 0) context.report.warnings.push_back(std::to_string(left) + " layers keep 8-bit weights; the layers' reasons say which");
+}
+
+bool widen_weights(GraphEdit& edit, const Graph& original, Int8Plan& plan, const LayerPlan& p, const std::string& reason) {
+  const auto it = plan.wide_weights.find(p.layer.node);
+  const auto coded = it != plan.wide_weights.end() && edit.graph().alive(p.layer.node) ? coded_layer(edit.graph(), p.layer.node) : std::nullopt;
+  if (!coded) return false;
+  const WideWeights& w = it->second;
+  std::vector<ValueId> inputs;
+  for (const Tensor& t : w.decode) inputs.push_back(t.defined() ? edit.add_constant(t) : kNone);
+  edit.set_inputs(edit.graph().producer(coded->weights)->id, std::move(inputs));
+  if (coded->bias != kNone && w.bias.defined()) {
+    if (w.bias_scale.defined() && !edit.graph().constant(coded->bias)) edit.set_input(edit.graph().producer(coded->bias)->id, 1, edit.add_constant(w.bias_scale));
+    set_bias(edit, *coded, w.bias);
+  }
+  plan.wide_weights.erase(it);
+  LayerReport& r = plan.reports[p.report];
+  r.reason += "; 8 again: " + reason;
+  r.weight_sqnr_db = weight_sqnr(edit.graph(), original, p);
+  return true;
 }
 
 void learn_rounding(GraphEdit& edit, const Graph& original, Int8Plan& plan, PassContext& context, const Options& options) {

@@ -10,4 +10,7 @@ void recode_weights(GraphEdit& edit, const Graph& original, Int8Plan& plan, Pass
 /// Learns the rounding of the weights (reconstruct.h) on calibration samples, as many as fit into a fixed amount of memory.
 void learn_rounding(GraphEdit& edit, const Graph& original, Int8Plan& plan, PassContext& context, const Options& options);
 
+/// Gives a layer that recode_weights() changed its 8-bit codes and bias back, and says why in its report. False where there is nothing to give back.
+bool widen_weights(GraphEdit& edit, const Graph& original, Int8Plan& plan, const LayerPlan& layer, const std::string& reason);
+
 }  // namespace infopt

@@ -192,6 +192,28 @@ TEST(FewBits, LayersThatAddMostNoiseGetEight) {
   EXPECT_EQ(std::count_if(report.layers.begin(), report.layers.end(), [](const LayerReport& l) { return l.weights == "int8, per channel"; }), eight);
 }
 
+TEST(FewBits, WeightsOfIntegerLayersGetTheirEightBitsBack) {
+  const Model before = graph_of("g (float[4,64] x, float[64,64] w, float[64] wb, float[64,32] wk, float[32] wc) => (float[4,32] y) { a = Gemm(x, w, wb) b = Relu(a) y = Gemm(b, wk, wc) }");
+  const auto codes = [](const Model& m, DType type) {
+    int64_t count = 0;
+    for (NodeId id : m.graph->order())
+      if (const Node& n = m.graph->node(id); n.is("DequantizeLinear"))
+        if (const Tensor* t = m.graph->constant(n.input(0)); t && t->rank() == 2) count += t->dtype() == type;
+    return count;
+  };
+  Report report;
+  const Settings eight{{"activations", std::string("static")}};
+  Settings four = eight, wanting = eight;
+  four.emplace_back("weight_type", std::string("int4"));
+  wanting.emplace_back("weight_type", std::string("int4"));
+  wanting.emplace_back("min_narrow_sqnr_db", 190.0);
+  EXPECT_EQ(codes(by(before, "quantize_int8", four, report), DType::I4), 2);
+  const Model again = by(before, "quantize_int8", wanting, report), straight = by(before, "quantize_int8", eight, report);
+  EXPECT_EQ(codes(again, DType::I4), 0);
+  EXPECT_EQ(codes(again, DType::I8), 2);
+  EXPECT_LE(difference(again, straight), 1e-6);
+}
+
 TEST(StoredWeights, ThatCostTooMuchGoBackToFloat) {
   const Model before = outliers();
   Report report;
