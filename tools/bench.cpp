@@ -133,7 +133,9 @@ void bench(BenchOptions& o) {
     start = Clock::now();
     const Session session(*model.graph, options);
     report.prepare_ms = milliseconds_since(start);
+    const auto monitor = options.device ? GpuMonitor::start(options.device->bus_id()) : nullptr;
     measure_batches(o, session, inputs, report);
+    if (monitor) report.gpu = monitor->stop();
     report.memory_peak = peak_memory();
     if (!o.rates.empty()) measure_loads(o, session, source, report);
   }

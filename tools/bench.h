@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lib/bench/closed_loop.h"
+#include "lib/bench/gpu_monitor.h"
 #include "lib/bench/open_loop.h"
 #include "lib/bench/profile.h"
 #include "lib/runtime/session.h"
@@ -54,6 +55,7 @@ struct BenchReport {
   std::optional<int64_t> knee, within_target;
   std::vector<LoadFigures> loads;
   std::optional<RunProfile> profile;
+  std::optional<GpuFigures> gpu;  ///< while batches were measured, warm-up and compilation of plans included
   std::optional<int64_t> memory_before, memory_peak;  ///< resident bytes of the process: before reading the model, and the most
 };
 

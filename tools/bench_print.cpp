@@ -115,6 +115,22 @@ void print_rows(const char* title, const std::vector<ProfileRow>& rows, size_t m
   if (rows.size() > most) std::printf("and %zu more\n", rows.size() - most);
 }
 
+Json gpu_json(const GpuFigures& g) {
+  Json j{{"name", format::utf8(g.name)}};
+  if (g.utilization) j["utilization_percent"] = rounded(*g.utilization);
+  if (g.memory_peak) j["memory_peak_bytes"] = *g.memory_peak, j["memory_total_bytes"] = *g.memory_total;
+  if (g.clock_low) j["clock_mhz"] = {*g.clock_low, *g.clock_high};
+  return j;
+}
+
+void print_gpu(const GpuFigures& g) {
+  std::printf("%s:", format::utf8(g.name.empty() ? "GPU" : g.name).c_str());
+  if (g.utilization) std::printf(" busy %.0f %% of the time;", *g.utilization);
+  if (g.memory_peak) std::printf(" %s of %s in use at most;", format::bytes(*g.memory_peak).c_str(), format::bytes(*g.memory_total).c_str());
+  if (g.clock_low) std::printf(" clock %lld to %lld MHz", whole(*g.clock_low), whole(*g.clock_high));
+  std::printf("\n\n");
+}
+
 }  // namespace
 
 void print_bench_json(const BenchOptions& o, const BenchReport& r) {
@@ -138,6 +154,7 @@ void print_bench_json(const BenchOptions& o, const BenchReport& r) {
         {"arrivals", o.arrivals}, {"seed", o.seed}, {"seconds", o.duration}, {"max_wait_ms", o.max_wait_ms}, {"loads", Json::array()}};
     for (const LoadFigures& f : r.loads) j["open_loop"]["loads"].push_back(load_json(f));
   }
+  if (r.gpu) j["gpu"] = gpu_json(*r.gpu);
   if (r.profile) j["profile"] = profile_json(*r.profile, o.top);
   std::printf("%s\n", j.dump(2).c_str());
 }
@@ -148,6 +165,7 @@ void print_bench_text(const BenchOptions& o, const BenchReport& r) {
   if (r.memory_peak) std::printf(", peak memory %s", format::bytes(*r.memory_peak).c_str());
   std::printf("; %d thread%s a run, %d stream%s\n\n", o.threads, o.threads == 1 ? "" : "s", o.loop.streams, o.loop.streams == 1 ? "" : "s");
   if (r.device != "cpu") std::printf("on %s\n\n", format::utf8(r.device).c_str());
+  if (r.gpu) print_gpu(*r.gpu);
   print_batches(o, r);
   if (!r.loads.empty()) print_loads(o, r);
   if (!r.profile) return;

@@ -1,4 +1,6 @@
 // If, Loop and Scan.
+#include "lib/ops/control_flow.h"
+
 #include <algorithm>
 #include <optional>
 
@@ -8,11 +10,6 @@
 namespace infopt {
 namespace {
 
-bool truth(const Tensor& t) {
-  if (t.dtype() != DType::Bool) malformed("a condition should be bool, not " + std::string(name_of(t.dtype())));
-  return to_scalar<int64_t>(t) != 0;
-}
-
 std::unique_ptr<Kernel> if_else(const KernelSpec& spec) {
   const size_t then_body = body_index(spec.node, "then_branch"), else_body = body_index(spec.node, "else_branch");
   return make_kernel([=](KernelContext& c) {
@@ -21,24 +18,6 @@ std::unique_ptr<Kernel> if_else(const KernelSpec& spec) {
       malformed("If's branch gives " + std::to_string(results.size()) + " outputs, the node has " + std::to_string(c.outputs()));
     for (size_t i = 0; i < results.size(); ++i) c.set_datum(i, std::move(results[i]));
   });
-}
-
-/// Type and shape of what a body declares for its outputs: for scan outputs of no iteration at all. Unknown dimensions count 0.
-struct Declared {
-  DType dtype = DType::F32;
-  Shape shape;
-};
-
-std::vector<Declared> declared_outputs(const Graph& body) {
-  std::vector<Declared> all;
-  for (const ValueId id : body.outputs()) {
-    const Type& type = body.value(id).type;
-    Declared d;
-    if (type.dtype != DType::Undefined) d.dtype = type.dtype;
-    for (const Dim& dim : type.shape) d.shape.push_back(std::max<int64_t>(0, dim.size));
-    all.push_back(d);
-  }
-  return all;
 }
 
 /// Puts equally shaped pieces along a new axis, in order or reversed.
@@ -88,9 +67,7 @@ std::unique_ptr<Kernel> loop(const KernelSpec& spec) {
     std::vector<Datum> carried;
     for (size_t i = 2; i < c.inputs(); ++i) carried.push_back(c.datum(i));
     const size_t states = carried.size();
-    if (declared.size() < states + 1 || declared.size() - 1 != c.outputs())
-      malformed("Loop's body gives " + std::to_string(declared.size()) + " outputs for " + std::to_string(states) + " carried values and " +
-                std::to_string(c.outputs()) + " outputs");
+    check_loop(declared.size(), states, c.outputs());
     std::vector<std::vector<Tensor>> scans(declared.size() - 1 - states);
     for (int64_t i = 0; go && i < most; ++i) {
       std::vector<Datum> inputs{Tensor::scalar(i), Tensor::scalar(go)};
@@ -107,34 +84,13 @@ std::unique_ptr<Kernel> loop(const KernelSpec& spec) {
   });
 }
 
-struct ScanSpec {
-  size_t body = 0;
-  std::vector<Declared> declared;
-  int64_t scan_inputs = 0;
-  std::vector<int64_t> input_axes, input_directions, output_axes, output_directions;
-};
-
-ScanSpec scan_spec(const KernelSpec& spec) {
-  ScanSpec s;
-  s.body = body_index(spec.node, "body");
-  s.declared = declared_outputs(*spec.node.bodies()[s.body]);
-  s.scan_inputs = spec.node.i("num_scan_inputs", 0);
-  s.input_axes = spec.node.ints("scan_input_axes");
-  s.input_directions = spec.node.ints(spec.opset < 9 ? "directions" : "scan_input_directions");
-  s.output_axes = spec.node.ints("scan_output_axes");
-  s.output_directions = spec.node.ints("scan_output_directions");
-  return s;
-}
-
-int64_t nth(const std::vector<int64_t>& list, size_t i) { return i < list.size() ? list[i] : 0; }
-
 /// One scan. Takes the states' first values and the scanned tensors; gives the states' last values and the stacked outputs.
 std::vector<Tensor> scan_once(KernelContext& c, const ScanSpec& s, std::vector<Tensor> states, const std::vector<Tensor>& scanned,
                               std::optional<int64_t> length) {
   std::vector<size_t> axes;
   int64_t steps = -1;
   for (size_t k = 0; k < scanned.size(); ++k) {
-    axes.push_back(at(normal_axis(nth(s.input_axes, k), scanned[k].rank())));
+    axes.push_back(at(normal_axis(ScanSpec::nth(s.input_axes, k), scanned[k].rank())));
     const int64_t n = scanned[k].shape()[axes[k]];
     if (steps >= 0 && n != steps) malformed("Scan's inputs differ in length: " + std::to_string(steps) + " and " + std::to_string(n));
     steps = n;
@@ -148,32 +104,28 @@ std::vector<Tensor> scan_once(KernelContext& c, const ScanSpec& s, std::vector<T
   for (int64_t i = 0; i < steps; ++i) {
     std::vector<Datum> inputs(states.begin(), states.end());
     for (size_t k = 0; k < scanned.size(); ++k)
-      inputs.push_back(entry(scanned[k], axes[k], nth(s.input_directions, k) ? steps - 1 - i : i));
+      inputs.push_back(entry(scanned[k], axes[k], ScanSpec::nth(s.input_directions, k) ? steps - 1 - i : i));
     const std::vector<Datum> results = c.run_body(s.body, std::move(inputs));
     for (size_t k = 0; k < states.size(); ++k) states[k] = results[k].tensor();
     for (size_t k = 0; k < outputs.size(); ++k) outputs[k].push_back(results[states.size() + k].tensor());
   }
   std::vector<Tensor> all = states;
   for (size_t k = 0; k < outputs.size(); ++k)
-    all.push_back(stacked(outputs[k], nth(s.output_axes, k), nth(s.output_directions, k) != 0, s.declared[states.size() + k]));
+    all.push_back(stacked(outputs[k], ScanSpec::nth(s.output_axes, k), ScanSpec::nth(s.output_directions, k) != 0, s.declared[states.size() + k]));
   return all;
 }
 
 /// The node's inputs from `first` on, parted into states and scanned ones.
 std::pair<std::vector<Tensor>, std::vector<Tensor>> parted(KernelContext& c, const ScanSpec& s, size_t first) {
-  const auto given = static_cast<int64_t>(c.inputs() - first);
-  if (s.scan_inputs < 1 || s.scan_inputs > given)
-    malformed("Scan has num_scan_inputs " + std::to_string(s.scan_inputs) + " and " + std::to_string(given) + " inputs");
-  if (s.declared.size() != c.outputs())
-    malformed("Scan's body gives " + std::to_string(s.declared.size()) + " outputs, the node has " + std::to_string(c.outputs()));
+  const size_t states = s.states(c.inputs(), first, c.outputs());
   std::pair<std::vector<Tensor>, std::vector<Tensor>> parts;
   for (size_t i = first; i < c.inputs(); ++i)
-    (static_cast<int64_t>(c.inputs() - i) <= s.scan_inputs ? parts.second : parts.first).push_back(c.in(i));
+    (i - first < states ? parts.first : parts.second).push_back(c.in(i));
   return parts;
 }
 
 std::unique_ptr<Kernel> scan(const KernelSpec& spec) {
-  const ScanSpec s = scan_spec(spec);
+  const ScanSpec s(spec);
   return make_kernel([s](KernelContext& c) {
     auto [states, scanned] = parted(c, s, 0);
     std::vector<Tensor> results = scan_once(c, s, std::move(states), scanned, std::nullopt);
@@ -183,7 +135,7 @@ std::unique_ptr<Kernel> scan(const KernelSpec& spec) {
 
 /// Scan-8: everything has a batch axis in front, and sequences may be shorter than the tensor; what lies beyond is zero.
 std::unique_ptr<Kernel> scan_batched(const KernelSpec& spec) {
-  const ScanSpec s = scan_spec(spec);
+  const ScanSpec s(spec);
   return make_kernel([s](KernelContext& c) {
     if (c.inputs() < 2) malformed("Scan without inputs");
     const auto [states, scanned] = parted(c, s, 1);
@@ -219,6 +171,46 @@ std::unique_ptr<Kernel> scan_batched(const KernelSpec& spec) {
 }
 
 }  // namespace
+
+bool truth(const Tensor& t) {
+  if (t.dtype() != DType::Bool) malformed("a condition should be bool, not " + std::string(name_of(t.dtype())));
+  return to_scalar<int64_t>(t) != 0;
+}
+
+std::vector<Declared> declared_outputs(const Graph& body) {
+  std::vector<Declared> all;
+  for (const ValueId id : body.outputs()) {
+    const Type& type = body.value(id).type;
+    Declared d;
+    if (type.dtype != DType::Undefined) d.dtype = type.dtype;
+    for (const Dim& dim : type.shape) d.shape.push_back(std::max<int64_t>(0, dim.size));
+    all.push_back(d);
+  }
+  return all;
+}
+
+ScanSpec::ScanSpec(const KernelSpec& spec)
+    : body(body_index(spec.node, "body")), declared(declared_outputs(*spec.node.bodies()[body])), scan_inputs(spec.node.i("num_scan_inputs", 0)) {
+  input_axes = spec.node.ints("scan_input_axes");
+  input_directions = spec.node.ints(spec.opset < 9 ? "directions" : "scan_input_directions");
+  output_axes = spec.node.ints("scan_output_axes");
+  output_directions = spec.node.ints("scan_output_directions");
+}
+
+size_t ScanSpec::states(size_t inputs, size_t first, size_t outputs) const {
+  const auto given = static_cast<int64_t>(inputs - first);
+  if (scan_inputs < 1 || scan_inputs > given)
+    malformed("Scan has num_scan_inputs " + std::to_string(scan_inputs) + " and " + std::to_string(given) + " inputs");
+  if (declared.size() != outputs)
+    malformed("Scan's body gives " + std::to_string(declared.size()) + " outputs, the node has " + std::to_string(outputs));
+  return at(given - scan_inputs);
+}
+
+void check_loop(size_t declared, size_t states, size_t outputs) {
+  if (declared < states + 1 || declared - 1 != outputs)
+    malformed("Loop's body gives " + std::to_string(declared) + " outputs for " + std::to_string(states) + " carried values and " +
+              std::to_string(outputs) + " outputs");
+}
 
 std::vector<OpDef> op_control_flow() {
   return {{.name = "If", .cpu = &if_else},

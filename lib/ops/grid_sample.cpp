@@ -1,4 +1,6 @@
-// GridSample, in two or three spatial dimensions.
+// GridSample, in one to any number of spatial dimensions.
+#include "lib/ops/grid_sample.h"
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -7,15 +9,6 @@
 
 namespace infopt {
 namespace {
-
-enum class Sampling { Nearest, Linear, Cubic };
-enum class Border { Zeros, Border, Reflection };
-
-struct GridSpec {
-  Sampling mode = Sampling::Linear;
-  Border border = Border::Zeros;
-  bool align_corners = false;
-};
 
 /// Mirrors x at both ends until it lies within [low, high].
 double reflect(double x, double low, double high) {
@@ -40,24 +33,24 @@ AxisTaps axis_taps(const GridSpec& s, double normalized, int64_t n) {
   const double low = s.align_corners ? 0 : -0.5, high = s.align_corners ? length - 1 : length - 0.5;
   double x = s.align_corners ? (normalized + 1) / 2 * (length - 1) : ((normalized + 1) * length - 1) / 2;
   if (!(std::abs(x) < 1e15)) x = std::isnan(x) ? -1e15 : std::copysign(1e15, x);
-  if (s.mode == Sampling::Nearest) x = std::nearbyint(x);
+  if (s.mode == GridSampling::Nearest) x = std::nearbyint(x);
   if (x < low || x > high) {
     // A cubic's taps are clamped one by one below, as engines do, not their centre.
-    if (s.border == Border::Border && s.mode != Sampling::Cubic) x = std::clamp(x, 0.0, length - 1);
-    if (s.border == Border::Reflection) x = reflect(x, low, high);
+    if (s.border == GridBorder::Border && s.mode != GridSampling::Cubic) x = std::clamp(x, 0.0, length - 1);
+    if (s.border == GridBorder::Reflection) x = reflect(x, low, high);
   }
   AxisTaps t;
   const auto put = [&](int64_t p, double weight) {
-    if (s.border == Border::Border) p = std::clamp<int64_t>(p, 0, n - 1);
-    if (s.border == Border::Reflection) p = std::clamp<int64_t>(static_cast<int64_t>(reflect(static_cast<double>(p), low, high)), 0, n - 1);
+    if (s.border == GridBorder::Border) p = std::clamp<int64_t>(p, 0, n - 1);
+    if (s.border == GridBorder::Reflection) p = std::clamp<int64_t>(static_cast<int64_t>(reflect(static_cast<double>(p), low, high)), 0, n - 1);
     t.place[at(t.count)] = p < 0 || p >= n ? -1 : p;
     t.weight[at(t.count++)] = weight;
   };
   const double whole = std::floor(x), f = x - whole;
   const auto p = static_cast<int64_t>(whole);
-  if (s.mode == Sampling::Nearest) {
+  if (s.mode == GridSampling::Nearest) {
     put(static_cast<int64_t>(x), 1);
-  } else if (s.mode == Sampling::Linear) {
+  } else if (s.mode == GridSampling::Linear) {
     put(p, 1 - f);
     put(p + 1, f);
   } else {
@@ -115,24 +108,10 @@ void sample(const GridSpec& s, const T* x, const std::vector<double>& grid, T* y
 }
 
 std::unique_ptr<Kernel> grid_sample(const KernelSpec& spec) {
-  GridSpec s;
-  const std::string mode = spec.node.s("mode", spec.opset < 20 ? "bilinear" : "linear"), border = spec.node.s("padding_mode", "zeros");
-  if (mode == "nearest") s.mode = Sampling::Nearest;
-  else if (mode == "cubic" || mode == "bicubic") s.mode = Sampling::Cubic;
-  else if (mode != "linear" && mode != "bilinear") malformed("GridSample has no mode '" + mode + "'");
-  if (border == "border") s.border = Border::Border;
-  else if (border == "reflection") s.border = Border::Reflection;
-  else if (border != "zeros") malformed("GridSample has no padding mode '" + border + "'");
-  s.align_corners = spec.node.i("align_corners", 0) != 0;
-  return make_kernel([s](KernelContext& c) {
+  return make_kernel([s = GridSpec::of(spec)](KernelContext& c) {
     const Tensor &x = c.in(0), &grid = c.in(1);
-    const int64_t dims = x.rank() - 2;
-    if (dims < 1 || grid.rank() != x.rank() || grid.dim(0) != x.dim(0) || grid.dim(-1) != dims)
-      malformed("GridSample of shape " + to_string(x.shape()) + " with a grid of shape " + to_string(grid.shape()));
-    Shape shape{x.dim(0), x.dim(1)};
-    shape.insert(shape.end(), grid.shape().begin() + 1, grid.shape().end() - 1);
+    const Shape shape = grid_result(x, grid);
     const int64_t points = product(grid.shape(), 1, grid.shape().size() - 1);
-    if (x.size() == 0 && element_count(shape) != 0) malformed("GridSample of an empty tensor of shape " + to_string(x.shape()));
     const std::vector<double> places = to_vector<double>(grid);
     if (x.dtype() == DType::F32) {
       Tensor& y = c.out(0, DType::F32, shape);
@@ -146,6 +125,29 @@ std::unique_ptr<Kernel> grid_sample(const KernelSpec& spec) {
 }
 
 }  // namespace
+
+GridSpec GridSpec::of(const KernelSpec& spec) {
+  GridSpec s;
+  const std::string mode = spec.node.s("mode", spec.opset < 20 ? "bilinear" : "linear"), border = spec.node.s("padding_mode", "zeros");
+  if (mode == "nearest") s.mode = GridSampling::Nearest;
+  else if (mode == "cubic" || mode == "bicubic") s.mode = GridSampling::Cubic;
+  else if (mode != "linear" && mode != "bilinear") malformed("GridSample has no mode '" + mode + "'");
+  if (border == "border") s.border = GridBorder::Border;
+  else if (border == "reflection") s.border = GridBorder::Reflection;
+  else if (border != "zeros") malformed("GridSample has no padding mode '" + border + "'");
+  s.align_corners = spec.node.i("align_corners", 0) != 0;
+  return s;
+}
+
+Shape grid_result(const Tensor& x, const Tensor& grid) {
+  const int64_t dims = x.rank() - 2;
+  if (dims < 1 || grid.rank() != x.rank() || grid.dim(0) != x.dim(0) || grid.dim(-1) != dims)
+    malformed("GridSample of shape " + to_string(x.shape()) + " with a grid of shape " + to_string(grid.shape()));
+  Shape shape{x.dim(0), x.dim(1)};
+  shape.insert(shape.end(), grid.shape().begin() + 1, grid.shape().end() - 1);
+  if (x.size() == 0 && element_count(shape) != 0) malformed("GridSample of an empty tensor of shape " + to_string(x.shape()));
+  return shape;
+}
 
 std::vector<OpDef> op_grid_sample() { return {{.name = "GridSample", .since = 16, .cpu = &grid_sample}}; }
 

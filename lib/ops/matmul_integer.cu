@@ -1,7 +1,8 @@
-// MatMulInteger: exact int32 sums of 8-bit products, by NumPy's rules for leading axes.
+// MatMulInteger: exact int32 sums of 8-bit products, by NumPy's rules for leading axes. By cuBLASLt where a zero point holds for a whole factor.
 #include <algorithm>
 
 #include "lib/ops/matmul.h"
+#include "lib/runtime/cuda/code_product.h"
 #include "lib/runtime/cuda/context.h"
 #include "lib/runtime/cuda/launch.h"
 #include "lib/runtime/cuda/product.h"
@@ -78,6 +79,11 @@ void run_matmul_integer(CudaContext& context) {
   }
   Tensor& y = context.out(0, DType::I32, o.result);
   if (y.size() == 0) return;
+  if (zeros.a_step == 0 && zeros.b_step == 0) {
+    Int8End end;
+    end.kind = Int8End::Int32;
+    return multiply_codes(context, {a, 0, static_cast<const uint8_t*>(zeros.a)}, {b, 0, static_cast<const uint8_t*>(zeros.b)}, end, {nullptr, nullptr}, y);
+  }
   const LeadingAxes lead{{o.wide.begin(), o.wide.end() - 2}, {o.a.begin(), o.a.end() - 2}, {o.b.begin(), o.b.end() - 2}};
   const bool unsigned_a = a.dtype() == DType::U8, unsigned_b = b.dtype() == DType::U8;
   if (unsigned_a && unsigned_b) run_of<uint8_t, uint8_t>(context.stream(), a, b, y, zeros, s, lead);

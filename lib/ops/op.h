@@ -16,6 +16,12 @@ namespace infopt {
 /// How the elements of a 3-, 4- or 5-D tensor lie in memory. The shape is always the logical one, N, C, spatial….
 enum class Layout : uint8_t { Plain, ChannelsLast };
 
+/// A value where it lies: a plain tensor in the device's memory, or what the host has, or both.
+struct Placed {
+  Tensor device = {};
+  Datum host = {};
+};
+
 /// What a kernel sees while it runs. Inputs and outputs are those of the node.
 class KernelContext {
  public:
@@ -53,6 +59,10 @@ class KernelContext {
   virtual void set_host(size_t i, Tensor tensor) { set(i, std::move(tensor)); }
   /// Runs one of the node's bodies (numbered as Node::bodies() gives them) on its inputs, and returns its outputs.
   virtual std::vector<Datum> run_body(size_t body, std::vector<Datum> inputs) = 0;
+  /// The same for a kernel that is on_device(): its bodies run there, and what they take and give stays where it is.
+  virtual std::vector<Placed> run_body_placed(size_t body, std::vector<Placed> inputs);
+  /// The input where it lies.
+  virtual Placed placed(size_t i) { return {{}, datum(i)}; }
 };
 
 /// What a convolution or product does to its result before it stores it.

@@ -1,3 +1,4 @@
+#include "lib/base/error.h"
 #include "lib/ops/op.h"
 #include "op_table.h"  // generated
 
@@ -18,6 +19,8 @@ class FunctionKernel : public Kernel {
 }  // namespace
 
 std::unique_ptr<Kernel> make_kernel(KernelFunction function, ByItem by_item) { return std::make_unique<FunctionKernel>(std::move(function), by_item); }
+
+std::vector<Placed> KernelContext::run_body_placed(size_t, std::vector<Placed>) { throw Error(ErrorKind::Defect, "a body on a device that isn't there"); }
 
 const std::vector<OpDef>& all_ops() {
   static const std::vector<OpDef> ops = [] {

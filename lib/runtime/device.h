@@ -53,6 +53,8 @@ class Device : public FusedKernels {
   virtual std::string name() const = 0;  ///< "cuda"
   /// The hardware, its driver and libraries, in words.
   virtual std::string description() const = 0;
+  /// Its place on the PCI bus, as in "0000:3b:00.0"; empty where it has none.
+  virtual std::string bus_id() const { return {}; }
   /// The node's kernel. Throws Error(Unsupported) with the reason where there is none.
   virtual std::unique_ptr<Kernel> kernel(const KernelSpec& spec) const = 0;
   virtual std::unique_ptr<DeviceRun> begin() const = 0;

@@ -107,6 +107,26 @@ struct DynamicProduct {
   size_t rank = 0;             ///< of the constants: a result of fewer axes gets axes of 1 in front
 };
 
+/// A convolution of codes whose scale and zero point the run knows, to float32 as DynamicProduct; inputs: codes, their scale, their zero point if there is one.
+/// Without `scales`: the int32 sums alone; inputs: codes, their zero point.
+struct DynamicConv {
+  WindowAttributes window;
+  int64_t groups = 1;
+  Tensor weights;              ///< codes [m, c/groups, spatial…]
+  std::vector<int32_t> zeros;  ///< one for each m; empty where all are 0
+  std::vector<float> scales, bias;
+  PostActivation bounds;
+  bool has_zero = false;
+};
+
+/// A product of two tensors of codes, neither of them constant. Inputs: both, and where the run knows their scales these, then zero points.
+struct CodeProduct {
+  CodeStep a, b;                               ///< where `end` is there
+  std::shared_ptr<const IntegerEpilogue> end;  ///< of one column, which stands for all; null: scales are inputs 2 and 3, the result is float32
+  size_t a_zero = 0, b_zero = 0;               ///< the inputs that are zero points; 0: none
+  PostActivation bounds;                       ///< without `end`
+};
+
 /// x·(code − zero)·scale + bias, x in float32, float16 or bfloat16, the weights in 4 or 8 bits with a scale for each block along k.
 struct LowBitProduct {
   int bits = 4;
@@ -160,6 +180,8 @@ class FusedKernels {
   virtual std::unique_ptr<Kernel> integer_conv(IntegerConv) const { return nullptr; }
   virtual std::unique_ptr<Kernel> integer_product(IntegerProduct) const { return nullptr; }
   virtual std::unique_ptr<Kernel> dynamic_product(DynamicProduct) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> dynamic_conv(DynamicConv) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> code_product(CodeProduct) const { return nullptr; }
   virtual std::unique_ptr<Kernel> low_bit_product(LowBitProduct) const { return nullptr; }
   virtual std::unique_ptr<Kernel> float8_product(Float8Product) const { return nullptr; }
   virtual std::unique_ptr<Kernel> integer_table(IntegerTable) const { return nullptr; }

@@ -228,7 +228,9 @@ std::vector<PlanStep> Planner::make_steps() {
       } else {
         step.captures = node.captures;
         step.kernel = make_kernel_for(node, step);
-        for (const auto& body : node.bodies()) step.bodies.push_back(std::make_unique<Plan>(*body, SessionOptions{.fuse = options_.fuse, .fold = options_.fold}, &plan_));
+        SessionOptions inside{.fuse = options_.fuse, .fold = options_.fold};
+        if (step.kernel->on_device()) inside.device = options_.device, inside.fallback = options_.fallback;
+        for (const auto& body : node.bodies()) step.bodies.push_back(std::make_unique<Plan>(*body, inside, &plan_));
       }
     } catch (const Error& e) {
       throw e.within(graph_.label(id));

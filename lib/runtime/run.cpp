@@ -83,6 +83,19 @@ class StepContext : public KernelContext {
     for (size_t i = 0; i < inputs.size(); ++i) run.feed(names[i], std::move(inputs[i]));
     return run.execute();
   }
+  std::vector<Placed> run_body_placed(size_t body, std::vector<Placed> inputs) override {
+    const Plan& plan = *step_.bodies.at(body);
+    Run run(plan, &run_, nullptr, run_.device_);
+    const auto& names = plan.graph().inputs();
+    if (inputs.size() != names.size())
+      throw Error(ErrorKind::Malformed, "a body takes " + std::to_string(names.size()) + " inputs and was given " + std::to_string(inputs.size()));
+    for (size_t i = 0; i < inputs.size(); ++i) run.feed_placed(names[i], std::move(inputs[i]));
+    run.execute_steps();
+    std::vector<Placed> out;
+    for (size_t i = 0; i < plan.fetches().size(); ++i) out.push_back(run.placed_fetch(i));
+    return out;
+  }
+  Placed placed(size_t i) override { return run_.placed(input_id(i)); }
 
  private:
   /// Only the shape of what is on the device is asked for.
@@ -145,6 +158,26 @@ void Run::feed_device(ValueId value, Tensor tensor) {
   slot(value).device = std::move(tensor);
 }
 
+void Run::feed_placed(ValueId value, Placed given) {
+  feed(value, std::move(given.host));
+  slot(value).device = std::move(given.device);
+}
+
+Placed Run::placed(ValueId id) {
+  Placed p;
+  if (slot(id).device.defined()) p.device = device_plain(id);
+  if (!slot(id).device.defined() || slot(id).tensor.defined()) p.host = datum(id);
+  return p;
+}
+
+void Run::place_captures(const PlanStep& step) {
+  for (ValueId v : step.captures) {
+    const Slot& s = slot(v);
+    if (!step.kernel->on_device()) on_host(v);
+    else if (s.tensor.defined() && s.tensor.dtype() != DType::String) on_device(v);
+  }
+}
+
 Run::Slot& Run::on_host(ValueId id) {
   Slot& s = slot(id);
   if (s.tensor.defined() || !s.device.defined()) return s;
@@ -191,7 +224,7 @@ void Run::run_step(size_t index) {
     for (ValueId v : step.inputs)
       if (v != kNone && !slot(v).defined())
         throw Error(ErrorKind::Malformed, "the value '" + plan_.graph().value(v).name + "' that it reads has no elements: an input was not given");
-    for (ValueId v : step.captures) on_host(v);
+    place_captures(step);
     StepContext context(*this, step);
     const auto start = plan_.profiling() ? Plan::Clock::now() : Plan::Clock::time_point{};
     step.kernel->run(context);
@@ -268,6 +301,12 @@ Datum Run::fetch(size_t i) {
   Datum d = datum(id);
   if (!d.defined()) throw Error(ErrorKind::Malformed, "the output '" + plan_.graph().value(id).name + "' was not computed");
   return d;
+}
+
+Placed Run::placed_fetch(size_t i) {
+  const ValueId id = plan_.fetches().at(i);
+  if (!slot(id).defined()) fetch(i);  // says so
+  return placed(id);
 }
 
 Tensor Run::device_fetch(size_t i) {

@@ -16,6 +16,7 @@ class Run {
   void feed(ValueId value, Datum datum);
   /// A tensor in the device's memory.
   void feed_device(ValueId value, Tensor tensor);
+  void feed_placed(ValueId value, Placed given);
   /// On a device: summaries of the tapped values instead of a tap. `tap` is told of them by execute(), or by the caller for summarized().
   void summarize_for(SummaryTap& tap) { summary_tap_ = &tap; }
   /// What the device was asked to summarize, in that order.
@@ -25,6 +26,7 @@ class Run {
   /// Runs the steps. A fetch that is in the device's memory is then there to take, undefined where it is in the host's.
   void execute_steps();
   Tensor device_fetch(size_t i);
+  Placed placed_fetch(size_t i);
   Datum fetch(size_t i);
 
  private:
@@ -45,6 +47,9 @@ class Run {
   Slot& on_host(ValueId id);
   Slot& on_device(ValueId id);
   const Tensor& device_plain(ValueId id);
+  Placed placed(ValueId id);
+  /// Puts what a step's bodies read from outside where they look for it.
+  void place_captures(const PlanStep& step);
   Datum datum(ValueId id);
   void run_step(size_t index);
   /// run_step, with the node's name in errors.

@@ -1,4 +1,5 @@
 // A session on a device: copies, layouts, fallback, faults.
+#include "lib/runtime/cuda/staging.h"
 #include "lib/runtime/layout.h"
 #include "tests/cuda/harness.h"
 
@@ -97,6 +98,20 @@ TEST(CudaSession, ReplaysWhatTheHostComputedOfShapes) {
     expect_same_bits(session.run(feeds), cpu.run(feeds));
   }
   EXPECT_EQ(session.recorded_runs(), 1);
+}
+
+TEST(CudaDevice, CopiesOfAnySizeCrossPieceByPiece) {
+  const auto run = cuda_device()->begin();
+  const auto piece = static_cast<int64_t>(cuda::Staging::kPiece);
+  Random r(7);
+  for (const int64_t bytes : {int64_t{0}, int64_t{1}, piece - 1, piece, piece + 1, 2 * piece, 3 * piece + 5}) {
+    const Tensor given = random_codes(r, DType::U8, {bytes});
+    Tensor there = run->to_device(given);
+    expect_same_bits(run->to_host(there), given);
+    const Tensor other = random_codes(r, DType::U8, {bytes});
+    run->copy_in(other, there);
+    expect_same_bits(run->to_host(there), other);
+  }
 }
 
 TEST(CudaSession, DoesNotRecordWhatTheHostReads) {

@@ -57,14 +57,13 @@ Tensor CudaRun::to_device(const Tensor& host) {
     // The same in every replay: copied now, beside the recording, into memory that nothing in it uses, before or after.
     Tensor device = make_in(*workspace_->pool, host.dtype(), host.shape());
     Stream beside;
-    beside.copy_to_device(device.mutable_raw(), host.raw(), host.bytes());
+    workspace_->staging.to_device(beside, device.mutable_raw(), host.raw(), host.bytes());
     beside.wait();
     captured_constants_.push_back(device);
     return device;
   }
   Tensor device = make(host.dtype(), host.shape());
-  // Pageable memory: the copy is done with the source when it returns.
-  stream().copy_to_device(device.mutable_raw(), host.raw(), host.bytes());
+  workspace_->staging.to_device(stream(), device.mutable_raw(), host.raw(), host.bytes());
   return device;
 }
 
@@ -75,7 +74,7 @@ void CudaRun::wait() {
   hear(replayed_);
 }
 
-void CudaRun::copy_in(const Tensor& host, Tensor& device) { stream().copy_to_device(device.mutable_raw(), host.raw(), host.bytes()); }
+void CudaRun::copy_in(const Tensor& host, Tensor& device) { workspace_->staging.to_device(stream(), device.mutable_raw(), host.raw(), host.bytes()); }
 
 namespace {
 /// The recording before its memory: destroyed in that order.
@@ -143,7 +142,7 @@ std::vector<TensorSummary> CudaRun::summaries() {
 Tensor CudaRun::to_host(const Tensor& device) {
   if (stream().capturing()) throw Error(ErrorKind::Unsupported, "the host would have to read what is being recorded");
   Tensor host(device.dtype(), device.shape());
-  stream().copy_to_host(host.mutable_raw(), device.raw(), host.bytes());
+  workspace_->staging.to_host(stream(), host.mutable_raw(), device.raw(), host.bytes());
   wait();
   return host;
 }
@@ -193,6 +192,8 @@ class CudaDevice : public Device {
     return facts_.name + ", compute capability " + std::to_string(facts_.major) + "." + std::to_string(facts_.minor) + ", driver " + facts_.driver + ", " + libraries_;
   }
 
+  std::string bus_id() const override { return facts_.bus_id; }
+
   std::unique_ptr<Kernel> kernel(const KernelSpec& spec) const override {
     const CudaOp* op = find_cuda_op(spec.node.domain, spec.node.op, spec.opset);
     const std::string full = (spec.node.domain.empty() ? "" : spec.node.domain + ".") + spec.node.op;
@@ -218,6 +219,8 @@ class CudaDevice : public Device {
   std::unique_ptr<Kernel> integer_conv(IntegerConv how) const override { return make_integer_conv(std::move(how)); }
   std::unique_ptr<Kernel> integer_product(IntegerProduct how) const override { return make_integer_product(std::move(how)); }
   std::unique_ptr<Kernel> dynamic_product(DynamicProduct how) const override { return make_dynamic_product(std::move(how)); }
+  std::unique_ptr<Kernel> dynamic_conv(DynamicConv how) const override { return make_dynamic_conv(std::move(how)); }
+  std::unique_ptr<Kernel> code_product(CodeProduct how) const override { return make_code_product(std::move(how)); }
   std::unique_ptr<Kernel> low_bit_product(LowBitProduct how) const override { return make_low_bit_product(std::move(how)); }
   std::unique_ptr<Kernel> float8_product(Float8Product how) const override { return make_float8_product(std::move(how)); }
   std::unique_ptr<Kernel> integer_table(IntegerTable how) const override { return make_integer_table(std::move(how)); }

@@ -20,6 +20,8 @@ std::unique_ptr<Kernel> make_chain(const Graph& graph, FusedChain how);
 std::unique_ptr<Kernel> make_integer_conv(IntegerConv how);
 std::unique_ptr<Kernel> make_integer_product(IntegerProduct how);
 std::unique_ptr<Kernel> make_dynamic_product(DynamicProduct how);
+std::unique_ptr<Kernel> make_dynamic_conv(DynamicConv how);
+std::unique_ptr<Kernel> make_code_product(CodeProduct how);
 std::unique_ptr<Kernel> make_low_bit_product(LowBitProduct how);
 std::unique_ptr<Kernel> make_float8_product(Float8Product how);
 std::unique_ptr<Kernel> make_integer_table(IntegerTable how);

@@ -9,6 +9,7 @@
 
 #include "lib/ops/op.h"
 #include "lib/runtime/cuda/runtime.h"
+#include "lib/runtime/cuda/staging.h"
 #include "lib/runtime/cuda/summaries.h"
 #include "lib/runtime/device.h"
 
@@ -31,6 +32,7 @@ struct Workspace {
   std::shared_ptr<Pool> pool;
   std::shared_ptr<Libraries> libraries;
   std::shared_ptr<Complaint> complaint;
+  Staging staging;
 };
 
 class CudaRun : public DeviceRun {
@@ -84,6 +86,15 @@ class CudaContext {
   Tensor& out(size_t i, DType dtype, Shape shape, Layout layout = Layout::Plain) { return context_.out(i, dtype, std::move(shape), layout); }
   void set(size_t i, Tensor tensor, Layout layout = Layout::Plain) { context_.set(i, std::move(tensor), layout); }
   void set_host(size_t i, Tensor tensor) { context_.set_host(i, std::move(tensor)); }
+  size_t outputs() const { return context_.outputs(); }
+  /// Input i where it lies, and output i likewise.
+  Placed placed(size_t i) { return context_.placed(i); }
+  void set_placed(size_t i, Placed value) {
+    if (value.device.defined()) context_.set(i, std::move(value.device));
+    if (value.host.is_tensor()) context_.set_host(i, value.host.tensor());
+    else if (value.host.defined()) context_.set_datum(i, std::move(value.host));
+  }
+  std::vector<Placed> run_body(size_t body, std::vector<Placed> inputs) { return context_.run_body_placed(body, std::move(inputs)); }
   /// Memory for the length of the kernel.
   Tensor scratch(DType dtype, Shape shape) { return run_.make(dtype, std::move(shape)); }
   CudaRun& run() { return run_; }

@@ -1,6 +1,4 @@
 // Products of codes whose scale and zero point the run computes, on the device all the while.
-#include <limits>
-
 #include "lib/base/error.h"
 #include "lib/runtime/cuda/backend.h"
 #include "lib/runtime/cuda/int8_gemm.h"
@@ -8,36 +6,19 @@
 namespace infopt::cuda {
 namespace {
 
-std::shared_ptr<const IntegerEpilogue> end_of(const DynamicProduct& how) {
-  auto end = std::make_shared<IntegerEpilogue>();
-  end->scale = how.scales;
-  end->float_bias = how.bias;
-  end->output = DType::F32;
-  end->epilogue.output = DType::F32;
-  end->epilogue.scale = end->scale.data();
-  end->epilogue.float_bias = end->float_bias.empty() ? nullptr : end->float_bias.data();
-  if (how.bounds.kind == PostActivation::Clip) end->epilogue.low = how.bounds.low, end->epilogue.high = how.bounds.high;
-  return end;
-}
-
 class DynamicProductKernel : public CudaKernel {
  public:
   DynamicProductKernel(const DynamicProduct& how, const Int8Weights& weights)
-      : k_(weights.channels), n_(weights.columns), has_zero_(how.has_zero), rank_(how.rank), gemm_(weights, {1, 1, 1}, {}, false), ending_(end_of(how), n_, {}, gemm_.weight_zeros()), zero_factor_(Tensor::vector(gemm_.zero_factor())) {}
+      : k_(weights.channels), n_(weights.columns), has_zero_(how.has_zero), rank_(how.rank), gemm_(weights, {1, 1, 1}, {}, false), ending_(plain_end(how.scales, how.bias, how.bounds), n_, {}, gemm_.weight_zeros()), zero_factor_(Tensor::vector(gemm_.zero_factor())) {}
 
   void run_cuda(CudaContext& context) const override {
     const Tensor& x = context.in(0);
     if (x.dtype() != DType::U8 && x.dtype() != DType::I8) throw Error(ErrorKind::Unsupported, "a product of codes of " + std::string(name_of(x.dtype())));
     if (x.rank() < 1 || x.dim(-1) != k_) throw Error(ErrorKind::Malformed, "an input of " + to_string(x.shape()) + " doesn't fit weights of " + std::to_string(k_) + " rows");
-    const Tensor& scale = context.in(1);
-    if (scale.dtype() != DType::F32 || scale.size() != 1) throw Error(ErrorKind::Malformed, "a scale of " + to_string(scale.shape()));
     Int8End end = ending_.get(context.run());
-    end.run_scale = reinterpret_cast<const float*>(scale.raw());
+    set_run_scale(end, context.in(1));
     if (has_zero_) {
-      const Tensor& zero = context.in(2);
-      if ((zero.dtype() != DType::U8 && zero.dtype() != DType::I8) || zero.size() != 1) throw Error(ErrorKind::Malformed, "a zero point of " + std::string(name_of(zero.dtype())) + to_string(zero.shape()));
-      end.run_zero = reinterpret_cast<const uint8_t*>(zero.raw());
-      end.run_zero_signed = zero.dtype() == DType::I8;
+      set_run_zero(end, context.in(2));
       end.run_zero_factor = reinterpret_cast<const int32_t*>(zero_factor_.get(context.run()).raw());
     }
     Shape shape = x.shape();

@@ -1,7 +1,9 @@
 #include "lib/runtime/cuda/int8_finish.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "lib/base/error.h"
 #include "lib/runtime/cpu/int8_kernels.h"
 
 namespace infopt::cuda {
@@ -50,6 +52,28 @@ Int8End Int8Ending::get(CudaRun& run) const {
   end.ratio = e.ratio, end.residual_ratio = e.residual_ratio;
   end.zero = e.zero, end.zero2 = e.zero2, end.residual_zero = e.residual_zero;
   return end;
+}
+
+std::shared_ptr<const IntegerEpilogue> plain_end(std::vector<float> scales, std::vector<float> bias, const PostActivation& bounds) {
+  auto end = std::make_shared<IntegerEpilogue>();
+  end->scale = std::move(scales);
+  end->float_bias = std::move(bias);
+  end->output = end->epilogue.output = end->scale.empty() ? DType::I32 : DType::F32;
+  end->epilogue.scale = end->scale.empty() ? nullptr : end->scale.data();
+  end->epilogue.float_bias = end->float_bias.empty() ? nullptr : end->float_bias.data();
+  if (bounds.kind == PostActivation::Clip) end->epilogue.low = bounds.low, end->epilogue.high = bounds.high;
+  return end;
+}
+
+void set_run_scale(Int8End& end, const Tensor& scale) {
+  if (scale.dtype() != DType::F32 || scale.size() != 1) throw Error(ErrorKind::Malformed, "a scale of " + to_string(scale.shape()));
+  end.run_scale = reinterpret_cast<const float*>(scale.raw());
+}
+
+void set_run_zero(Int8End& end, const Tensor& zero) {
+  if ((zero.dtype() != DType::U8 && zero.dtype() != DType::I8) || zero.size() != 1) throw Error(ErrorKind::Malformed, "a zero point of " + std::string(name_of(zero.dtype())) + to_string(zero.shape()));
+  end.run_zero = reinterpret_cast<const uint8_t*>(zero.raw());
+  end.run_zero_signed = zero.dtype() == DType::I8;
 }
 
 }  // namespace infopt::cuda

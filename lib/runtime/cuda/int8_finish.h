@@ -106,6 +106,12 @@ class Int8Ending {
   OnDevice scale_, float_bias_, bias_, weight_zero_, table_;
 };
 
+/// To float32: one scale for each column, biases (or none), bounds. Without scales: int32 sums.
+std::shared_ptr<const IntegerEpilogue> plain_end(std::vector<float> scales, std::vector<float> bias, const PostActivation& bounds);
+/// A scale and a zero point that the run computes, both one number; `zero` may be null. Throw Error(Malformed) where they are anything else.
+void set_run_scale(Int8End& end, const Tensor& scale);
+void set_run_zero(Int8End& end, const Tensor& zero);
+
 /// What the epilogue says of the residual and of Tensors: bytes where the output is 8-bit.
 inline size_t bytes_of_output(const Int8End& e) { return e.kind == Int8End::Codes ? 1 : 4; }
 

@@ -1,5 +1,7 @@
 #include "lib/runtime/cuda/int8_gemm.h"
 
+#include <utility>
+
 #include "lib/base/error.h"
 #include "lib/runtime/cuda/int8_gemm_kernel.h"
 #include "lib/runtime/cuda/launch.h"
@@ -7,8 +9,9 @@
 namespace infopt::cuda {
 namespace {
 
-/// Each group's channels brought to `padded` of them by `fill`.
-__global__ void pad_channels(const uint8_t* x, uint8_t* y, int64_t runs, int channels, int padded, uint8_t fill) {
+/// Each group's channels brought to `padded` of them by `given`, or by the byte there.
+__global__ void pad_channels(const uint8_t* x, uint8_t* y, int64_t runs, int channels, int padded, uint8_t given, const uint8_t* there) {
+  const uint8_t fill = there ? *there : given;
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x, words = runs * padded / 4;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < words; i += step) {
     const int64_t run = i * 4 / padded;
@@ -18,6 +21,9 @@ __global__ void pad_channels(const uint8_t* x, uint8_t* y, int64_t runs, int cha
     reinterpret_cast<uint32_t*>(y)[i] = word;
   }
 }
+
+/// 16 bytes of what padding reads as, then 16 zeros.
+__global__ void fill_pads(const uint8_t* zero, uint8_t* pads) { pads[threadIdx.x] = threadIdx.x < 16 ? *zero : uint8_t{0}; }
 
 int64_t rounded_up(int64_t v, int64_t to) { return (v + to - 1) / to * to; }
 bool aligned(const void* p, uintptr_t to) { return reinterpret_cast<uintptr_t>(p) % to == 0; }
@@ -49,7 +55,7 @@ Int8Places int8_places(int64_t images, const Shape& spatial, const Window& windo
 
 Int8Gemm::Int8Gemm(const Int8Weights& w, std::array<int64_t, 3> dilations, CodeStep input, bool known_zero)
     : columns_(w.columns), groups_(w.groups), channels_(w.channels), padded_channels_(rounded_up(w.channels, 4)), granule_(padded_channels_ % 16 == 0 ? 16 : 4),
-      pad_(known_zero ? static_cast<uint8_t>(input.zero) : 0) {
+      pad_(known_zero ? static_cast<uint8_t>(input.zero) : 0), taps_per_column_(w.taps()) {
   const int64_t taps = w.taps(), depth = taps * padded_channels_;
   chunks_ = rounded_up(depth, 64) / 16;
   const int64_t row_bytes = chunks_ * 16, flip = w.codes.dtype() == DType::U8 ? 128 : 0;
@@ -66,11 +72,11 @@ Int8Gemm::Int8Gemm(const Int8Weights& w, std::array<int64_t, 3> dilations, CodeS
         row[t * padded_channels_ + c] = code;
         sum += static_cast<uint32_t>(static_cast<int32_t>(code));
       }
-    // The kernel takes Σ a·w − zero·Σ a; where the zero point is known, the channels added to make the padded ones have it too.
+    // The kernel takes Σ a·w − zero·Σ a; the channels added to make the padded ones have the activations' zero point.
     const auto za = static_cast<uint32_t>(input.zero), zw = static_cast<uint32_t>(zero);
-    const uint32_t terms = static_cast<uint32_t>(taps * channels_), all = static_cast<uint32_t>(depth);
+    const uint32_t all = static_cast<uint32_t>(depth);
     shift_.push_back(known_zero ? static_cast<int32_t>(za * (zw * all - sum)) : 0);
-    factor_.push_back(static_cast<int32_t>(zw * terms - sum));
+    factor_.push_back(static_cast<int32_t>(zw * all - sum));
     zeros_.push_back(zero);
     any_zero = any_zero || zero != 0;
   }
@@ -106,7 +112,7 @@ void Int8Gemm::run(CudaContext& context, const Tensor& x, const Int8Places& plac
     const int64_t runs = places.images * pixels * groups_;
     copy = context.scratch(DType::U8, {runs, padded_channels_});
     INFOPT_LAUNCH(stream, pad_channels, {std::min<int64_t>(blocks_for(runs * padded_channels_ / 4, 256), 1 << 16)}, {256}, 0, p.a, reinterpret_cast<uint8_t*>(copy.mutable_raw()), runs, static_cast<int>(channels_),
-                  static_cast<int>(padded_channels_), pad_);
+                  static_cast<int>(padded_channels_), pad_, end.run_zero);
   } else if (!aligned(p.a, static_cast<uintptr_t>(granule_))) {
     copy = context.scratch(DType::U8, {x.size()});
     stream.copy_on_device(copy.mutable_raw(), x.raw(), x.bytes());
@@ -115,6 +121,13 @@ void Int8Gemm::run(CudaContext& context, const Tensor& x, const Int8Places& plac
   p.b = reinterpret_cast<const int8_t*>(weights_.get(context.run()).raw());
   p.taps = reinterpret_cast<const Int8Tap*>(taps_.get(context.run()).raw());
   p.pad = reinterpret_cast<const uint8_t*>(pads_.get(context.run()).raw());
+  Tensor pads;
+  const bool has_pads = taps_per_column_ > 1 || places.out != places.in || places.before != std::array<int64_t, 3>{0, 0, 0};
+  if (end.run_zero && has_pads) {
+    pads = context.scratch(DType::U8, {32});
+    INFOPT_LAUNCH(stream, fill_pads, {1}, {32}, 0, end.run_zero, reinterpret_cast<uint8_t*>(pads.mutable_raw()));
+    p.pad = reinterpret_cast<const uint8_t*>(pads.raw());
+  }
   p.group_bytes = static_cast<int>(padded_channels_);
   p.pixel_bytes = static_cast<int>(padded_channels_ * groups_);
   p.image_bytes = pixels * p.pixel_bytes;
@@ -144,6 +157,7 @@ struct DirectProduct {
   int group_columns, channels, pieces;  // pieces of P pixels in a line
   int kernel[3], dilations[3], in[3], out[3], strides[3], before[3];
   int zero;
+  const uint8_t* run_zero;
   Int8End end;
   void* y;
 };
@@ -159,6 +173,7 @@ template <bool Unsigned> INFOPT_DEVICE int code_at(uint32_t word, int i) { retur
 /// V > 1: a column for each channel (depthwise), V at a time. Else one column, of a group with any number of channels.
 template <int V, int P, bool Unsigned> __global__ void sum_directly(const DirectProduct p) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x, across = p.columns / V, items = p.lines * p.pieces * across;
+  const int zero = p.run_zero ? code_of_byte(*p.run_zero, !Unsigned) : p.zero;
   for (int64_t item = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; item < items; item += step) {
     const int64_t rest = item / across, line = rest / p.pieces;
     const int n = static_cast<int>(item - rest * across) * V, first = static_cast<int>(rest - line * p.pieces) * P;
@@ -189,7 +204,7 @@ INFOPT_UNROLL
               if (static_cast<unsigned>(x) >= static_cast<unsigned>(p.in[2])) continue;
               const uint32_t codes = load_codes<V>(source + x * p.all_channels + c);
 INFOPT_UNROLL
-              for (int j = 0; j < V; ++j) sums[i][j] += (code_at<Unsigned>(codes, j) - p.zero) * weight[j];
+              for (int j = 0; j < V; ++j) sums[i][j] += (code_at<Unsigned>(codes, j) - zero) * weight[j];
             }
           }
         }
@@ -240,6 +255,7 @@ void Int8Direct::run(CudaContext& context, const Tensor& x, const Int8Places& pl
   }
   p.zero = input_.zero;
   p.end = end;
+  p.run_zero = std::exchange(p.end.run_zero, nullptr);  // it is taken off the codes, not off the sums
   p.y = y;
   const bool wide = channels_ == 1 && columns_ == groups_ && columns_ % 4 == 0 && aligned(p.a, 4) && aligned(y, 4) && (!end.residual || aligned(end.residual_data, 4));
   const bool is_unsigned = x.dtype() == DType::U8;

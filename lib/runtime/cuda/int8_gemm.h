@@ -30,7 +30,7 @@ Int8Places int8_places(int64_t images, const Shape& spatial, const Window& windo
 /// Weights packed as the kernel reads them. Immutable, shared by runs.
 class Int8Gemm {
  public:
-  /// `input`: the activations' codes. `known_zero`: input.zero is so in every run; else Int8End::run_zero says it, and there are no pads.
+  /// `input`: the activations' codes. `known_zero`: input.zero is so in every run; else Int8End::run_zero says it, 0 where that is null.
   Int8Gemm(const Int8Weights& weights, std::array<int64_t, 3> dilations, CodeStep input, bool known_zero);
   /// What goes into Int8Ending.
   const std::vector<int32_t>& shift() const { return shift_; }        ///< 0 for each column unless known_zero
@@ -43,6 +43,7 @@ class Int8Gemm {
  private:
   int64_t columns_, groups_, channels_, padded_channels_, chunks_, granule_;
   uint8_t pad_;
+  int64_t taps_per_column_;
   std::vector<int32_t> shift_, zeros_, factor_;
   OnDevice weights_, taps_, pads_;
 };
@@ -50,6 +51,7 @@ class Int8Gemm {
 /// Few channels in many groups, depthwise convolutions above all: sums straight from memory, no tensor cores.
 class Int8Direct {
  public:
+  /// input.zero: where Int8End::run_zero doesn't say it.
   Int8Direct(const Int8Weights& weights, std::array<int64_t, 3> dilations, CodeStep input);
   void run(CudaContext& context, const Tensor& x, const Int8Places& places, const Int8End& end, void* y) const;
 

@@ -1,4 +1,6 @@
-// Convolutions of codes: on the tensor cores, or directly where groups are too small for them.
+// Convolutions of codes, whose zero points are known or the run computes: on the tensor cores, or directly where groups are too small for them.
+#include <algorithm>
+
 #include "lib/base/error.h"
 #include "lib/runtime/cuda/backend.h"
 #include "lib/runtime/cuda/int8_gemm.h"
@@ -62,26 +64,45 @@ std::array<int64_t, 3> behind(const std::vector<int64_t>& list, size_t spatial) 
   return out;
 }
 
-Int8Weights weights_of(const IntegerConv& how) {
-  const size_t spatial = static_cast<size_t>(how.weights.rank() - 2);
+Int8Weights weights_of(const Tensor& codes, int64_t groups, const std::vector<int32_t>& zeros) {
+  const size_t spatial = static_cast<size_t>(codes.rank() - 2);
   Int8Weights w;
-  w.codes = how.weights;
-  w.columns = how.weights.dim(0);
-  w.groups = how.groups;
-  w.channels = how.weights.dim(1);
-  w.kernel = behind({how.weights.shape().begin() + 2, how.weights.shape().end()}, spatial);
+  w.codes = codes;
+  w.columns = codes.dim(0);
+  w.groups = groups;
+  w.channels = codes.dim(1);
+  w.kernel = behind({codes.shape().begin() + 2, codes.shape().end()}, spatial);
   w.channel_stride = w.taps();
   w.column_stride = w.channels * w.taps();
-  w.zeros = how.zeros;
+  w.zeros = zeros;
   return w;
 }
+
+/// Tensor cores would multiply zeros for the most part.
+bool goes_directly(const Int8Weights& w) { return w.groups > 1 && w.columns / w.groups < 32; }
+
+/// Where a convolution of x's pixels gives which.
+struct Geometry {
+  Int8Places places;
+  Shape result;
+
+  Geometry(const Tensor& x, const Shape& weights, int64_t groups, const WindowAttributes& attributes) {
+    if (x.shape().size() != weights.size() || x.dim(1) != weights[1] * groups)
+      throw Error(ErrorKind::Malformed, "an input of " + to_string(x.shape()) + " doesn't fit weights of " + to_string(weights) + " in " + std::to_string(groups) + " groups");
+    const Shape spatial(x.shape().begin() + 2, x.shape().end()), kernel(weights.begin() + 2, weights.end());
+    const Window window = resolve_window(attributes, spatial, kernel);
+    places = int8_places(x.dim(0), spatial, window);
+    result = {x.dim(0), weights[0]};
+    result.insert(result.end(), window.out.begin(), window.out.end());
+  }
+};
 
 class IntegerConvKernel : public CudaKernel {
  public:
   explicit IntegerConvKernel(IntegerConv how) : window_(how.window), groups_(how.groups), input_(how.input), shape_(how.weights.shape()) {
-    const Int8Weights weights = weights_of(how);
+    const Int8Weights weights = weights_of(how.weights, how.groups, how.zeros);
     const auto dilations = behind(window_.dilations, static_cast<size_t>(how.weights.rank() - 2));
-    if (groups_ > 1 && weights.columns / groups_ < 32) {  // tensor cores would multiply zeros for the most part
+    if (goes_directly(weights)) {
       direct_.emplace(weights, dilations, input_);
       ending_.emplace(how.end, weights.columns, std::vector<int32_t>{}, std::vector<int32_t>{});
     } else {
@@ -94,13 +115,9 @@ class IntegerConvKernel : public CudaKernel {
     Layout layout, residual_layout = Layout::Plain;
     const Tensor& given = context.in_any(0, layout);
     if (given.dtype() != input_.dtype) throw Error(ErrorKind::Malformed, "codes of " + std::string(name_of(given.dtype())) + " with a zero point of " + std::string(name_of(input_.dtype)));
-    if (given.shape().size() != shape_.size() || given.dim(1) != shape_[1] * groups_)
-      throw Error(ErrorKind::Malformed, "an input of " + to_string(given.shape()) + " doesn't fit weights of " + to_string(shape_) + " in " + std::to_string(groups_) + " groups");
-    const Shape spatial(given.shape().begin() + 2, given.shape().end()), kernel(shape_.begin() + 2, shape_.end());
-    const Window window = resolve_window(window_, spatial, kernel);
-    const Int8Places places = int8_places(given.dim(0), spatial, window);
-    Shape shape{given.dim(0), shape_[0]};
-    shape.insert(shape.end(), window.out.begin(), window.out.end());
+    const Geometry geometry(given, shape_, groups_, window_);
+    const Int8Places& places = geometry.places;
+    const Shape& shape = geometry.result;
     const Tensor x = context.run().convert_layout(given, layout, Layout::ChannelsLast);
     Int8End end = ending_->get(context.run());
     if (!end.residual) {
@@ -109,7 +126,7 @@ class IntegerConvKernel : public CudaKernel {
     }
     const Tensor& other = context.in_any(1, residual_layout);
     if (other.dtype() != ending_->epilogue().residual_dtype) throw Error(ErrorKind::Malformed, "a residual of " + std::string(name_of(other.dtype())));
-    if (other.shape() != shape) return run_broadcast(context, x, places, end, std::move(shape), other, residual_layout);
+    if (other.shape() != shape) return run_broadcast(context, x, places, end, shape, other, residual_layout);
     const Tensor residual = context.run().convert_layout(other, residual_layout, Layout::ChannelsLast);
     end.residual_data = residual.raw();
     Tensor& y = context.out(0, ending_->output(), shape, Layout::ChannelsLast);
@@ -163,12 +180,72 @@ class IntegerConvKernel : public CudaKernel {
   std::optional<Int8Ending> ending_;
 };
 
+/// To float32 with a scale that the run computes, or the int32 sums.
+class DynamicConvKernel : public CudaKernel {
+ public:
+  explicit DynamicConvKernel(const DynamicConv& how) : window_(how.window), groups_(how.groups), sums_(how.scales.empty()), has_zero_(how.has_zero), shape_(how.weights.shape()) {
+    const Int8Weights weights = weights_of(how.weights, how.groups, how.zeros);
+    const auto dilations = behind(window_.dilations, static_cast<size_t>(how.weights.rank() - 2));
+    const auto end = plain_end(how.scales, how.bias, how.bounds);
+    if (goes_directly(weights)) {
+      direct_.emplace(weights, dilations, CodeStep{});
+      ending_.emplace(end, weights.columns, std::vector<int32_t>{}, std::vector<int32_t>{});
+    } else {
+      gemm_.emplace(weights, dilations, CodeStep{}, false);
+      ending_.emplace(end, weights.columns, std::vector<int32_t>{}, gemm_->weight_zeros());
+      zero_factor_.set(Tensor::vector(gemm_->zero_factor()));
+    }
+  }
+
+  void run_cuda(CudaContext& context) const override {
+    Layout layout;
+    const Tensor& given = context.in_any(0, layout);
+    if (given.dtype() != DType::U8 && given.dtype() != DType::I8) throw Error(ErrorKind::Unsupported, "a convolution of codes of " + std::string(name_of(given.dtype())));
+    const Geometry geometry(given, shape_, groups_, window_);
+    Int8End end = ending_->get(context.run());
+    if (!sums_) set_run_scale(end, context.in(1));
+    if (has_zero_) {
+      const Tensor& zero = context.in(sums_ ? 1 : 2);
+      if (zero.dtype() != given.dtype()) throw Error(ErrorKind::Malformed, "codes of " + std::string(name_of(given.dtype())) + " with a zero point of " + std::string(name_of(zero.dtype())));
+      set_run_zero(end, zero);
+      if (gemm_) end.run_zero_factor = reinterpret_cast<const int32_t*>(zero_factor_.get(context.run()).raw());
+    }
+    const Tensor x = context.run().convert_layout(given, layout, Layout::ChannelsLast);
+    Tensor& y = context.out(0, sums_ ? DType::I32 : DType::F32, geometry.result, Layout::ChannelsLast);
+    if (y.size() == 0) return;
+    if (direct_) direct_->run(context, x, geometry.places, end, y.mutable_raw());
+    else gemm_->run(context, x, geometry.places, end, y.mutable_raw());
+  }
+
+  std::string describe() const override {
+    return std::string(direct_ ? "CUDA int8 grouped convolution" : "CUDA int8 convolution on tensor cores") + ", channels last, to " + (sums_ ? "int32" : "float32, with dynamic activations");
+  }
+
+ private:
+  WindowAttributes window_;
+  int64_t groups_;
+  bool sums_, has_zero_;
+  Shape shape_;
+  std::optional<Int8Gemm> gemm_;
+  std::optional<Int8Direct> direct_;
+  std::optional<Int8Ending> ending_;
+  OnDevice zero_factor_;
+};
+
+bool fits_kernels(const Tensor& weights, int64_t groups, const WindowAttributes& window) {
+  if (groups < 1 || weights.rank() < 3 || weights.rank() > 5 || weights.dim(0) % groups != 0) return false;
+  return std::all_of(window.dilations.begin(), window.dilations.end(), [](int64_t d) { return d >= 1 && d < 1 << 28; });
+}
+
 }  // namespace
 
+std::unique_ptr<Kernel> make_dynamic_conv(DynamicConv how) {
+  if (!fits_kernels(how.weights, how.groups, how.window)) return nullptr;
+  return std::make_unique<DynamicConvKernel>(how);
+}
+
 std::unique_ptr<Kernel> make_integer_conv(IntegerConv how) {
-  if (how.groups < 1 || how.weights.rank() < 3 || how.weights.rank() > 5 || how.weights.dim(0) % how.groups != 0) return nullptr;
-  for (int64_t d : how.window.dilations)
-    if (d < 1 || d >= 1 << 28) return nullptr;
+  if (!fits_kernels(how.weights, how.groups, how.window)) return nullptr;
   return std::make_unique<IntegerConvKernel>(std::move(how));
 }
 

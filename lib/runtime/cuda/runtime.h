@@ -16,6 +16,7 @@ struct DeviceFacts {
   size_t memory = 0;            ///< bytes
   size_t shared_memory = 0;     ///< bytes that a block may ask for
   std::string driver;
+  std::string bus_id;           ///< PCI; empty for the emulation
 };
 /// The first device. Throws Error(Unsupported) saying what is missing: driver, device, or a version that fits.
 DeviceFacts open_device();

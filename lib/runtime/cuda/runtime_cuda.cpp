@@ -53,6 +53,8 @@ DeviceFacts open_device() {
   f.memory = p.totalGlobalMem;
   f.shared_memory = p.sharedMemPerBlockOptin;
   f.driver = version(driver);
+  char bus[32] = {};
+  if (cudaDeviceGetPCIBusId(bus, sizeof bus, 0) == cudaSuccess) f.bus_id = bus;
   return f;
 }
 

@@ -114,6 +114,10 @@ std::optional<FusedStep> fuse_dynamic_conv(PlanView& view, const Node& node) {
   const int64_t groups = core.i("group", 1);
   if (groups < 1 || weights.dim(0) % groups != 0 || static_cast<int64_t>(tail->rank) > weights.rank()) return std::nullopt;
   FusedStep step = step_of(*tail);
+  if (const Device* device = view.device()) {
+    step.kernel = device->dynamic_conv({WindowAttributes::of(core), groups, weights, tail->zeros, tail->scales, tail->bias, tail->bounds, step.inputs.size() > 2});
+    return step;
+  }
   step.kernel = std::make_unique<DynamicConvKernel>(core, weights, std::move(*tail), step.inputs.size() > 2);
   return step;
 }

@@ -162,6 +162,12 @@ std::optional<FusedStep> conv_sums(PlanView& view, const Node& node) {
   }
   FusedStep step;
   step.inputs = node.inputs;
+  if (const Device* device = view.device()) {
+    step.inputs = {node.input(0)};
+    if (node.input(2) != kNone) step.inputs.push_back(node.input(2));
+    step.kernel = device->dynamic_conv({WindowAttributes::of(node), groups, *weights, std::move(zeros), {}, {}, {}, node.input(2) != kNone});
+    return step;
+  }
   step.kernel = std::make_unique<ConvSumsKernel>(node, *weights, std::move(zeros));
   return step;
 }
@@ -183,7 +189,8 @@ std::optional<FusedStep> fuse_activation_product(PlanView& view, const IntegerTa
   out.inputs = {a->value, b->value};
   out.covers = tail.covers;
   out.named = product.id;
-  out.kernel = std::make_unique<ActivationProductKernel>(*a, *b, tail, *step);
+  if (const Device* device = view.device()) out.kernel = device->code_product({.a = a->step(), .b = b->step(), .end = TailEpilogue(tail, *step, {}).share()});
+  else out.kernel = std::make_unique<ActivationProductKernel>(*a, *b, tail, *step);
   return out;
 }
 
@@ -213,12 +220,13 @@ std::optional<FusedStep> fuse_dynamic_matmul(PlanView& view, const Node& node) {
   step.covers.insert(step.covers.end(), {scaled->scale->id, scaled->cast->id, core.id});
   std::erase(step.covers, node.id);
   step.named = core.id;
-  step.kernel = std::make_unique<DynamicMatMulKernel>(zeros[0], zeros[1], bounds);
+  if (const Device* device = view.device()) step.kernel = device->code_product({.a_zero = zeros[0], .b_zero = zeros[1], .bounds = bounds});
+  else step.kernel = std::make_unique<DynamicMatMulKernel>(zeros[0], zeros[1], bounds);
   return step;
 }
 
 std::optional<FusedStep> fuse_integer_sums(PlanView& view, const Node& node) {
-  if (node.is("MatMulInteger")) return matmul_sums(view, node);
+  if (node.is("MatMulInteger") && !view.device()) return matmul_sums(view, node);  // a device has an operator's kernel
   if (node.is("ConvInteger")) return conv_sums(view, node);
   return std::nullopt;
 }

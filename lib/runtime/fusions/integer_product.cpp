@@ -54,7 +54,7 @@ std::optional<FusedStep> fuse_integer_product(PlanView& view, const Node& node) 
   if (tail->residual || (tail->table && tail->table->rank > (product.is("Gemm") ? 2 : 1))) return std::nullopt;
   const bool transposed = product.is("Gemm") && product.i("transB", 0) != 0;
   const auto weights = dequantized_weights(view, product.input(1), transposed ? 0 : 1, 2);
-  if (!weights && !view.device())
+  if (!weights)
     if (auto both = fuse_activation_product(view, *tail)) return both;
   if (!weights) return refuse("its weights aren't constant codes with one scale for each column");
   const auto step = sum_steps(*input, *weights, tail->output ? tail->output->scale : 1.0f);
