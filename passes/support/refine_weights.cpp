@@ -24,7 +24,7 @@ class Recoder {
 
   /// False where the layer's weights aren't int8 codes of its own.
   bool recode(const LayerPlan& p) {
-    if (p.form == LayerForm::Float32 || !graph_.alive(p.layer.node)) return false;
+    if (p.form == LayerForm::Float32 || !graph_.alive(p.layer.node) || plan_.captured.contains(p.layer.weights)) return false;  // bodies read the 8 bits too
     const auto coded = coded_layer(graph_, p.layer.node);
     if (!coded || coded->grid.dtype != DType::I8) return false;
     const std::vector<float> weights = read_weights(p.layer, *original_.constant(p.layer.weights));

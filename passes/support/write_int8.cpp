@@ -78,6 +78,7 @@ class Writer {
   ValueId layer_weights(const LayerPlan& p, const Prepared& z);
   ValueId tied_rows(const Node& n, const Tied& t);
   void write_stored(const StoredWeights& s);
+  ValueId decoded_apart(ValueId value);
   void write_captured(ValueId value, int64_t axis);
   /// A value to quantize: what makes it (the operator before an absorbed activation), and the integer operators that read it.
   struct Activation {
@@ -428,6 +429,7 @@ void Writer::write_captured(ValueId value, int64_t axis) {
     if (p.form == LayerForm::Float32 && p.layer.weights == value) return;
   ValueId stored = kNone;
   if (const auto it = stored_.find({value, axis}); it != stored_.end()) stored = it->second;
+  if (stored == kNone) stored = decoded_apart(value);
   if (stored == kNone) {
     const Tensor& w = *graph_.constant(value);
     Layer layer;
@@ -438,6 +440,19 @@ void Writer::write_captured(ValueId value, int64_t axis) {
     edit_.note(graph_.value(value).name + ": weights of " + to_string(w.shape()) + " that a body reads kept as int8");
   }
   edit_.replace_uses(value, stored);
+}
+
+/// A DequantizeLinear of its own for the codes that a layer has of the value; kNone where none has. Engines want the layer's for the layer alone.
+ValueId Writer::decoded_apart(ValueId value) {
+  for (const LayerPlan& p : plan_.layers) {
+    if (p.layer.weights != value || !graph_.alive(p.layer.node)) continue;
+    const Node* d = graph_.producer(graph_.node(p.layer.node).input(1));
+    const Tensor* codes = d && d->is("DequantizeLinear") ? graph_.constant(d->input(0)) : nullptr;
+    if (!codes || codes->shape() != graph_.constant(value)->shape()) continue;
+    edit_.note(graph_.value(value).name + ": the codes of a layer's weights serve a body, too");
+    return edit_.add({.op = "DequantizeLinear", .attributes = d->attributes}, d->inputs);
+  }
+  return kNone;
 }
 
 void Writer::quantize_constants(const Node& n) {

@@ -129,6 +129,20 @@ TEST(RecurrentWeights, OfALoopAreSharedWithTheLayerThatMultipliesByThem) {
   EXPECT_GT(sqnr(before, now), 10);
 }
 
+TEST(RecurrentWeights, OfALoopServeAnIntegerLayerToo) {
+  const Model before = graph_of(R"(g (float[4,32] x, float[32,32] wk) => (float[4,32] y) {
+    n = Constant <value = int64 {2}> () go = Constant <value = bool {1}> () a = MatMul(x, wk)
+    y = Loop(n, go, a) <body = b (int64 i, bool c, float[4,32] s) => (bool d, float[4,32] t) { d = Identity(c) u = MatMul(s, wk) t = Sigmoid(u) }> })");
+  for (const char* type : {"int8", "int4"}) {
+    const Model now = quantized(before, "quantize_int8", {{"activations", std::string("static")}, {"weight_type", std::string(type)}, {"min_sqnr_db", -100.0}});
+    int64_t bytes = 0;
+    for (size_t v = 0; v < now.graph->value_capacity(); ++v)
+      if (const auto id = static_cast<ValueId>(v); now.graph->value_alive(id) && !now.graph->value(id).uses.empty())
+        if (const Tensor* t = now.graph->constant(id); t && t->rank() == 2) bytes += static_cast<int64_t>(t->bytes());
+    EXPECT_EQ(bytes, 32 * 32) << type;
+  }
+}
+
 TEST(RecurrentWeights, ThatOnlyABodyMultipliesByAreStoredToo) {
   const Model before = graph_of(R"(g (float[4,32] x, float[32,32] wk) => (float[4,32] y) {
     n = Constant <value = int64 {2}> () go = Constant <value = bool {1}> ()
