@@ -31,6 +31,9 @@ constexpr double kMostReduced = 0.95, kScatter = 0.01;  ///< of what is asked fo
 constexpr int64_t kLeastMultiple = 4;                 ///< of channels, where the count of FLOPs is what matters
 constexpr int64_t kSamples = 1024, kMostVariations = 16;
 constexpr double kSampleFlops = 1.5e12;              ///< of one run over all samples
+constexpr int64_t kLeastSamples = 32;                ///< that are fitted to all the same
+constexpr double kDamageFlops = 6e12;                ///< of measuring what groups cost: a minute or two
+constexpr int64_t kLevels = 4, kLeastMeasured = 4, kMostMeasured = 16;
 constexpr int64_t kSampleBytes = int64_t{1} << 30;   ///< of the largest value of all samples
 constexpr double kTrainingFlops = 6e12;  ///< some minutes on one thread
 constexpr double kUnaskedFlops = 1e11;   ///< some seconds: before it is asked whether more training pays
@@ -58,7 +61,6 @@ class Pruner {
     if (!choice_.strict && options.text("target") == "flops") choice_.finest = std::max<int64_t>(kLeastMultiple, choice_.multiple / 4);
     choice_.most = options.number("most");
     choice_.uniform = options.text("ratios") == "uniform";
-    choice_.samples = options.integer("samples");
   }
 
   void run() {
@@ -71,6 +73,7 @@ class Pruner {
     name_locked(groups);
     const GraphCosts costs = costs_now();
     vary_samples(costs);
+    limit_samples(costs, groups);
     PassContext context = varied();
     std::vector<GroupChoice> choices = rank_groups(dimensions, groups, usable(groups), choice_, context);
     const double saved = choose(choices, dimensions, costs);
@@ -102,6 +105,22 @@ class Pruner {
     const auto affordable = static_cast<int64_t>(kTrainingFlops / each);
     o.steps = affordable < kLeastSteps ? 0 : std::min(affordable, kMostSteps);
     o.first = std::clamp(static_cast<int64_t>(kUnaskedFlops / each), kLeastSteps, kMostSteps);
+  }
+
+  /// Of slow models fewer samples count.
+  void limit_samples(const GraphCosts& costs, const ChannelGroups& groups) {
+    const auto flops = static_cast<double>(std::max<int64_t>(1, costs.flops()));
+    choice_.samples = options_.integer("samples");
+    if (choice_.samples == 0) {  // a change's way to the outputs is half of the graph, on average
+      const double each = flops / 2 * static_cast<double>(kLevels * std::max<int64_t>(1, static_cast<int64_t>(usable(groups).size())));
+      choice_.samples = std::clamp(static_cast<int64_t>(kDamageFlops / each), kLeastMeasured, kMostMeasured);
+      if (choice_.samples < kMostMeasured && !choice_.uniform) edit_.note("what groups cost is measured on " + std::to_string(choice_.samples) + " samples, since the model is slow (samples: N)");
+    }
+    if (!samples_) return;
+    const int64_t affordable = std::max(kLeastSamples, static_cast<int64_t>(kSampleFlops / flops));
+    if (affordable >= samples_->size()) return;
+    choice_.fit = affordable;
+    edit_.note("fitted to the first " + std::to_string(affordable) + " of " + std::to_string(samples_->size()) + " samples, since the model is slow");
   }
 
   /// More samples, made from those that there are, and which of their places count.
@@ -213,19 +232,20 @@ class Pruner {
       return out;
     };
     PassContext context = varied();
-    const bool train = options_.text("repair") == "train";
+    const bool asked = options_.text("repair") == "train";
+    DistillOptions o;
+    if (asked) set_steps(o);
+    const bool train = asked && o.steps > 0;
     samples_->give_held(!train);
     if (options_.text("repair") != "batchnorm") {
-      const RefitReport r = refit_layers(edit_, original, keep, {.residuals = options_.flag("residuals"), .live = &live_}, context);
+      const RefitReport r = refit_layers(edit_, original, keep, {.samples = choice_.fit, .residuals = options_.flag("residuals"), .live = &live_}, context);
       edit_.finish();
       edit_.note(std::to_string(r.layers) + " layers refitted to the outputs that they had, " + std::to_string(r.kept) + " left as they are");
     }
     if (const int64_t n = reestimate_batchnorm(edit_, original, keep, context); n > 0) edit_.note("mean and variance of " + std::to_string(n) + " batch normalizations estimated anew");
-    if (!train) return;
+    if (!asked) return;
     samples_->give_held(true);
-    DistillOptions o;
-    set_steps(o);
-    if (o.steps == 0) return edit_.note("not trained: it would take too long; steps: N does it");
+    if (!train) return edit_.note("not trained: it would take too long; steps: N does it");
     o.rate = options_.number("rate");
     o.within = options_.number("within");
     o.live = &live_;
@@ -336,7 +356,7 @@ PassDef pass_prune_channels() {
               {.name = "rate", .help = "of training: a step's change of a weight over its tensor's root mean square, at most", .otherwise = 0.003, .least = 0, .most = 1},
               {.name = "within", .help = "what values between the blocks weigh in training beside the outputs", .otherwise = 0.5, .least = 0, .most = 1000},
               {.name = "residuals", .help = "a layer whose output is added to something makes up for that one's error too", .otherwise = true},
-              {.name = "samples", .help = "that the groups' damage is measured on", .otherwise = int64_t{16}, .least = 1},
+              {.name = "samples", .help = "that the groups' damage is measured on; 0: 16, of slow models down to 4", .otherwise = int64_t{0}, .least = 0},
           },
       .run = run,
   };

@@ -128,12 +128,12 @@ class Damage {
   std::vector<std::vector<Tensor>> reference_;
 };
 
-std::map<ChannelAxis, ChannelMoments> moments_for(const Graph& graph, const std::vector<GroupChoice>& choices, const LivePlaces* live, PassContext& context) {
+std::map<ChannelAxis, ChannelMoments> moments_for(const Graph& graph, const std::vector<GroupChoice>& choices, int64_t samples, const LivePlaces* live, PassContext& context) {
   std::vector<ChannelAxis> wanted;
   for (const GroupChoice& c : choices)
     for (const GroupReader& r : c.readers)
       if (!std::count(wanted.begin(), wanted.end(), r.input)) wanted.push_back(r.input);
-  return context.calibration ? collect_channel_moments(graph, wanted, context, 0, live) : std::map<ChannelAxis, ChannelMoments>{};
+  return context.calibration ? collect_channel_moments(graph, wanted, context, samples, live) : std::map<ChannelAxis, ChannelMoments>{};
 }
 
 std::vector<int32_t> part(const GroupChoice& c, size_t from, size_t to) { return {c.ranking.order.begin() + static_cast<int64_t>(from), c.ranking.order.begin() + static_cast<int64_t>(to)}; }
@@ -264,7 +264,7 @@ std::vector<GroupChoice> rank_groups(const Dimensions& d, const ChannelGroups& g
     if (!c.readers.empty() && !c.steps.empty()) out.push_back(std::move(c));
   }
   const bool needs = options.score == "reconstruction" || options.score == "activation" || !options.uniform;
-  const auto moments = needs ? moments_for(d.graph(), out, options.live, context) : std::map<ChannelAxis, ChannelMoments>{};
+  const auto moments = needs ? moments_for(d.graph(), out, options.fit, options.live, context) : std::map<ChannelAxis, ChannelMoments>{};
   for (GroupChoice& c : out) c.ranking = rank_classes(d, groups.groups()[c.group], c.readers, moments, options.score, context.threads);
   if (!options.uniform) Damage(d, groups, moments, options, context).measure(out);
   return out;

@@ -19,6 +19,7 @@ struct ChoiceOptions {
   double most = 0.75;        ///< of a group
   bool uniform = false;      ///< the same share of every group
   int64_t samples = 16;      ///< that damage is measured on
+  int64_t fit = 0;           ///< that moments are taken of, at most; 0: all
   const LivePlaces* live = nullptr;  ///< places that count; null: all
 };
 
