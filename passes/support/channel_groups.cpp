@@ -87,6 +87,7 @@ RemovalCosts::RemovalCosts(const Dimensions& dimensions, const GraphCosts& costs
         if (const Positions* p = dimensions.axis(n.input(0), dimensions.rank(n.input(0)) - 1)) t.axes.push_back(axis_of(*p));
       terms_.push_back(t);
     }
+    if (unit == Unit::Macs) add_rest(static_cast<double>(costs.macs));  // bodies of control flow
   } else {
     std::map<std::pair<NodeId, size_t>, std::vector<size_t>> inputs;
     for (const AxisUse& u : dimensions.uses()) {
@@ -99,9 +100,7 @@ RemovalCosts::RemovalCosts(const Dimensions& dimensions, const GraphCosts& costs
       const Tensor& t = *graph.constant(v);
       if (met.insert(v).second) terms_.push_back({static_cast<double>(unit == Unit::Bytes ? static_cast<int64_t>(t.bytes()) : t.size()), axes});
     }
-    double rest = static_cast<double>(unit == Unit::Bytes ? costs.parameter_bytes : costs.parameters);
-    for (const Term& t : terms_) rest -= t.cost;
-    terms_.push_back({std::max(0.0, rest), {}});
+    add_rest(static_cast<double>(unit == Unit::Bytes ? costs.parameter_bytes : costs.parameters));
   }
   terms_of_axis_.resize(axes_.size());
   for (size_t t = 0; t < terms_.size(); ++t) {
@@ -110,6 +109,11 @@ RemovalCosts::RemovalCosts(const Dimensions& dimensions, const GraphCosts& costs
       if (met.insert(a).second) terms_of_axis_[a].push_back(t);
     total_ += value(terms_[t]);
   }
+}
+
+void RemovalCosts::add_rest(double total) {
+  for (const Term& t : terms_) total -= t.cost;
+  terms_.push_back({std::max(0.0, total), {}});
 }
 
 size_t RemovalCosts::axis_of(const Positions& atoms) {

@@ -66,6 +66,7 @@ class RemovalCosts {
     double cost = 0;
     std::vector<size_t> axes;
   };
+  void add_rest(double total);  ///< what no term stands for, and stays
   size_t axis_of(const Positions& atoms);
   double value(const Term& t) const;
   void change(const std::vector<int32_t>& classes, int64_t by, std::vector<size_t>& touched) const;

@@ -98,6 +98,15 @@ TEST(PruneChannels, EveryScoreAndTargetReachesTheTarget) {
       }
 }
 
+TEST(PruneChannels, WhatBodiesOfControlFlowMultiplyIsPartOfTheWhole) {
+  const Model model = graph_of("g (float[N,6] x, bool[1] c, float[6,8] w1, float[8,2] w2) => (float[N,2] y, float[2,2] z) { a = MatMul(x, w1) y = MatMul(a, w2) "
+                               "z = If (c) <then_branch = t () => (float[2,2] p) { k = Constant <value = float[2,2] {1.0,2.0,3.0,4.0}> () p = MatMul(k, k) }, "
+                               "else_branch = e () => (float[2,2] q) { l = Constant <value = float[2,2] {1.0,2.0,3.0,4.0}> () q = MatMul(l, l) }> }");
+  const Dimensions d(model, *model.graph, {});
+  const GraphCosts costs = count_costs(*model.graph, declared_shapes(*model.graph));
+  EXPECT_EQ(costs.macs, 6 * 8 + 8 * 2 + 2 * 8);
+  EXPECT_DOUBLE_EQ(RemovalCosts(d, costs, RemovalCosts::Unit::Macs).total(), 6 * 8 + 8 * 2 + 2 * 8);
+}
 TEST(PruneChannels, ATargetOfTimeIsMeasuredOnBothGraphs) {
   Model model = graph_of("g (float[N,3,16,16] x, float[64,3,3,3] w1, float[64,64,3,3] w2, float[2,64,1,1] w3) => (float[N,2,12,12] y) { a = Conv(x, w1) b = Relu(a) c = Conv(b, w2) d = Relu(c) y = Conv(d, w3) }");
   const Outcome out = prune(model, {{"target", std::string("latency")}, {"reduce", 0.4}, {"repair", std::string("none")}}, noise(DType::F32, {4, 3, 16, 16}, 7));
