@@ -284,6 +284,12 @@ bool keeps_float_output(const Graph& graph, const Regions& regions, const Node& 
 
 DType wide_type(const std::string& name) { return name == "int16" ? DType::I16 : name == "uint16" ? DType::U16 : DType::Undefined; }
 
+LayerInputs inputs_of(const Graph& graph, const Int8Plan& plan, const Layer& layer, const std::vector<double>& factors) {
+  const ValueId input = graph.node(layer.node).input(0);
+  const auto it = plan.statistics.find(input);
+  return inputs_of(graph, layer, plan.seen[static_cast<size_t>(input)], it == plan.statistics.end() ? nullptr : &it->second, factors);
+}
+
 Int8Plan plan_int8(const Graph& graph, PassContext& context, const Options& options) { return Planner(graph, context, options).plan(); }
 
 }  // namespace infopt

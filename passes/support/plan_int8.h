@@ -6,6 +6,7 @@
 
 #include "calibration/observer.h"
 #include "passes/pass.h"
+#include "passes/support/layer_inputs.h"
 #include "passes/support/regions.h"
 
 namespace infopt {
@@ -54,6 +55,9 @@ struct Int8Plan {
 
 /// I16 or U16 where a group or an option asks for such activations by name; Undefined for any other.
 DType wide_type(const std::string& name);
+
+/// What calibration says of a layer's inputs; `factors` as in inputs_of.
+LayerInputs inputs_of(const Graph& graph, const Int8Plan& plan, const Layer& layer, const std::vector<double>& factors);
 
 /// Throws Error(Malformed) where calibration data or weights hold NaN or Inf.
 Int8Plan plan_int8(const Graph& graph, PassContext& context, const Options& options);

@@ -56,27 +56,12 @@ void keep_sum(const float* steps, int8_t* codes, size_t taps) {
   }
 }
 
-double difference(const QuantizedWeights& q, const std::vector<float>& w, size_t index, size_t channel) {
-  const double scale = static_cast<double>(q.scales.size() == 1 ? q.scales[0] : q.scales[channel]);
-  return q.codes[index] * scale - static_cast<double>(w[index]);
-}
-
-/// Calls f(output channel, input channel over all groups, sum over the taps of g(difference)).
-template <class G, class F> void each_pair(const Layer& l, const std::vector<float>& w, const QuantizedWeights& q, G g, F f) {
-  size_t index = 0;
-  for (int64_t o = 0; o < l.out; ++o) {
-    const int64_t group = o / (l.out / l.groups);
-    for (int64_t i = 0; i < l.in; ++i) {
-      double sum = 0;
-      for (int64_t t = 0; t < l.taps; ++t, ++index) sum += g(difference(q, w, index, static_cast<size_t>(o)));
-      f(static_cast<size_t>(o), static_cast<size_t>(group * l.in + i), sum);
-    }
-  }
-}
+/// The first of the input channels that an output channel reads, over all groups.
+size_t channel_of(const Layer& layer, int64_t out) { return static_cast<size_t>(out / (layer.out / layer.groups) * layer.in); }
 
 }  // namespace
 
-QuantizedWeights quantize_weights(const Layer& layer, const std::vector<float>& weights, bool per_channel) {
+QuantizedWeights quantize_weights(const Layer& layer, const std::vector<float>& weights, bool per_channel, const std::vector<double>& shares) {
   QuantizedWeights q;
   q.codes.resize(weights.size());
   const size_t per = static_cast<size_t>(layer.in * layer.taps), channels = static_cast<size_t>(layer.out), taps = static_cast<size_t>(layer.taps);
@@ -90,28 +75,32 @@ QuantizedWeights quantize_weights(const Layer& layer, const std::vector<float>& 
     const float scale = m / 127.0f;
     q.scales.push_back(scale > 0 ? scale : 1.0f);
   }
+  const bool keeps_sums = taps > 1 && std::all_of(shares.begin(), shares.end(), [](double s) { return s > 0.5; });
   std::vector<float> steps(per);
   for (size_t c = 0; c < channels; ++c) {
     const float scale = q.scales[per_channel ? c : 0];
     const float* w = weights.data() + c * per;
     int8_t* codes = q.codes.data() + c * per;
     round_row(w, 1.0 / static_cast<double>(scale), steps.data(), codes, per);
-    for (size_t from = 0; taps > 1 && from < per; from += taps) keep_sum(steps.data() + from, codes + from, taps);
+    for (size_t from = 0; keeps_sums && from < per; from += taps) keep_sum(steps.data() + from, codes + from, taps);
     add_noise(w, codes, scale, per, q.signal, q.noise);
   }
   return q;
 }
 
-std::vector<double> output_shift(const Layer& layer, const std::vector<float>& weights, const QuantizedWeights& quantized, const std::vector<double>& means) {
-  std::vector<double> shift(static_cast<size_t>(layer.out), 0);
-  each_pair(layer, weights, quantized, [](double d) { return d; }, [&](size_t o, size_t i, double sum) { shift[o] += sum * means[i]; });
+std::vector<double> output_shift(const Layer& layer, const std::vector<float>& weights, const QuantizedWeights& quantized, const LayerInputs& inputs) {
+  std::vector<double> shift;
+  const auto taps = static_cast<size_t>(layer.taps);
+  size_t index = 0;
+  for (int64_t o = 0; o < layer.out; ++o) {
+    const auto scale = static_cast<double>(quantized.scales.size() == 1 ? quantized.scales[0] : quantized.scales[static_cast<size_t>(o)]);
+    const double* mean = inputs.means.data() + channel_of(layer, o);
+    double sum = 0;
+    for (int64_t i = 0; i < layer.in; ++i)
+      for (size_t t = 0; t < taps; ++t, ++index) sum += (quantized.codes[index] * scale - static_cast<double>(weights[index])) * mean[i] * (inputs.shares.empty() ? 1 : inputs.shares[t]);
+    shift.push_back(sum);
+  }
   return shift;
-}
-
-double weight_noise(const Layer& layer, const std::vector<float>& weights, const QuantizedWeights& quantized, const std::vector<double>& squares) {
-  double noise = 0;
-  each_pair(layer, weights, quantized, [](double d) { return d * d; }, [&](size_t, size_t i, double sum) { noise += sum * squares[i]; });
-  return noise / static_cast<double>(layer.out);
 }
 
 }  // namespace infopt

@@ -59,12 +59,9 @@ class Recoder {
   /// Its codes' scale is input scale × weight scale; and what the weights' rounding shifts the output by is another amount now.
   void adapt_bias(const LayerPlan& p, const CodedLayer& coded, const std::vector<float>& weights, const QuantizedWeights& before, const QuantizedWeights& after, const Tensor& old_scales, const Tensor& scales) {
     Tensor values = coded.bias_values.clone();
-    const auto it = plan_.statistics.find(original_.node(p.layer.node).input(0));
-    const auto channels = static_cast<size_t>(p.layer.in * p.layer.groups);
-    if (options_.flag("bias_correction") && it != plan_.statistics.end() && it->second.channel_sum.size() == channels && values.size() == p.layer.out) {
-      std::vector<double> means(channels);
-      for (size_t c = 0; c < channels; ++c) means[c] = it->second.mean(c);
-      const auto was = output_shift(p.layer, weights, before, means), now = output_shift(p.layer, weights, after, means);
+    const LayerInputs inputs = inputs_of(original_, plan_, p.layer, {});
+    if (options_.flag("bias_correction") && !inputs.means.empty() && values.size() == p.layer.out) {
+      const auto was = output_shift(p.layer, weights, before, inputs), now = output_shift(p.layer, weights, after, inputs);
       for (int64_t i = 0; i < values.size(); ++i) values.mutable_data<float>()[i] += static_cast<float>(was[static_cast<size_t>(i)] - now[static_cast<size_t>(i)]);
     }
     if (!graph_.constant(coded.bias)) {

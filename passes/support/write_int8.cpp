@@ -53,7 +53,6 @@ class Writer {
   };
   Prepared prepare(const LayerPlan& p);
   std::vector<float> weights_of(const LayerPlan& p, const std::vector<double>& factors) const;
-  std::vector<double> shift_of(const LayerPlan& p, const std::vector<float>& weights, const Prepared& z) const;
   FollowingBias following_bias(const Node& n, int64_t channels) const;
   std::vector<double> bias_of(const Node& n, const Layer& layer) const;
   Quantization activation(ValueId v);
@@ -128,24 +127,15 @@ Writer::Prepared Writer::prepare(const LayerPlan& p) {
   if (p.form == LayerForm::Int8Dynamic && !p.layer.convolution)
     if (const auto it = plan_.equalize.find(graph_.node(p.layer.node).input(0)); it != plan_.equalize.end()) z.factors = it->second;
   const std::vector<float> weights = weights_of(p, z.factors);
+  const LayerInputs inputs = inputs_of(graph_, plan_, p.layer, z.factors);
   try {
-    z.q = quantize_weights(p.layer, weights, options_.flag("per_channel") && context_.profile.weights_per_channel);
+    z.q = quantize_weights(p.layer, weights, options_.flag("per_channel") && context_.profile.weights_per_channel, inputs.shares);
   } catch (const Error& e) {
     throw e.within(graph_.label(p.layer.node));
   }
-  z.shift = shift_of(p, weights, z);
+  if (options_.flag("bias_correction") && !inputs.means.empty()) z.shift = output_shift(p.layer, weights, z.q, inputs);
   report(p).weight_sqnr_db = sqnr_db(z.q.signal, z.q.noise);
   return z;
-}
-
-/// What the layer's output is too large by, on average over the calibration data, because of its weights' codes; empty where not corrected.
-std::vector<double> Writer::shift_of(const LayerPlan& p, const std::vector<float>& weights, const Prepared& z) const {
-  const auto it = plan_.statistics.find(graph_.node(p.layer.node).input(0));
-  const auto channels = static_cast<size_t>(p.layer.in * p.layer.groups);
-  if (!options_.flag("bias_correction") || it == plan_.statistics.end() || it->second.channel_sum.size() != channels) return {};
-  std::vector<double> means(channels);
-  for (size_t c = 0; c < channels; ++c) means[c] = it->second.mean(c) / (z.factors.empty() ? 1 : z.factors[c]);
-  return output_shift(p.layer, weights, z.q, means);
 }
 
 FollowingBias Writer::following_bias(const Node& n, int64_t channels) const {

@@ -105,11 +105,20 @@ TEST(OutputShift, IsTheCodesErrorTimesTheInputsMeanInEachGroup) {
   const std::vector<float> w{127, 0.25f, 0.4f, 127, 127, -0.25f, 127, 0.5f};  // 4 outputs in 2 groups of 2 inputs, scale 1
   const Layer l = layer(4, 2, 1, 2);
   const auto q = quantize_weights(l, w, true);
-  const auto shift = output_shift(l, w, q, {1, 2, 10, 20});
+  const auto shift = output_shift(l, w, q, {.means = {1, 2, 10, 20}});
   const std::vector<double> expected{-0.5, -0.4, 5, -10};
   ASSERT_EQ(shift.size(), expected.size());
   for (size_t i = 0; i < shift.size(); ++i) EXPECT_NEAR(shift[i], expected[i], 1e-6) << i;
-  EXPECT_NEAR(weight_noise(l, w, q, {1, 1, 1, 1}), (0.0625 + 0.16 + 0.0625 + 0.25) / 4, 1e-6);
+}
+
+TEST(OutputShift, CountsTapsByTheirShare) {
+  const std::vector<float> w{127, 0.25f, 0.5f};  // scale 1: codes 127, 0, 0, of which one moves to keep the sum unless a tap is rare
+  const Layer l = layer(1, 1, 3);
+  const LayerInputs inputs{.means = {4}, .shares = {0.5, 1, 0.5}};
+  const auto q = quantize_weights(l, w, true, inputs.shares);
+  EXPECT_EQ(q.codes, (std::vector<int8_t>{127, 0, 0}));
+  EXPECT_EQ(quantize_weights(l, w, true).codes, (std::vector<int8_t>{127, 0, 1}));
+  EXPECT_NEAR(output_shift(l, w, q, inputs)[0], -0.25 * 4 - 0.5 * 4 * 0.5, 1e-9);
 }
 
 }  // namespace
