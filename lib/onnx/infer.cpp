@@ -126,7 +126,7 @@ std::vector<std::string> correct_declared_types(Model& model) {
 }
 
 void infer_types(Model& model, bool afresh) {
-  std::vector<Type> declared;  // of the outputs: behind an operator that ONNX doesn't know nothing is inferred
+  std::vector<Type> declared;  // of the outputs: behind an operator that ONNX doesn't know nothing is inferred, behind some that it knows no shape
   for (ValueId id : model.graph->outputs()) declared.push_back(model.graph->value(id).type);
   if (afresh) forget(model.graph);
   ValueNames names(*model.graph);
@@ -140,8 +140,16 @@ void infer_types(Model& model, bool afresh) {
   }
   if (inferred) store(model.graph, proto.graph(), names);
   GraphEdit edit(*model.graph);
-  for (size_t i = 0; i < declared.size(); ++i)
-    if (const Type& t = model.graph->value(model.graph->outputs()[i]).type; t.dtype == DType::Undefined && t.opaque.empty()) edit.set_type(model.graph->outputs()[i], declared[i]);
+  for (size_t i = 0; i < declared.size(); ++i) {
+    const ValueId output = model.graph->outputs()[i];
+    Type found = model.graph->value(output).type;
+    if (!found.opaque.empty()) continue;
+    if (found.dtype == DType::Undefined) edit.set_type(output, declared[i]);
+    else if (!found.has_shape && declared[i].has_shape) {
+      found.has_shape = true, found.shape = declared[i].shape;
+      edit.set_type(output, std::move(found));
+    }
+  }
 }
 
 }  // namespace infopt

@@ -25,5 +25,11 @@ TEST(CorrectDeclaredTypes, KeepsWhatNothingContradicts) {
   EXPECT_EQ(type_of_output(model), "float32[rows,3]");
 }
 
+TEST(InferTypesAfresh, KeepsAnOutputsDeclaredShapeWhereNoneIsFound) {
+  Model model = model_of("g (float[n,3] x, int64[rank] s) => (float[a,b] y) { y = Reshape(x, s) }", 17);
+  infer_types(model, true);
+  EXPECT_EQ(type_of_output(model), "float32[a,b]");
+}
+
 }  // namespace
 }  // namespace infopt::test
