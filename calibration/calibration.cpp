@@ -16,8 +16,8 @@ namespace infopt {
 namespace {
 
 constexpr int64_t kReferences = 4;         ///< samples whose outputs are kept
-constexpr int64_t kSmallReferences = 8;    ///< the same, where they are small
-constexpr size_t kSmallOutputs = 2 << 20;  ///< bytes of one sample's outputs
+constexpr int64_t kMostReferences = 64;    ///< the same, where they are small
+constexpr size_t kReferenceBytes = 16 << 20;  ///< of all outputs that are kept beyond those few
 
 bool holds(const Tensor& t, bool (*which)(double)) {
   if (!t.defined() || !is_float(t.dtype()) || first_nonfinite(t) < 0) return false;
@@ -147,7 +147,7 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
   options.taps = FiniteWatch::values(graph);
   for (const CollectRequest& r : requests)
     if (std::find(options.taps.begin(), options.taps.end(), r.value) == options.taps.end()) options.taps.push_back(r.value);
-  reference_.assign(static_cast<size_t>(std::min(kSmallReferences, data_->size())), {});
+  reference_.assign(static_cast<size_t>(std::min(kMostReferences, data_->size())), {});
   const PartialSession session = this->session(graph, options);
   data_->reset();
   OrderedMerge merge(statistics_);
@@ -164,7 +164,7 @@ const StatisticsSet& Calibration::collect(const Graph& graph, const std::vector<
       check_finite(sample);
       auto outputs = run_watched(session, sample, findings);
       check_outputs(graph, sample, outputs);
-      const bool kept = sample.index < kReferences || bytes_of(outputs) <= kSmallOutputs;
+      const bool kept = sample.index < kReferences || bytes_of(outputs) * static_cast<size_t>(sample.index + 1) <= kReferenceBytes;
       if (kept && sample.index < static_cast<int64_t>(reference_.size())) reference_[static_cast<size_t>(sample.index)] = std::move(outputs);
     } catch (const Error& e) {
       throw e.where().find(sample.where) == std::string::npos ? e.within(sample.where) : e;

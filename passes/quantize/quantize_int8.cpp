@@ -24,7 +24,9 @@ constexpr int64_t kRounds = 4;  ///< attempts of a large net, the last without i
 constexpr int64_t kWidenings = 4;      ///< rounds in which 4-bit weights get 8 bits again, in the last one all of them
 constexpr int64_t kStorageRounds = 4;  ///< then, in which weights kept as int8 go back to float
 constexpr double kJudgedMacs = 2e9;  ///< multiplications of the samples that the whole is measured on
-constexpr int64_t kFewestJudges = 2, kMostJudges = 8;
+constexpr int64_t kFewestJudges = 2, kMostJudges = 64;
+constexpr int64_t kMoreRounds = 6;  ///< that small nets get
+constexpr double kClearly = 1;      ///< decibels by which outputs must be better without corrected biases
 
 /// Samples that say what the outputs have left: few of a large net, more of a small one.
 int64_t judges(const Int8Plan& plan) {
@@ -125,26 +127,50 @@ bool widen_storage(Int8Plan& plan, const LayerNoise& noise, double output_db, do
   return true;
 }
 
+/// Where the outputs have too little with corrected biases, they are tried without, once: means say little of samples of another scale. That stays
+/// only where it's clearly better than `corrected_db`, NaN at first. True where the graph is to be written again.
+bool other_biases(Int8Plan& plan, double& corrected_db, double db, bool enough) {
+  if (plan.corrects_biases) {
+    if (enough || !std::isnan(corrected_db)) return false;
+    corrected_db = db;
+    plan.corrects_biases = false;
+    return true;
+  }
+  plan.corrects_biases = db < corrected_db + kClearly;
+  if (!plan.corrects_biases) corrected_db = NAN;
+  return plan.corrects_biases;
+}
+
 void run(GraphEdit& edit, PassContext& context, const Options& options) {
   if (!context.calibration) throw Error(ErrorKind::Usage, "the step quantize_int8 needs calibration data: give --calib DATA");
   auto transposed = transpose_constants(edit);
   Int8Plan plan = plan_int8(edit.graph(), context, options);
   plan.transposed = std::move(transposed);
+  plan.corrects_biases = options.flag("bias_correction");
   const std::shared_ptr<Graph> original = edit.graph().clone();
   const EditLog log = edit.log();
   trim_memory();
-  const int64_t judged = judges(plan), rounds = kRounds + judged - kFewestJudges;
-  for (int64_t round = 0;; ++round) {
+  const int64_t judged = judges(plan), rounds = kRounds + std::min(judged - kFewestJudges, kMoreRounds);
+  const auto again = [&] {
+    edit.restore(*original);
+    edit.log() = log;
+  };
+  double corrected_db = NAN;
+  for (int64_t round = 0;;) {
     Int8Plan attempt = plan;
     write_int8(edit, attempt, context, options);
     edit.finish();
     const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads, judged);
     const bool enough = !db || *db >= options.number("min_sqnr_db");
+    if (db && other_biases(plan, corrected_db, *db, enough)) {
+      again();
+      continue;
+    }
     if (!enough && round < rounds + kStorageRounds) {
       const LayerNoise noise = measure_layers(*original, edit.graph(), attempt.layers, attempt.became, *context.calibration);
       if ((round < rounds && demote(*original, plan, noise, *db, round == rounds - 1, context, options)) || widen_storage(plan, noise, *db, options.number("min_sqnr_db"))) {
-        edit.restore(*original);
-        edit.log() = log;
+        ++round;
+        again();
         continue;
       }
     }

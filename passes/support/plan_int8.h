@@ -51,6 +51,7 @@ struct Int8Plan {
   std::map<NodeId, WideWeights> wide_weights;  ///< of layers whose weights have fewer than 8 bits now
   std::map<ValueId, ValueId> became;  ///< values of the float graph, and what write_int8 put in their place
   std::vector<LayerReport> reports;
+  bool corrects_biases = true;  ///< biases take up the mean error of their layer's codes
 };
 
 /// I16 or U16 where a group or an option asks for such activations by name; Undefined for any other.

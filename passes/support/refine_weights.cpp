@@ -60,7 +60,7 @@ class Recoder {
   void adapt_bias(const LayerPlan& p, const CodedLayer& coded, const std::vector<float>& weights, const QuantizedWeights& before, const QuantizedWeights& after, const Tensor& old_scales, const Tensor& scales) {
     Tensor values = coded.bias_values.clone();
     const LayerInputs inputs = inputs_of(original_, plan_, p.layer, {});
-    if (options_.flag("bias_correction") && !inputs.means.empty() && values.size() == p.layer.out) {
+    if (plan_.corrects_biases && !inputs.means.empty() && values.size() == p.layer.out) {
       const auto was = output_shift(p.layer, weights, before, inputs), now = output_shift(p.layer, weights, after, inputs);
       for (int64_t i = 0; i < values.size(); ++i) values.mutable_data<float>()[i] += static_cast<float>(was[static_cast<size_t>(i)] - now[static_cast<size_t>(i)]);
     }

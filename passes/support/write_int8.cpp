@@ -133,7 +133,7 @@ Writer::Prepared Writer::prepare(const LayerPlan& p) {
   } catch (const Error& e) {
     throw e.within(graph_.label(p.layer.node));
   }
-  if (options_.flag("bias_correction") && !inputs.means.empty()) z.shift = output_shift(p.layer, weights, z.q, inputs);
+  if (plan_.corrects_biases && !inputs.means.empty()) z.shift = output_shift(p.layer, weights, z.q, inputs);
   report(p).weight_sqnr_db = sqnr_db(z.q.signal, z.q.noise);
   return z;
 }

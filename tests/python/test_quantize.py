@@ -487,6 +487,22 @@ def test_every_calibration_method_is_usable(method, tmp_path):
     assert q.sqnr(IMAGES) >= 15
 
 
+def test_biases_that_only_suit_loud_samples_stay_as_they_are(tmp_path):
+    # Half of the samples are a hundred times as loud, and silent behind the ReLU: the mean error of the weights is theirs, the output the quiet ones'.
+    weights = rng(1).uniform(0.2, 1, (32, 16)).astype(np.float32)
+    x = rng(2).uniform(0, 0.02, (64, 1, 32)).astype(np.float32)
+    x[::2] *= 5000
+    net = build("m (float[N, 32] x) => (float[N, 16] y) { a = Neg(x) b = Gemm(a, w, c) y = Relu(b) }", w=weights, c=np.ones(16, np.float32))
+    made = {}
+    for name, options in {"judged": "", "corrected": ", min_sqnr_db: 0", "never": ", bias_correction: false"}.items():
+        (tmp_path / name).mkdir()
+        made[name] = Quantized(tmp_path / name, net, {"x": x}, recipe=recipe("min_weights: 1, activations: none" + options), load=False)
+    feeds = {"x": x.reshape(-1, 32)}
+    db = {name: sqnr(outputs(q.source, feeds)[0], outputs(q.model, feeds)[0]) for name, q in made.items()}
+    assert db["corrected"] < 20 < db["judged"]
+    assert made["judged"].bytes == made["never"].bytes
+
+
 def test_layers_that_hurt_too_much_go_back_to_float(tmp_path):
     folder = ROOT / "sample_models" / "text_language"
     out = Quantized(tmp_path, folder / "model.onnx", folder / "calib.npz", "--set", "quantize_int8.min_sqnr_db=200")
