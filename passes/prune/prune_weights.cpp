@@ -9,6 +9,7 @@
 #include "lib/base/error.h"
 #include "lib/report/format.h"
 #include "passes/pass.h"
+#include "passes/support/body_weights.h"
 #include "passes/support/permute_channels.h"
 #include "passes/support/prune_layers.h"
 
@@ -27,7 +28,7 @@ void say_what_is_missing(const std::vector<LayerToPrune>& plan, const std::vecto
     all += static_cast<double>(r.weights_before);
   }
   if (plan.empty()) {
-    const std::string why = reports.empty() ? "the model has no Conv, ConvTranspose, Gemm or MatMul with constant weights"
+    const std::string why = reports.empty() ? "the model has no Conv, ConvTranspose, Gemm, MatMul, LSTM, GRU or RNN with constant weights"
                                             : "none of its " + std::to_string(reports.size()) + " layers with weights can be, " + reports.front().node + " because: " + reports.front().reason;
     context.report.warnings.push_back("prune_weights: nothing was pruned: " + why);
   } else if (gone < wanted - 0.01 * all) {
@@ -46,6 +47,8 @@ void permute(GraphEdit& edit, PassContext& context, const PrunePattern& pattern,
 void run(GraphEdit& edit, PassContext& context, const Options& given) {
   const PruneOptions options = PruneOptions::of(given);
   if (options.needs_data() && !context.calibration) throw Error(ErrorKind::Usage, "the step prune_weights needs calibration data for its score, refit or scope: give --calib DATA");
+  hoist_body_weights(edit, options.min_weights);
+  edit.finish();
   const std::vector<Observed> seen = options.needs_data() ? context.calibration->observe(edit.graph()) : std::vector<Observed>{};
   if (given.flag("permute") && options.pattern.kind == PrunePattern::Kind::NM) permute(edit, context, options.pattern, seen);
   std::vector<PrunedLayer> reports;

@@ -153,7 +153,7 @@ void allocate_by_sensitivity(const Graph& graph, std::vector<LayerToPrune>& plan
       const std::shared_ptr<Graph> copy = graph.clone();
       {
         GraphEdit edit(*copy);
-        edit.set_input(layer.node, 1, edit.add_constant(cast(write_weights(layer, stored.shape(), now), stored.dtype())));
+        edit.replace_uses(layer.weights, edit.add_constant(cast(write_weights(layer, stored.shape(), now), stored.dtype())));
       }
       curve.emplace_back(s, trial.noise(*copy));
     }

@@ -2,14 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <memory>
 
 #include "calibration/calibration.h"
 #include "lib/base/error.h"
 #include "lib/base/threads.h"
+#include "passes/support/body_weights.h"
 #include "passes/support/collect_moments.h"
 #include "passes/support/gptq.h"
 #include "passes/support/groups.h"
+#include "passes/support/recurrent_weights.h"
 #include "passes/support/signal_to_noise.h"
 #include "passes/support/sparsegpt.h"
 
@@ -25,13 +28,20 @@ PrunePattern pattern_of(const Options& options) {
   return p;
 }
 
+/// Whether those that read its weights all multiply by them.
+bool only_multiplied_by(const Graph& graph, ValueId weights) {
+  return std::ranges::all_of(graph.value(weights).uses, [&](const Use& use) {
+    if (use.index == kGraphOutput) return false;
+    if (use.index == kCapture) return bodies_multiply_by(graph, graph.node(use.node), weights);
+    return use.index == 1 && layer_of(graph, use.node).has_value();
+  });
+}
+
 /// Why a layer keeps its weights; empty where it is to be pruned.
-std::string obstacle(const Graph& graph, const Layer& layer, const GroupRule* rule, const PruneOptions& o) {
+std::string obstacle(const Layer& layer, const GroupRule* rule, const PruneOptions& o) {
   if (layer.out * layer.in * layer.taps < o.min_weights) return "too few weights to gain from it";
   if (rule && rule->sparsity && *rule->sparsity == 0) return "group " + rule->name + " keeps its weights";
   if (o.pattern.kind == PrunePattern::Kind::NM && layer.in < o.pattern.m) return "fewer than " + std::to_string(o.pattern.m) + " input channels in a group";
-  for (const Use& use : graph.value(layer.weights).uses)
-    if (use.node == kNone || use.index != 1 || !layer_of(graph, use.node)) return "its weights serve another operator too";
   return {};
 }
 
@@ -56,28 +66,54 @@ std::string_view name_of(PruneOptions::Score score) {
   return score == PruneOptions::Score::SparseGpt ? "sparsegpt" : score == PruneOptions::Score::Wanda ? "wanda" : "magnitude";
 }
 
+namespace {
+
+/// Weights that no Layer has, after the layers.
+std::vector<LayerToPrune> other_weights(const Graph& graph, int64_t least) {
+  std::vector<LayerToPrune> found;
+  for (const RecurrentWeights& w : find_recurrent_weights(graph, least)) {
+    const Tensor& t = *graph.constant(w.value);
+    if (t.rank() == 3) found.push_back({.layer = recurrent_layer(w.reader, w.value, t.shape()), .recurrent = graph.node(w.reader).input(1) == w.value ? 1 : 2});
+  }
+  for (const Layer& layer : find_body_weights(graph, least)) found.push_back({.layer = layer});
+  return found;
+}
+
+}  // namespace
+
 std::vector<LayerToPrune> plan_pruning(const Graph& graph, const PassContext& context, const PruneOptions& options, const std::vector<Observed>& seen, std::vector<PrunedLayer>& reports) {
   std::vector<LayerToPrune> plan;
   const std::vector<const GroupRule*> groups = assign_groups(graph, context.groups);
-  for (const Layer& layer : find_layers(graph)) {
+  const auto add = [&](LayerToPrune p, std::string why) {
+    const Layer& layer = p.layer;
     const GroupRule* rule = groups[static_cast<size_t>(layer.node)];
     PrunedLayer& r = reports.emplace_back();
     r.node = graph.label(layer.node);
     r.op = graph.node(layer.node).op;
     r.weights_before = r.weights_after = layer.out * layer.in * layer.taps;
     r.shape_before = r.shape_after = to_string(graph.constant(layer.weights)->shape());
-    r.reason = obstacle(graph, layer, rule, options);
+    r.reason = obstacle(layer, rule, options);
+    if (r.reason.empty() && !only_multiplied_by(graph, layer.weights) && p.recurrent == 0) r.reason = "its weights serve another operator too";
     if (!r.reason.empty()) {
       const std::vector<float> weights = read_weights(layer, *graph.constant(layer.weights));
       r.zeros = std::count(weights.begin(), weights.end(), 0.0f);
-      continue;
+      return;
     }
-    const bool fixed = rule && rule->sparsity;
+    p.fixed = rule && rule->sparsity;
+    p.sparsity = sparsity_of(options.pattern, p.fixed ? *rule->sparsity : options.sparsity);
+    p.report = reports.size() - 1;
+    if (options.needs_data() && !p.moments) r.reason = std::move(why);
+    plan.push_back(std::move(p));
+  };
+  for (const Layer& layer : find_layers(graph)) {
     const bool computed = !seen.empty() && seen[static_cast<size_t>(graph.node(layer.node).input(0))].dtype != DType::Undefined;
     const bool shared = graph.value(layer.weights).uses.size() > 1;
-    LayerToPrune p{layer, sparsity_of(options.pattern, fixed ? *rule->sparsity : options.sparsity), fixed, options.needs_data() && computed && !shared && InputMoments::possible(layer), reports.size() - 1};
-    if (options.needs_data() && !p.moments) r.reason = shared ? "by magnitude: several operators share its weights" : computed ? "by magnitude: a transposed convolution" : "by magnitude: its input can't be computed";
-    plan.push_back(std::move(p));
+    const bool moments = options.needs_data() && computed && !shared && InputMoments::possible(layer);
+    add({.layer = layer, .moments = moments}, shared ? "by magnitude: several operators share its weights" : computed ? "by magnitude: a transposed convolution" : "by magnitude: its input can't be computed");
+  }
+  for (LayerToPrune& p : other_weights(graph, options.min_weights)) {
+    const bool body = p.recurrent == 0;
+    add(std::move(p), body ? "by magnitude: a body multiplies by it" : "");
   }
   return plan;
 }
@@ -91,7 +127,7 @@ class Pruner {
 
   void run() {
     std::vector<bool> done(plan_.size(), false);
-    if (std::any_of(plan_.begin(), plan_.end(), [](const LayerToPrune& p) { return p.moments; })) run_with_data(done);
+    if (std::any_of(plan_.begin(), plan_.end(), [](const LayerToPrune& p) { return p.moments || p.recurrent > 0; }) && options_.needs_data()) run_with_data(done);
     for (size_t i = 0; i < plan_.size(); ++i)
       if (!done[i]) prune(i, nullptr);
     edit_.finish();
@@ -101,7 +137,8 @@ class Pruner {
   /// Nothing follows from the inputs but the choice: then the weights that stay keep their values.
   bool moves_weights() const { return options_.score == PruneOptions::Score::SparseGpt || options_.refit_steps > 0; }
   void run_with_data(std::vector<bool>& done);
-  void prune(size_t index, const InputMoments* moments);
+  void prune(size_t index, const InputMoments* moments, const std::vector<std::vector<float>>& inputs = {});
+  void prune_recurrent(size_t index, const std::vector<Observed>& seen);
   PrunedWeights prune_group(const LayerToPrune& p, const std::vector<float>& weights, int64_t rows, const std::vector<float>& h, int threads) const;
 
   GraphEdit& edit_;
@@ -110,7 +147,21 @@ class Pruner {
   const PruneOptions& options_;
   PassContext& context_;
   std::vector<PrunedLayer>& reports_;
+  std::map<ValueId, Tensor> made_;  ///< pruned weights, by what they were
 };
+
+/// In every place where the graph reads them. Constants keep their names, which groups may mean.
+void put_weights(GraphEdit& edit, ValueId weights, const Tensor& made) {
+  if (edit.graph().value(weights).is_constant()) return edit.set_constant(weights, made);
+  if (!edit.graph().value(weights).uses.empty()) edit.replace_uses(weights, edit.add_constant(made));
+}
+
+void Pruner::prune_recurrent(size_t index, const std::vector<Observed>& seen) {
+  const LayerToPrune& p = plan_[index];
+  const RecurrentMoments m = see_recurrent_moments(*original_, seen, {p.layer.weights, p.layer.node}, *context_.calibration, context_.threads);
+  if (m.h.empty()) reports_[p.report].reason = "by magnitude: what it multiplies can't be computed";
+  prune(index, nullptr, m.h);
+}
 
 void Pruner::run_with_data(std::vector<bool>& done) {
   std::vector<Layer> layers;
@@ -120,12 +171,14 @@ void Pruner::run_with_data(std::vector<bool>& done) {
   std::vector<SharedInput> shared = find_shared_inputs(*original_, layers);
   const std::shared_ptr<Graph> pruned = options_.sequential ? original_->clone() : nullptr;
   std::unique_ptr<GraphEdit> ahead = pruned ? std::make_unique<GraphEdit>(*pruned) : nullptr;
-  // Layers that no moments are taken of come first: what follows them sees them pruned.
-  for (size_t i = 0; i < plan_.size() && ahead; ++i) {
+  // Layers that no such moments are taken of come first: what follows them sees them pruned.
+  const std::vector<Observed> seen = context_.calibration->observe(*original_);
+  for (size_t i = 0; i < plan_.size(); ++i) {
     if (plan_[i].moments) continue;
-    prune(i, nullptr);
+    if (plan_[i].recurrent > 0) prune_recurrent(i, seen);
+    else prune(i, nullptr);
     done[i] = true;
-    ahead->set_input(plan_[i].layer.node, 1, ahead->add_constant(*edit_.graph().constant(edit_.graph().node(plan_[i].layer.node).input(1))));
+    if (ahead) put_weights(*ahead, plan_[i].layer.weights, made_.at(plan_[i].layer.weights));
   }
   if (ahead) ahead->finish();
   MomentsRun moments(*original_, pruned.get(), layers, shared, context_);
@@ -138,7 +191,7 @@ void Pruner::run_with_data(std::vector<bool>& done) {
         prune(places[l], s.moments.get());
         done[places[l]] = true;
         context_.tell(++count, static_cast<int64_t>(layers.size()), "layers pruned");
-        if (ahead) ahead->set_input(layers[l].node, 1, ahead->add_constant(*edit_.graph().constant(edit_.graph().node(layers[l].node).input(1))));
+        if (ahead) ahead->set_input(layers[l].node, 1, ahead->add_constant(made_.at(layers[l].weights)));
       }
       s.moments.reset();
     }
@@ -162,23 +215,25 @@ PrunedWeights Pruner::prune_group(const LayerToPrune& p, const std::vector<float
   return out;
 }
 
-void Pruner::prune(size_t index, const InputMoments* moments) {
+/// `inputs`: H of each group, where they aren't a layer's.
+void Pruner::prune(size_t index, const InputMoments* moments, const std::vector<std::vector<float>>& inputs) {
   const LayerToPrune& p = plan_[index];
   PrunedLayer& r = reports_[p.report];
   const Tensor stored = *original_->constant(p.layer.weights);
   std::vector<float> weights = read_weights(p.layer, stored);
+  const bool known = moments || !inputs.empty();
   try {
-    const int64_t groups = moments ? p.layer.groups : 1, rows = p.layer.out / groups;
+    const int64_t groups = known ? p.layer.groups : 1, rows = p.layer.out / groups;
     const auto each = static_cast<std::ptrdiff_t>(weights.size()) / groups;
     const int threads = groups > 1 ? 1 : context_.threads;
     std::vector<double> signal(static_cast<size_t>(groups)), noise(signal.size());
     parallel_for(groups, context_.threads, [&](int64_t g, int) {
       std::vector<float> own(weights.begin() + g * each, weights.begin() + (g + 1) * each);
       static const std::vector<float> kNothing;
-      const std::vector<float>& h = moments ? moments->h(g) : kNothing;
+      const std::vector<float>& h = moments ? moments->h(g) : known ? inputs[static_cast<size_t>(g)] : kNothing;
       if (moments && moves_weights()) own = moments->corrected(own, rows, g, options_.damp, threads);
       const PrunedWeights pruned = prune_group(p, own, rows, h, threads);
-      if (moments) {
+      if (known) {
         signal[static_cast<size_t>(g)] = quadratic_error(own, std::vector<float>(own.size(), 0.0f), rows, h, threads);
         noise[static_cast<size_t>(g)] = quadratic_error(own, pruned.weights, rows, h, threads);
       }
@@ -191,12 +246,12 @@ void Pruner::prune(size_t index, const InputMoments* moments) {
     throw e.within(original_->label(p.layer.node));
   }
   r.pattern = describe(options_.pattern);
-  r.algorithm = moments ? name_of(options_.score) : "magnitude";
-  if (moments && options_.refit_steps > 0) r.algorithm += ", refit";
+  r.algorithm = known ? name_of(options_.score) : "magnitude";
+  if (known && options_.refit_steps > 0) r.algorithm += ", refit";
   r.zeros = std::count(weights.begin(), weights.end(), 0.0f);
   const Tensor made = cast(write_weights(p.layer, stored.shape(), weights), stored.dtype());
-  if (edit_.graph().value(p.layer.weights).is_constant()) edit_.set_constant(p.layer.weights, made);  // it keeps its name, which groups may mean
-  else edit_.set_input(p.layer.node, 1, edit_.add_constant(made));
+  put_weights(edit_, p.layer.weights, made);
+  made_[p.layer.weights] = made;
 }
 
 }  // namespace

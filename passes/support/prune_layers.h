@@ -29,10 +29,12 @@ struct LayerToPrune {
   double sparsity = 0;
   bool fixed = false;       ///< a group says how many
   bool moments = false;     ///< its inputs can be looked at
+  int recurrent = 0;        ///< 1: weights of an LSTM, GRU or RNN; 2: those of its states; the layer's groups are the directions
   size_t report = 0;        ///< its place in the reports
 };
 
-/// The layers to prune, in the graph's order, and a report of every operator that multiplies. `seen` is empty without data.
+/// The layers to prune, in the graph's order, then weights of LSTM, GRU and RNN, and those that bodies of control flow multiply by; and a report
+/// of every operator that multiplies. `seen` is empty without data.
 std::vector<LayerToPrune> plan_pruning(const Graph& graph, const PassContext& context, const PruneOptions& options, const std::vector<Observed>& seen, std::vector<PrunedLayer>& reports);
 
 /// Where the scope is global or by sensitivity: how much each layer that no group fixes is to lose.

@@ -69,15 +69,9 @@ Tensor codes_of(const CodedWeights& coded, const View& view, const Shape& stored
   return bits;
 }
 
-/// Σ xxᵀ of what weights multiply, by direction: empty where it can't be seen.
-struct Moments {
-  std::vector<std::vector<float>> h;
-  int64_t places = 0;  ///< summed over
-};
-
 /// H of what W multiplies, X, or of what R does: the states that the layer gives out (those of the step before, and what a GRU's reset gate leaves of
 /// them, are like them). From rows of `x`, whose axis `directions` is the directions'; −1: none.
-void add_moments(const Tensor& x, int64_t axis, Moments& m) {
+void add_moments(const Tensor& x, int64_t axis, RecurrentMoments& m) {
   const int64_t k = x.dim(x.rank() - 1), count = static_cast<int64_t>(m.h.size());
   int64_t inner = 1;
   for (int64_t i = axis + 1; axis >= 0 && i < x.rank() - 1; ++i) inner *= x.dim(i);
@@ -91,44 +85,32 @@ void add_moments(const Tensor& x, int64_t axis, Moments& m) {
   m.places += x.size() / k / (axis < 0 ? 1 : count);
 }
 
-Moments see_moments(const Graph& graph, const std::vector<Observed>& seen, const RecurrentWeights& w, Calibration& calibration, int threads) {
-  const Tensor& stored = *graph.constant(w.value);
-  if (stored.rank() != 3) return {};
-  const Node& n = graph.node(w.reader);
-  const bool state = n.input(1) != w.value;
-  const ValueId x = state ? n.outputs[0] : n.input(0);
-  const int64_t k = stored.dim(2), axis = !state ? -1 : n.i("layout", 0) != 0 ? 2 : 1;
-  if (x == kNone || graph.constant(x) || seen[static_cast<size_t>(x)].dtype != DType::F32 || seen[static_cast<size_t>(x)].shape.empty() || seen[static_cast<size_t>(x)].shape.back() != k) return {};
-  Moments m{std::vector(static_cast<size_t>(stored.dim(0)), std::vector<float>(static_cast<size_t>(k * k), 0))};
-  StagedRun run(graph, calibration, {x}, {.samples = kSamples, .threads = threads});
-  std::vector<Tensor> values(static_cast<size_t>(run.samples()));
-  run.advance({x}, [&](int64_t sample, const std::vector<Tensor>& made) { values[static_cast<size_t>(sample)] = made[0]; });
-  for (const Tensor& t : values) add_moments(t, axis, m);
-  for (auto& one : m.h)
-    for (int64_t i = 0; i < k; ++i)
-      for (int64_t j = 0; j < i; ++j) one[static_cast<size_t>(j * k + i)] = one[static_cast<size_t>(i * k + j)];
-  return m;
-}
-
-/// W[out][k] of all directions, or one after the other, to nearest or, where H is known, by GPTQ.
-CodedWeights round_rows(const std::vector<float>& rows, const View& view, const WeightFormat& format, const Moments& m, int threads) {
+/// W[out][k] of all directions, or one after the other, to nearest or, where H is known, by GPTQ. What is zero stays zero.
+CodedWeights round_rows(const std::vector<float>& rows, const View& view, const WeightFormat& format, const RecurrentMoments& m, int threads) {
   if (m.h.empty()) return round_to_nearest(rows, fit_grid(rows, view.out, view.k, format, GridFit::LeastSquares));
   GptqOptions options;
   options.threads = threads;
   const int64_t width = view.k / (view.joined ? view.directions : 1);
   options.damp = damp_for(options.damp, width, m.places);
+  const auto hold_zeros = [&](const std::vector<float>& w) {
+    options.keep.clear();
+    if (std::find(w.begin(), w.end(), 0.0f) != w.end()) std::ranges::transform(w, std::back_inserter(options.keep), [](float x) { return static_cast<uint8_t>(x != 0); });
+  };
   if (view.joined) {  // what directions multiply has nothing to do with each other
     std::vector<float> whole(static_cast<size_t>(view.k * view.k), 0);
     for (int64_t d = 0; d < view.directions; ++d)
       for (int64_t i = 0; i < width; ++i)
         for (int64_t j = 0; j < width; ++j) whole[static_cast<size_t>((d * width + i) * view.k + d * width + j)] = m.h[static_cast<size_t>(d)][static_cast<size_t>(i * width + j)];
+    hold_zeros(rows);
     return gptq(rows, view.out, whole, format, options);
   }
   CodedWeights all;
   const int64_t each = view.out / view.directions;
   for (int64_t d = 0; d < view.directions; ++d) {
     const auto from = rows.begin() + d * each * view.k;
-    CodedWeights part = gptq({from, from + each * view.k}, each, m.h[static_cast<size_t>(d)], format, options);
+    const std::vector<float> own(from, from + each * view.k);
+    hold_zeros(own);
+    CodedWeights part = gptq(own, each, m.h[static_cast<size_t>(d)], format, options);
     if (d == 0) {
       all = std::move(part);
       continue;
@@ -152,7 +134,7 @@ struct Coded {
   std::vector<Attribute> attributes;
 };
 
-Coded code(const Graph& graph, const RecurrentWeights& w, const WeightFormat& format, const Moments& m, int threads) {
+Coded code(const Graph& graph, const RecurrentWeights& w, const WeightFormat& format, const RecurrentMoments& m, int threads) {
   const Tensor& old = *graph.constant(w.value);
   const Shape& shape = old.shape();
   const WeightFormat own = fitted(w, shape, format);
@@ -214,7 +196,7 @@ class Store {
     judge_.emplace(*original_, *context_.calibration, context_.threads);
     moments_.resize(weights_.size());
     for (size_t i = 0; i < weights_.size() && options_.gptq; ++i) {
-      moments_[i] = see_moments(*original_, seen, weights_[i], *context_.calibration, context_.threads);
+      moments_[i] = see_recurrent_moments(*original_, seen, weights_[i], *context_.calibration, context_.threads);
       context_.tell(static_cast<int64_t>(i) + 1, static_cast<int64_t>(weights_.size()), "recurrent layers' weights looked at");
     }
     trim_memory();
@@ -230,7 +212,7 @@ class Store {
     for (size_t i = 0; i < weights_.size(); ++i) {
       if (choice_[i] == options_.formats.size()) continue;
       auto [it, fresh] = coded_.try_emplace({i, choice_[i]});
-      if (fresh) it->second = code(graph_, weights_[i], options_.formats[choice_[i]], moments_.empty() ? Moments{} : moments_[i], context_.threads);
+      if (fresh) it->second = code(graph_, weights_[i], options_.formats[choice_[i]], moments_.empty() ? RecurrentMoments{} : moments_[i], context_.threads);
       const Coded& c = it->second;
       std::vector<ValueId> inputs{edit_.add_constant(c.codes), edit_.add_constant(c.scales)};
       if (c.zeros.defined()) inputs.push_back(edit_.add_constant(c.zeros));
@@ -272,7 +254,7 @@ class Store {
   const RecurrentOptions& options_;
   std::vector<RecurrentWeights> weights_;
   std::vector<size_t> choice_;  ///< of each, its format's place; formats.size(): float
-  std::vector<Moments> moments_;
+  std::vector<RecurrentMoments> moments_;
   std::map<std::pair<size_t, size_t>, Coded> coded_;  ///< by place and format
   std::optional<OutputJudge> judge_;
   std::shared_ptr<Graph> original_;
@@ -302,6 +284,25 @@ std::vector<RecurrentWeights> find_recurrent_weights(const Graph& graph, int64_t
     for (const auto& [value, axis] : captured_weights(graph, n)) add(value, id, axis);
   }
   return found;
+}
+
+RecurrentMoments see_recurrent_moments(const Graph& graph, const std::vector<Observed>& seen, const RecurrentWeights& w, Calibration& calibration, int threads) {
+  const Tensor& stored = *graph.constant(w.value);
+  if (stored.rank() != 3) return {};
+  const Node& n = graph.node(w.reader);
+  const bool state = n.input(1) != w.value;
+  const ValueId x = state ? n.outputs[0] : n.input(0);
+  const int64_t k = stored.dim(2), axis = !state ? -1 : n.i("layout", 0) != 0 ? 2 : 1;
+  if (x == kNone || graph.constant(x) || seen[static_cast<size_t>(x)].dtype != DType::F32 || seen[static_cast<size_t>(x)].shape.empty() || seen[static_cast<size_t>(x)].shape.back() != k) return {};
+  RecurrentMoments m{std::vector(static_cast<size_t>(stored.dim(0)), std::vector<float>(static_cast<size_t>(k * k), 0))};
+  StagedRun run(graph, calibration, {x}, {.samples = kSamples, .threads = threads});
+  std::vector<Tensor> values(static_cast<size_t>(run.samples()));
+  run.advance({x}, [&](int64_t sample, const std::vector<Tensor>& made) { values[static_cast<size_t>(sample)] = made[0]; });
+  for (const Tensor& t : values) add_moments(t, axis, m);
+  for (auto& one : m.h)
+    for (int64_t i = 0; i < k; ++i)
+      for (int64_t j = 0; j < i; ++j) one[static_cast<size_t>(j * k + i)] = one[static_cast<size_t>(i * k + j)];
+  return m;
 }
 
 void store_recurrent_weights(GraphEdit& edit, PassContext& context, const RecurrentOptions& options) { Store(edit, context, options).run(); }

@@ -21,6 +21,14 @@ struct RecurrentWeights {
 /// Floating constants that nothing but such readers read, of `min_weights` elements at least, in the graph's order.
 std::vector<RecurrentWeights> find_recurrent_weights(const Graph& graph, int64_t min_weights);
 
+/// Σ xxᵀ of what weights multiply, by direction: empty where it can't be seen.
+struct RecurrentMoments {
+  std::vector<std::vector<float>> h;  ///< columns × columns
+  int64_t places = 0;                 ///< summed over
+};
+/// From the first samples: of W what the operator reads, of R the states that it gives out. Matrices that bodies multiply by have none.
+RecurrentMoments see_recurrent_moments(const Graph& graph, const std::vector<Observed>& seen, const RecurrentWeights& weights, Calibration& calibration, int threads);
+
 struct RecurrentOptions {
   std::vector<WeightFormat> formats;  ///< the first that keeps enough; none does: float
   double min_sqnr_db = 20;            ///< that the outputs must keep, nothing else being rounded

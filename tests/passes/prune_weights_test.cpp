@@ -62,6 +62,62 @@ TEST(PruneWeights, WeightsThatAnotherOperatorReadsStay) {
   EXPECT_EQ(zeros_of(constant_of(m, "MatMul", 1)), 0);
 }
 
+TEST(PruneWeights, RecurrentWeightsGoToo) {
+  for (const char* op : {"LSTM", "GRU", "RNN"}) {
+    const int gates = op[0] == 'L' ? 4 : op[0] == 'G' ? 3 : 1;
+    const std::string rows = std::to_string(gates * 16);
+    const Model m = after(graph_of("g (float[5,1,24] x, float[2," + rows + ",24] wi, float[2," + rows + ",16] wr) => (float[5,2,1,16] y) { y = " + op + "<hidden_size=16, direction=\"bidirectional\">(x, wi, wr) }"),
+                          "prune_weights", {{"score", std::string("magnitude")}});
+    EXPECT_EQ(zeros_of(constant_of(m, op, 1)), gates * 16 * 24) << op;
+    EXPECT_EQ(zeros_of(constant_of(m, op, 2)), gates * 16 * 16) << op;
+  }
+}
+
+/// 2:4 by rows of a Loop's matrix that lies [inputs][outputs]: its columns' groups.
+TEST(PruneWeights, WeightsThatALayerAndALoopMultiplyByGoOnce) {
+  const Model m = after(graph_of(R"(g (float[4,32] x, float[32,32] wk) => (float[4,32] y) {
+    n = Constant <value = int64 {2}> () go = Constant <value = bool {1}> () a = MatMul(x, wk)
+    y = Loop(n, go, a) <body = b (int64 i, bool c, float[4,32] s) => (bool d, float[4,32] t) { d = Identity(c) u = MatMul(s, wk) t = Sigmoid(u) }> })"),
+                        "prune_weights", {{"score", std::string("magnitude")}, {"pattern", std::string("n:m")}});
+  const Tensor& w = constant_of(m, "MatMul", 1);
+  for (int64_t o = 0; o < 32; ++o)
+    for (int64_t from = 0; from < 32; from += 4) {
+      int kept = 0;
+      for (int64_t i = from; i < from + 4; ++i) kept += w.data<float>()[i * 32 + o] != 0;
+      EXPECT_EQ(kept, 2);
+    }
+  const Node& loop = test::node_of(m, "Loop");
+  EXPECT_EQ(m.graph->constant(loop.captures.at(0)), &w);
+}
+
+TEST(PruneWeights, ConstantsOfBothBranchesGoAndAreKeptOnce) {
+  const std::string branch = "(float[4,32] z) { w = Constant<value = float[32,32] {" + [] {
+    std::string values;
+    for (int i = 0; i < 1024; ++i) values += (i ? "," : "") + std::to_string(i % 2 ? i + 1 : -i) + ".5";
+    return values;
+  }() + "}>() z = ";
+  const Model before = graph_of("g (float[4,32] x, bool c) => (float[4,32] y) { y = If(c) <then_branch = t () => " + branch + "MatMul(x, w) }, else_branch = e () => " + branch + "Gemm(x, w) }> }");
+  const Model m = after(before, "prune_weights", {{"score", std::string("magnitude")}});
+  const Node& choice = test::node_of(m, "If");
+  int constants = 0;
+  for (ValueId c : choice.captures) {
+    const Tensor* t = m.graph->constant(c);
+    if (!t) continue;
+    ++constants;
+    EXPECT_EQ(zeros_of(*t), 512);
+  }
+  EXPECT_EQ(constants, 1);
+  EXPECT_LT(serialize_model(m).size(), 0.7 * static_cast<double>(serialize_model(before).size()));
+}
+
+TEST(PruneWeights, ATableThatABodyLooksUpInStays) {
+  const Model m = after(graph_of(R"(g (int64[4] j, float[64,32] wk, float[4,64] x) => (float[4,32] y) {
+    n = Constant <value = int64 {2}> () go = Constant <value = bool {1}> () a = MatMul(x, wk)
+    y = Loop(n, go, a) <body = b (int64 i, bool c, float[4,32] s) => (bool d, float[4,32] t) { d = Identity(c) u = Gather(wk, j) t = Add(s, u) }> })"),
+                        "prune_weights", {{"score", std::string("magnitude")}});
+  EXPECT_EQ(zeros_of(constant_of(m, "MatMul", 1)), 0);
+}
+
 TEST(PruneWeights, WhatNeedsDataOrCantBeIsAUsageError) {
   const Model m = graph_of(kProduct);
   EXPECT_THROW(after(m, "prune_weights"), Error);  // SparseGPT

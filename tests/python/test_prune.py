@@ -155,6 +155,52 @@ def test_sparse_initializers_are_onnx_s_own(tmp_path):
     assert not Pruned(tmp_path, "score: magnitude, sparsity: 0.5", extra="output: {sparse_initializers: true}\n").model.graph.sparse_initializer
 
 
+def recurrent():
+    """Two-way GRU, whose outputs' directions are joined, and a branch with a product."""
+    r = rng(5)
+    weights = {"w": r.normal(size=(2, 96, 24)) * 0.3, "r": r.normal(size=(2, 96, 32)) * 0.2, "b": r.normal(size=(2, 192)) * 0.1}
+    branches = []
+    for name in ("then", "else"):
+        inner = [helper.make_tensor(f"{name}_w", TensorProto.FLOAT, [64, 16], normal(64, 16, seed=6) * 0.2)]
+        branches.append(helper.make_graph([helper.make_node("MatMul", ["joined", f"{name}_w"], [f"{name}_y"])], name, [], [helper.make_tensor_value_info(f"{name}_y", TensorProto.FLOAT, None)], inner))
+    nodes = [helper.make_node("Transpose", ["x"], ["steps"], perm=[1, 0, 2]), helper.make_node("GRU", ["steps", "w", "r", "b"], ["states"], hidden_size=32, direction="bidirectional", linear_before_reset=1),
+             helper.make_node("Transpose", ["states"], ["turned"], perm=[2, 0, 1, 3]), helper.make_node("Reshape", ["turned", "shape"], ["joined"]),
+             helper.make_node("ReduceMean", ["joined"], ["mean"], keepdims=0), helper.make_node("Greater", ["mean", "zero"], ["c"]), helper.make_node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])]
+    constants = [numpy_helper.from_array(v.astype(np.float32), k) for k, v in weights.items()] + [numpy_helper.from_array(np.array([0, 0, 64]), "shape"), numpy_helper.from_array(np.float32(0), "zero")]
+    graph = helper.make_graph(nodes, "recurrent", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 12, 24])], [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 12, 16])], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def sequences(count, seed=7):
+    r = rng(seed)
+    return {"x": (r.normal(size=(count, 12, 6)) @ rng(8).normal(size=(6, 24)) * 0.4).astype(np.float32)}
+
+
+def test_recurrent_layers_and_branches_lose_their_share_and_less_with_inputs_in_view(tmp_path):
+    kept = {}
+    for score in ("magnitude", "sparsegpt"):
+        folder = tmp_path / score
+        folder.mkdir()
+        p = Pruned(folder, f"score: {score}", more="  - pack_zeros\n", source=recurrent(), calib=sequences(64))
+        assert p.report["removed_share"] == pytest.approx(0.5, abs=0.01)
+        assert len(p.report["pruned"]) == 3  # both branches hold the same
+        assert p.report["size_ratio"] < 0.62
+        agree(folder, p.path, sequences(4, 9))
+        kept[score] = p.sqnr(sequences(32, 10))
+    assert kept["sparsegpt"] > kept["magnitude"] + 2
+
+
+@pytest.mark.parametrize("step,least", [("quantize_weights: {type: int8, block_size: 0, min_sqnr_db: -50}", 0.49), ("quantize_weights: {type: uint4, symmetric: false, block_size: 32, min_sqnr_db: -50}", 0.49), ("quantize_float8: {min_sqnr_db: -50}", 0.49)])
+def test_zeros_of_recurrent_layers_are_kept_by_quantization(tmp_path, step, least):
+    p = Pruned(tmp_path, "score: sparsegpt", more=f"  - {step}\n", source=recurrent(), calib=sequences(64))
+    m = onnx.load(p.path)
+    gru = next(n for n in m.graph.node if n.op_type == "GRU")
+    del m.graph.output[:]
+    m.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in gru.input[1:3])
+    for w in session(m).run(list(gru.input[1:3]), sequences(1)):
+        assert (w == 0).mean() > least
+
+
 def test_nothing_to_prune_is_said(tmp_path):
     source = build("g (float[N,8] x) => (float[N,8] y) { y = Relu(x) }")
     p = Pruned(tmp_path, "score: magnitude", source=source, calib={"x": normal(4, 8)})
