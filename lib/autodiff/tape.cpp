@@ -98,6 +98,22 @@ bool is_flat(const Node& n) {
 
 }  // namespace
 
+Passage passage_of(const Graph& graph, const Node& node) {
+  const OpDef* op = find_op(node.domain, node.op, graph.opset(node.domain));
+  if (!op || !op->cpu || !node.bodies().empty()) return Passage::NoKernel;
+  if (node.is("QuantizeLinear")) return Passage::Differentiable;  // with the DequantizeLinear behind it
+  if (is_flat(node)) return Passage::Flat;
+  const GradientDef* g = find_gradient(node);
+  if (!g) return Passage::NoGradient;
+  try {
+    g->make({graph, node, graph.opset(node.domain)});
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::Unsupported) throw;
+    return Passage::NoGradient;
+  }
+  return Passage::Differentiable;
+}
+
 Piece::Piece(const Graph& graph, Spec spec) : spec_(std::move(spec)) {
   for (ValueId v : spec_.differentiate) flows_[v] = true;
   find_steps(graph);

@@ -9,6 +9,11 @@
 
 namespace infopt {
 
+/// Whether a Piece can hold a node, and differentiate it by its floating inputs.
+enum class Passage { Differentiable, Flat, NoGradient, NoKernel };
+/// Flat: what the node gives out doesn't change with its inputs, or in steps alone.
+Passage passage_of(const Graph& graph, const Node& node);
+
 /// The nodes between some values that are fed and some that are asked for. Shared by many tapes; the graph must outlive it and not change.
 ///
 /// DequantizeLinear(QuantizeLinear(x)) with one constant scale, read by nothing in between, is one step that rounds x. Its gradient passes straight

@@ -101,7 +101,8 @@ class Pruner {
   /// Forwards and backwards are about three runs.
   void set_steps(DistillOptions& o) const {
     if ((o.steps = options_.integer("steps")) > 0) return;
-    const double each = 3.0 * static_cast<double>(o.batch) * static_cast<double>(std::max<int64_t>(1, costs_now().flops()));
+    const int64_t flops = costs_now().flops() + 2 * recurrent_macs(graph_, context_.calibration->observe(graph_));
+    const double each = 3.0 * static_cast<double>(o.batch) * static_cast<double>(std::max<int64_t>(1, flops));
     const auto affordable = static_cast<int64_t>(kTrainingFlops / each);
     o.steps = affordable < kLeastSteps ? 0 : std::min(affordable, kMostSteps);
     o.first = std::clamp(static_cast<int64_t>(kUnaskedFlops / each), kLeastSteps, kMostSteps);
@@ -257,6 +258,7 @@ class Pruner {
     char text[160];
     std::snprintf(text, sizeof text, "trained for %lld steps, best after %lld: the outputs on samples held out are at %.1f dB, after the refit %.1f", static_cast<long long>(r.run), static_cast<long long>(r.steps), -10 * std::log10(std::max(1e-12, r.noise_after)), -10 * std::log10(std::max(1e-12, r.noise_before)));
     edit_.note(text);
+    if (!r.boundary.empty()) edit_.note("what lies before " + r.boundary + " wasn't trained: there is no gradient of it");
   }
 
   // What the report says.

@@ -66,10 +66,11 @@ class Distiller {
     now_ = context_.calibration->observe(graph_);
     find_targets();
     find_parameters();
+    DistillReport report;
+    find_boundary(report);
     open();
     take_samples();
     joined_ = joins_samples();
-    DistillReport report;
     report.noise_before = report.noise_after = measure();
     learn(report);
     for (size_t i = 0; i < learned_.size() && report.steps > 0; ++i) edit_.set_constant(learned_[i], best_[i]);
@@ -122,12 +123,77 @@ class Distiller {
       const Node& n = graph_.node(id);
       if (n.is("LayerNormalization") || n.is("BatchNormalization") || n.is("RMSNormalization") || n.is("InstanceNormalization"))
         for (size_t i : {1, 2}) add(n.input(i), 0);
+      if (n.is("LSTM") || n.is("GRU") || n.is("RNN"))
+        for (size_t i : {1, 2, 3}) add(n.input(i), 0);
       const auto layer = layer_of(graph_, id);
       if (!layer) continue;
       add(layer->weights, 0);
       const LayerBias bias = find_bias(graph_, *layer);
       const Tensor& w = *graph_.constant(layer->weights);
       if (bias.node != kNone && w.dtype() == DType::F32) add(graph_.node(bias.node).input(bias.input), std::sqrt(energy(w) / static_cast<double>(std::max<int64_t>(1, w.size()))));
+    }
+  }
+
+  /// What nodes make of one of `values`, and these.
+  std::set<ValueId> behind(const std::vector<ValueId>& values) const {
+    std::set<ValueId> found(values.begin(), values.end());
+    for (NodeId id : graph_.order()) {
+      const Node& n = graph_.node(id);
+      const auto met = [&](ValueId v) { return found.contains(v); };
+      if (std::any_of(n.inputs.begin(), n.inputs.end(), met) || std::any_of(n.captures.begin(), n.captures.end(), met)) found.insert(n.outputs.begin(), n.outputs.end());
+    }
+    return found;
+  }
+  /// What nodes make one of `values` of, and these.
+  std::set<ValueId> before(const std::vector<ValueId>& values) const {
+    std::set<ValueId> found(values.begin(), values.end());
+    const auto& order = graph_.order();
+    for (size_t i = order.size(); i-- > 0;) {
+      const Node& n = graph_.node(order[i]);
+      if (std::none_of(n.outputs.begin(), n.outputs.end(), [&](ValueId v) { return found.contains(v); })) continue;
+      found.insert(n.inputs.begin(), n.inputs.end());
+      found.insert(n.captures.begin(), n.captures.end());
+    }
+    found.erase(kNone);
+    return found;
+  }
+
+  /// Values that nothing learned changes and that the learned part reads: fed, where the tape can't make them.
+  void find_boundary(DistillReport& report) {
+    const std::set<ValueId> needed = before(targets_);
+    std::set<ValueId> moving;
+    std::vector<ValueId> stops;
+    std::set<std::string> names;
+    for (const std::set<ValueId> changed = behind(learned_); NodeId id : graph_.order()) {
+      const Node& n = graph_.node(id);
+      if (std::none_of(n.outputs.begin(), n.outputs.end(), [&](ValueId v) { return needed.contains(v); })) continue;
+      const bool flows = std::any_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return moving.contains(v) || std::count(learned_.begin(), learned_.end(), v); });
+      const Passage passage = passage_of(graph_, n);
+      const bool constant = std::all_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return v == kNone || graph_.constant(v); });
+      if ((passage == Passage::NoKernel && !(constant && n.captures.empty() && n.bodies().empty())) || (passage == Passage::NoGradient && flows)) {
+        stops.insert(stops.end(), n.outputs.begin(), n.outputs.end());
+        if (std::any_of(n.outputs.begin(), n.outputs.end(), [&](ValueId v) { return changed.contains(v); })) names.insert(n.op);
+      } else if (flows && passage == Passage::Differentiable) {
+        moving.insert(n.outputs.begin(), n.outputs.end());
+      }
+    }
+    if (stops.empty()) return;
+    const std::set<ValueId> still = before(stops);
+    for (size_t i = learned_.size(); i-- > 0;)
+      if (still.contains(learned_[i])) learned_.erase(learned_.begin() + static_cast<int64_t>(i)), rates_.erase(rates_.begin() + static_cast<int64_t>(i));
+    for (const std::string& name : names) report.boundary += (report.boundary.empty() ? "" : ", ") + name;
+    const std::set<ValueId> changed = behind(learned_);
+    for (size_t i = targets_.size(); i-- > 0;)
+      if (!changed.contains(targets_[i])) {
+        targets_.erase(targets_.begin() + static_cast<int64_t>(i));
+        if (i < outputs_) --outputs_;
+      }
+    if (outputs_ == 0) throw Error(ErrorKind::Unsupported, "there is no gradient of " + report.boundary + ", and no weights behind");
+    for (NodeId id : graph_.order()) {
+      const Node& n = graph_.node(id);
+      if (std::none_of(n.outputs.begin(), n.outputs.end(), [&](ValueId v) { return changed.contains(v); })) continue;
+      for (ValueId v : n.inputs)
+        if (v != kNone && !changed.contains(v) && graph_.producer(v) && !graph_.constant(v) && !std::count(boundary_.begin(), boundary_.end(), v)) boundary_.push_back(v);
     }
   }
 
@@ -143,7 +209,9 @@ class Distiller {
       if (!reached.contains(learned_[i])) learned_.erase(learned_.begin() + static_cast<int64_t>(i)), rates_.erase(rates_.begin() + static_cast<int64_t>(i));
     if (learned_.empty()) throw Error(ErrorKind::Unsupported, "there are no weights to train");
     for (ValueId v : graph_.inputs())
-      if (!graph_.constant(v) && reached.contains(v)) inputs_.push_back(v);
+      if (!graph_.constant(v) && reached.contains(v) && (boundary_.empty() || read_behind(v))) inputs_.push_back(v);
+    std::erase_if(boundary_, [&](ValueId v) { return !reached.contains(v); });
+    inputs_.insert(inputs_.end(), boundary_.begin(), boundary_.end());
     Piece::Spec spec{inputs_, targets_, learned_};
     spec.inputs.insert(spec.inputs.end(), learned_.begin(), learned_.end());
     piece_ = std::make_unique<Piece>(graph_, spec);
@@ -153,17 +221,35 @@ class Distiller {
     }
   }
 
+  /// Whether a node that isn't before the boundary reads it.
+  bool read_behind(ValueId v) const {
+    const std::set<ValueId> changed = behind(learned_);
+    return std::ranges::any_of(graph_.value(v).uses, [&](const Use& u) {
+      return u.index >= 0 && std::ranges::any_of(graph_.node(u.node).outputs, [&](ValueId o) { return changed.contains(o); });
+    });
+  }
+
   void take_samples() {
     const Session teacher(original_, {.fetches = targets_});
+    std::unique_ptr<Session> front;
+    if (!boundary_.empty()) front = std::make_unique<Session>(graph_, SessionOptions{.fetches = boundary_});
     data_.reset();
     std::vector<Sample> together;
     std::vector<double> signal(targets_.size(), 0);
     const auto flush = [&] {
-      std::vector<std::vector<Tensor>> made(together.size());
-      parallel_for(static_cast<int64_t>(together.size()), context_.threads, [&](int64_t i, int) { made[static_cast<size_t>(i)] = teacher.run(together[static_cast<size_t>(i)].inputs); });
+      std::vector<std::vector<Tensor>> made(together.size()), fed(together.size());
+      parallel_for(static_cast<int64_t>(together.size()), context_.threads, [&](int64_t at, int) {
+        const auto i = static_cast<size_t>(at);
+        made[i] = teacher.run(together[i].inputs);
+        if (front) fed[i] = front->run(together[i].inputs);
+      });
       for (size_t i = 0; i < together.size(); ++i) {
         Held h;
         for (ValueId v : inputs_) {
+          if (const auto at = std::find(boundary_.begin(), boundary_.end(), v); at != boundary_.end()) {
+            h.inputs.push_back(store_.put(fed[i][static_cast<size_t>(at - boundary_.begin())]));
+            continue;
+          }
           const auto it = together[i].inputs.find(graph_.value(v).name);
           if (it == together[i].inputs.end()) throw Error(ErrorKind::Unsupported, "the data has nothing for the input " + graph_.value(v).name);
           h.inputs.push_back(store_.put(it->second));
@@ -338,7 +424,7 @@ class Distiller {
   std::vector<Observed> seen_, now_;  ///< of the original, of the changed graph
   std::vector<ValueId> targets_;      ///< outputs first, then what lies between the blocks
   size_t outputs_ = 0;
-  std::vector<ValueId> inputs_, learned_;
+  std::vector<ValueId> inputs_, boundary_, learned_;  ///< boundary_: those of the inputs that the frozen part makes
   std::vector<float> rates_;
   std::unique_ptr<Piece> piece_;
   std::vector<Tensor> values_, best_;

@@ -24,6 +24,7 @@ struct DistillReport {
   int64_t run = 0;          ///< of all
   double noise_before = 0, noise_after = 0;  ///< over the signal, of the outputs on the samples held out
   std::string obstacle;     ///< why it couldn't be tried; empty where it could
+  std::string boundary;     ///< the operators without a gradient, before which nothing was learned; empty where there are none
 };
 
 /// `edit`: what was made of `original`, whose nodes and the values that they make keep their ids. `keep` says which positions of a value's axis are still
@@ -31,7 +32,8 @@ struct DistillReport {
 /// outputs, before a Softmax or Sigmoid that ends them, and of up to six values on the way that one activation alone passes. What counts is the noise of
 /// the outputs on the samples that `data` holds out: the steps that were best there are kept, none where they were best before. Steps come in
 /// cycles, each twice as long as the one before, while they take a twentieth off that noise; one that takes nothing off is begun anew at a quarter of the rate. The same bits for any
-/// number of threads.
+/// number of threads. What lies before an operator without a gradient, bodies of control flow included, stays as it is, and only what lies
+/// behind all such is learned.
 DistillReport distill(GraphEdit& edit, const Graph& original, const std::function<std::vector<bool>(ValueId value, int64_t axis)>& keep, VariedSamples& data, const DistillOptions& options, PassContext& context);
 
 }  // namespace infopt

@@ -25,6 +25,9 @@ struct GraphCosts {
 /// tensors and of integer ones that are weights: of integer products, or behind a DequantizeLinear; scales and zero points aren't.
 GraphCosts count_costs(const Graph& graph, const std::vector<Observed>& seen);
 
+/// Multiplications of LSTM, GRU and RNN, which GraphCosts leaves out.
+int64_t recurrent_macs(const Graph& graph, const std::vector<Observed>& seen);
+
 /// What the graph declares or infers of its values, unknown first dimensions taken as one; Undefined where another dimension isn't known.
 std::vector<Observed> declared_shapes(const Graph& graph);
 

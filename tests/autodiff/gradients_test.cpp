@@ -140,8 +140,9 @@ TEST(Gradients, Products) {
 TEST(Gradients, FunctionsOfOneElement) {
   const Tensor x = floats({3, 4, 5}, -5, 5), positive = floats({3, 4, 5}, 0.5f, 4);
   std::vector<Case> cases;
-  for (const char* op : {"Relu", "Elu", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "Erf", "Gelu", "Softplus", "Exp", "Neg", "Abs", "LeakyRelu", "Identity"}) cases.push_back({op, {op}, {x}});
+  for (const char* op : {"Relu", "Elu", "HardSigmoid", "HardSwish", "Sigmoid", "Tanh", "Erf", "Gelu", "Softplus", "Exp", "Neg", "Abs", "LeakyRelu", "Identity", "Sin", "Cos", "Softsign", "Selu"}) cases.push_back({op, {op}, {x}});
   for (const char* op : {"Sqrt", "Log", "Reciprocal"}) cases.push_back({op, {op}, {positive}});
+  cases.push_back({"Mish", {"Mish", {}, 18}, {x}});
   cases.push_back({"Gelu by tanh", {"Gelu", {text("approximate", "tanh")}}, {x}});
   for (const Case& c : cases) check(c);
 }
@@ -156,6 +157,7 @@ TEST(Gradients, FunctionsOfTwoElementsStretchBack) {
     cases.push_back({std::string(op) + " both ways", {op}, {floats({2, 1, 4}, 0.5f, 3), floats({3, 1}, 0.5f, 3)}});
     cases.push_back({std::string(op) + " with a scalar", {op}, {constant(1.5f), floats({3, 2}, 0.5f, 3)}});
   }
+  cases.push_back({"Sum of three", {"Sum"}, {floats({2, 3, 4}), floats({3, 1}), floats({4})}});
   cases.push_back({"PRelu", {"PRelu"}, {floats({2, 3, 4}), floats({3, 1})}});
   check_all(cases);
 }
@@ -173,13 +175,15 @@ TEST(Gradients, Normalizations) {
   check_all({
       {"layer", {"LayerNormalization"}, {floats({3, 4, 8}), floats({8}), floats({8})}, 1e-3},
       {"layer of two axes, no bias", {"LayerNormalization", {number("axis", 1)}}, {floats({3, 4, 5}), floats({4, 5})}, 1e-3},
+      {"instance", {"InstanceNormalization"}, {floats({2, 3, 4, 5}), floats({3}), floats({3})}, 1e-3},
       {"root mean square", {"RMSNormalization", {}, 23}, {floats({3, 4, 8}), floats({8})}, 1e-3},
   });
 }
 
 TEST(Gradients, Reductions) {
   const Tensor x = floats({3, 4, 5});
-  for (const char* op : {"ReduceSum", "ReduceMean", "ReduceL2", "ReduceSumSquare"}) {
+  for (const char* op : {"ReduceSum", "ReduceMean", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp", "ReduceMax", "ReduceMin"}) {
+    if (std::string(op) != "ReduceSum") check({std::string(op) + ", axes as an attribute", {op, {ints("axes", {-1})}, 13}, {x}});
     check({std::string(op) + " of all", {op, {number("keepdims", 0)}}, {x}});
     check({std::string(op) + " of axes", {op}, {x, list({-1, 0})}});
     check({std::string(op) + " of the middle", {op, {number("keepdims", 0)}}, {x, list({1})}});
@@ -200,6 +204,11 @@ TEST(Gradients, Movements) {
       {"Split", {"Split", {number("axis", 2)}, 13, 2}, {x, list({1, 3})}},
       {"Gather", {"Gather", {number("axis", 1)}}, {x, list({2, 0, 2})}},
       {"Expand", {"Expand"}, {floats({3, 1}), list({2, 3, 4})}},
+      {"GatherElements", {"GatherElements", {number("axis", 1)}}, {x, Tensor::of<int64_t>({2, 2, 4}, {0, 2, 1, 1, 0, 0, 2, 1, 1, 1, 0, 2, 2, 0, 1, 0})}},
+      {"GatherND", {"GatherND"}, {x, Tensor::of<int64_t>({2, 2}, {1, 2, 0, 1})}},
+      {"ScatterElements", {"ScatterElements", {number("axis", 1)}}, {x, Tensor::of<int64_t>({1, 2, 2}, {0, 2, 1, 0}), floats({1, 2, 2})}},
+      {"ScatterND", {"ScatterND"}, {x, Tensor::of<int64_t>({2, 2}, {1, 2, 0, 1}), floats({2, 4})}},
+      {"ReverseSequence", {"ReverseSequence", {number("batch_axis", 0), number("time_axis", 1)}}, {x, list({2, 3})}},
       {"Pad with zeros", {"Pad"}, {x, list({0, 1, 2, 1, 0, -1})}},
       {"Pad by reflection", {"Pad", {text("mode", "reflect")}}, {x, list({0, 1, 2, 0, 1, 3})}},
       {"DepthToSpace", {"DepthToSpace", {number("blocksize", 2)}}, {floats({1, 8, 2, 3})}},
@@ -221,6 +230,45 @@ TEST(Gradients, Poolings) {
       {"global average", {"GlobalAveragePool"}, {x}},
       {"global maximum", {"GlobalMaxPool"}, {x}},
   });
+}
+
+TEST(Gradients, ResizesOfEveryKind) {
+  const Tensor x = floats({1, 2, 4, 5}), none;
+  std::vector<Case> cases;
+  for (const char* mode : {"nearest", "linear", "cubic"})
+    for (const char* coordinates : {"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"}) {
+      const std::vector<Attribute> how{text("mode", mode), text("coordinate_transformation_mode", coordinates)};
+      cases.push_back({std::string(mode) + " up, " + coordinates, {"Resize", how}, {x, none, none, list({1, 2, 8, 13})}, kWide});
+      cases.push_back({std::string(mode) + " down, " + coordinates, {"Resize", how}, {x, none, none, list({1, 2, 3, 2})}, kWide});
+    }
+  cases.push_back({"Upsample", {"Upsample", {text("mode", "nearest"), {"scales", std::vector<float>{1, 1, 2, 1.5f}, {}}}, 7}, {x}, kWide});
+  cases.push_back({"antialias", {"Resize", {text("mode", "linear"), number("antialias", 1)}, 18}, {x, none, none, list({1, 2, 2, 2})}, kWide});
+  check_all(cases);
+}
+
+/// The kernel is float32: wide steps through functions that bend, so that some thousandths are the differences'.
+TEST(Gradients, RecurrentLayers) {
+  constexpr double kStep = 0.02, kBound = 2e-3;
+  for (const char* direction : {"forward", "reverse", "bidirectional"}) {
+    const int64_t d = direction[0] == 'b' ? 2 : 1;
+    const auto cell = [&](const char* op, int64_t gates, std::vector<Attribute> more, int64_t layout = 0) {
+      more.push_back(text("direction", direction));
+      more.push_back(number("hidden_size", 3));
+      more.push_back(number("layout", layout));
+      const Shape x = layout ? Shape{2, 5, 4} : Shape{5, 2, 4}, h = layout ? Shape{2, d, 3} : Shape{d, 2, 3};
+      Case c{std::string(op) + " " + direction, {op, more, 14, op[0] == 'L' ? size_t{3} : size_t{2}},
+             {floats(x, -1, 1), floats({d, gates * 3, 4}, -1, 1), floats({d, gates * 3, 3}, -1, 1), floats({d, 2 * gates * 3}, -1, 1), {}, floats(h, -1, 1)}, kStep, kBound};
+      if (op[0] == 'L') c.inputs.push_back(floats(h, -1, 1));
+      return c;
+    };
+    check_all({cell("RNN", 1, {}), cell("GRU", 3, {}), cell("GRU", 3, {number("linear_before_reset", 1)}), cell("LSTM", 4, {}), cell("LSTM", 4, {}, 1), cell("GRU", 3, {}, 1)});
+    for (const char* op : {"GRU", "LSTM"}) {
+      Case c = cell(op, op[0] == 'L' ? 4 : 3, {});
+      c.what += ", of different lengths";
+      c.inputs[4] = cast(list({3, 5}), DType::I32);
+      check(c);
+    }
+  }
 }
 
 }  // namespace

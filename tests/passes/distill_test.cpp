@@ -107,5 +107,41 @@ TEST(Distill, WhatCannotBeTriedIsSaid) {
   EXPECT_THAT(train(odd, w0, rows_of(16, 3), {.steps = 20}).report.obstacle, testing::HasSubstr("no gradient of Round"));
 }
 
+/// Floor has no gradient: the first product stays, and the second is learned from what the Floor gives out.
+TEST(Distill, WhatLiesBeforeAnOperatorWithoutAGradientStays) {
+  const Model model = graph_of("g (float[N,3] x, float[3,4] w0, float[4,2] w1) => (float[N,2] y) { a = MatMul(x, w0) b = Floor(a) y = MatMul(b, w1) }");
+  const Tensor &w0 = model.graph->value(model.graph->find_value("w0")).constant, &w1 = model.graph->value(model.graph->find_value("w1")).constant;
+  const Trained t = train(model, moved(w1, 0.3f), rows_of(32, 3), {.steps = 300, .batch = 16, .rate = 0.02, .within = 0.5});
+  EXPECT_EQ(t.report.boundary, "Floor");
+  EXPECT_EQ(t.report.obstacle, "");
+  EXPECT_LT(t.report.noise_after, 0.05 * t.report.noise_before);
+  EXPECT_EQ(to_vector<float>(t.model.graph->value(t.model.graph->find_value("w0")).constant), to_vector<float>(w0));
+}
+
+TEST(Distill, ALoopIsRunOnceForEachSampleAndWhatFollowsIsLearned) {
+  const Model model = graph_of(R"(g (float[1,3] x, float[3,3] w0, float[3,2] w1) => (float[1,2] y) {
+    n = Constant <value = int64 {3}> () go = Constant <value = bool {1}> ()
+    a = Loop(n, go, x) <body = b (int64 i, bool c, float[1,3] s) => (bool d, float[1,3] t) { d = Identity(c) u = MatMul(s, w0) t = Tanh(u) }>
+    y = MatMul(a, w1) })");
+  const Trained t = train(model, moved(model.graph->value(model.graph->find_value("w1")).constant, 0.3f), rows_of(32, 3), {.steps = 300, .batch = 16, .rate = 0.02, .within = 0});
+  EXPECT_EQ(t.report.boundary, "");  // nothing before it could be learned
+  EXPECT_LT(t.report.noise_after, 0.05 * t.report.noise_before);
+}
+
+TEST(Distill, NothingBehindTheLastOperatorWithoutAGradientIsSaid) {
+  const Model model = graph_of("g (float[N,3] x, float[3,2] w1) => (float[N,2] y) { a = MatMul(x, w1) y = Floor(a) }");
+  const Trained t = train(model, moved(model.graph->value(model.graph->find_value("w1")).constant, 0.3f), rows_of(32, 3), {.steps = 10});
+  EXPECT_THAT(t.report.obstacle, testing::HasSubstr("no gradient of Floor"));
+}
+
+TEST(Distill, RecurrentWeightsAreLearned) {
+  const Model model = graph_of("g (float[5,2,3] x, float[1,12,3] w0, float[1,12,4] w1) => (float[1,2,4] y) { a, y = GRU<hidden_size=4>(x, w0, w1) }");
+  const Tensor& w1 = model.graph->value(model.graph->find_value("w1")).constant;
+  std::vector<Tensor> rows;
+  for (unsigned i = 0; i < 32; ++i) rows.push_back(noise(DType::F32, {5, 2, 3}, 40 + i));
+  const Trained t = train(model, moved(w1, 0.3f), rows, {.steps = 300, .batch = 16, .rate = 0.02, .within = 0});
+  EXPECT_LT(t.report.noise_after, 0.05 * t.report.noise_before);
+}
+
 }  // namespace
 }  // namespace infopt::test

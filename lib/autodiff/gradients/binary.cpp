@@ -73,6 +73,13 @@ GradientFunction two_of(const KernelSpec& spec, GradientFunction (*make)(const K
   return [](GradientContext& c) { c.give(0, c.dy()); };
 }
 
+GradientFunction sum(const KernelSpec&) {
+  return [](GradientContext& c) {
+    for (size_t i = 0; i < c.inputs(); ++i)
+      if (c.wants(i)) c.give(i, reduce_to(c.dy(), c.shape(i)));
+  };
+}
+
 GradientFunction prelu(const KernelSpec&) {
   return each([](float a, float b, float, float d) { return a >= 0 ? d : b * d; }, [](float a, float, float, float d) { return a >= 0 ? 0.0f : a * d; });
 }
@@ -92,7 +99,7 @@ GradientFunction where(const KernelSpec&) {
 }  // namespace
 
 std::vector<GradientDef> gradient_binary() {
-  return {{"Add", add}, {"Sub", sub}, {"Mul", mul}, {"Div", div}, {"Pow", power}, {"PRelu", prelu}, {"Where", where},
+  return {{"Add", add}, {"Sub", sub}, {"Mul", mul}, {"Div", div}, {"Pow", power}, {"PRelu", prelu}, {"Where", where}, {"Sum", sum},
           {"Max", [](const KernelSpec& s) { return two_of(s, maximum); }}, {"Min", [](const KernelSpec& s) { return two_of(s, minimum); }}};
 }
 

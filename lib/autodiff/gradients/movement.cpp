@@ -33,15 +33,17 @@ Tensor numbers(const Shape& shape, int64_t first) {
   return t;
 }
 
-/// `data`: whether input i holds elements that are moved. `fill`: the input that holds what is put where none comes to.
-GradientFunction movement(bool all, size_t fill) {
-  return [all, fill](GradientContext& c) {
+constexpr size_t kAll = 1000;
+
+/// `second`: the input besides the first that holds elements that are moved; 0: none; kAll: all do. `fill`: the one that holds what is put where none comes to.
+GradientFunction movement(size_t second, size_t fill) {
+  return [second, fill](GradientContext& c) {
     std::vector<Tensor> in;
     std::vector<int64_t> first;
     int64_t count = 0;
     for (size_t i = 0; i < c.inputs(); ++i) {
       first.push_back(count);
-      if (!c.has(i) || (i > 0 && !all)) {
+      if (!c.has(i) || (i > 0 && second != kAll && i != second)) {
         in.push_back(c.has(i) ? c.in(i) : Tensor());
         continue;
       }
@@ -63,7 +65,7 @@ GradientFunction movement(bool all, size_t fill) {
       for (int64_t i = 0; i < dy.size(); ++i) {
         if (p[i] < 0) continue;
         while (p[i] < first[input]) --input;
-        while (input + 1 < first.size() && all && p[i] >= first[input + 1]) ++input;
+        while (input + 1 < first.size() && second > 0 && p[i] >= first[input + 1]) ++input;
         if (sums[input].defined()) sums[input].mutable_data<float>()[p[i] - first[input]] += dy.data<float>()[i];
       }
     }
@@ -72,20 +74,27 @@ GradientFunction movement(bool all, size_t fill) {
   };
 }
 
-GradientFunction one(const KernelSpec&) { return movement(false, 0); }
-GradientFunction several(const KernelSpec&) { return movement(true, 0); }
+GradientFunction one(const KernelSpec&) { return movement(0, 0); }
+GradientFunction several(const KernelSpec&) { return movement(kAll, 0); }
+
+/// Elements that are replaced by others.
+GradientFunction scatter(const KernelSpec& spec) {
+  if (spec.node.s("reduction", "none") != "none") throw Error(ErrorKind::Unsupported, "the gradient of " + spec.node.op + " with a reduction");
+  return movement(2, 0);
+}
 
 /// Pads of zeros since opset 11, whose value is an input.
 GradientFunction pad(const KernelSpec& spec) {
   if (spec.opset < 11) throw Error(ErrorKind::Unsupported, "the gradient of Pad before opset 11");
-  return movement(false, spec.node.s("mode", "constant") == "constant" ? 2 : 0);
+  return movement(0, spec.node.s("mode", "constant") == "constant" ? 2 : 0);
 }
 
 }  // namespace
 
 std::vector<GradientDef> gradient_movement() {
   return {{"Reshape", reshape}, {"Flatten", reshape}, {"Squeeze", reshape}, {"Unsqueeze", reshape}, {"Identity", identity}, {"Dropout", identity}, {"Cast", conversion},
-          {"Transpose", one}, {"Slice", one}, {"Split", one}, {"Gather", one}, {"Expand", one}, {"Tile", one}, {"DepthToSpace", one}, {"SpaceToDepth", one}, {"Pad", pad}, {"Concat", several}};
+          {"Transpose", one}, {"Slice", one}, {"Split", one}, {"Gather", one}, {"Expand", one}, {"Tile", one}, {"DepthToSpace", one}, {"SpaceToDepth", one}, {"Pad", pad}, {"Concat", several},
+          {"GatherElements", one}, {"GatherND", one}, {"ReverseSequence", one}, {"ScatterElements", scatter}, {"ScatterND", scatter}};
 }
 
 }  // namespace infopt

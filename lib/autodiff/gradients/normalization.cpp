@@ -80,8 +80,33 @@ GradientFunction batch(const KernelSpec& spec) {
   };
 }
 
+/// Each channel of each sample by itself.
+GradientFunction instance(const KernelSpec& spec) {
+  const float epsilon = spec.node.f("epsilon", 1e-5f);
+  return [epsilon](GradientContext& c) {
+    const Tensor x = c.in(0), dy = c.dy(), gain = c.in(1);
+    const int64_t channels = x.dim(1), inner = product(x.shape(), 2, x.shape().size());
+    const double n = static_cast<double>(std::max<int64_t>(1, inner));
+    Tensor dx(DType::F32, x.shape()), dg = Tensor::zeros(DType::F32, {channels}), db = Tensor::zeros(DType::F32, {channels});
+    for (int64_t o = 0; o < x.dim(0) * channels; ++o) {
+      const float *px = x.data<float>() + o * inner, *pd = dy.data<float>() + o * inner;
+      double mean = 0, square = 0, sum = 0, along = 0;
+      for (int64_t i = 0; i < inner; ++i) mean += static_cast<double>(px[i]) / n;
+      for (int64_t i = 0; i < inner; ++i) square += (static_cast<double>(px[i]) - mean) * (static_cast<double>(px[i]) - mean) / n;
+      const double r = 1 / std::sqrt(square + static_cast<double>(epsilon)), g = static_cast<double>(gain.data<float>()[o % channels]);
+      for (int64_t i = 0; i < inner; ++i) sum += static_cast<double>(pd[i]), along += static_cast<double>(pd[i]) * (static_cast<double>(px[i]) - mean) * r;
+      for (int64_t i = 0; i < inner; ++i) dx.mutable_data<float>()[o * inner + i] = static_cast<float>(g * r * (static_cast<double>(pd[i]) - sum / n - (static_cast<double>(px[i]) - mean) * r * along / n));
+      dg.mutable_data<float>()[o % channels] += static_cast<float>(along);
+      db.mutable_data<float>()[o % channels] += static_cast<float>(sum);
+    }
+    if (c.wants(0)) c.give(0, dx);
+    if (c.wants(1)) c.give(1, dg);
+    if (c.wants(2)) c.give(2, db);
+  };
+}
+
 }  // namespace
 
-std::vector<GradientDef> gradient_normalization() { return {{"LayerNormalization", rows<true>}, {"RMSNormalization", rows<false>}, {"BatchNormalization", batch}}; }
+std::vector<GradientDef> gradient_normalization() { return {{"LayerNormalization", rows<true>}, {"RMSNormalization", rows<false>}, {"BatchNormalization", batch}, {"InstanceNormalization", instance}}; }
 
 }  // namespace infopt

@@ -104,6 +104,30 @@ GradientFunction logarithm(const KernelSpec&) {
   return each([](float x, float, float d) { return d / x; });
 }
 
+GradientFunction sine(const KernelSpec&) {
+  return each([](float x, float, float d) { return d * std::cos(x); });
+}
+
+GradientFunction cosine(const KernelSpec&) {
+  return each([](float x, float, float d) { return -d * std::sin(x); });
+}
+
+GradientFunction softsign(const KernelSpec&) {
+  return each([](float x, float, float d) { return d / ((1 + std::fabs(x)) * (1 + std::fabs(x))); });
+}
+
+GradientFunction mish(const KernelSpec&) {
+  return each([](float x, float, float d) {
+    const float t = std::tanh(x > 20 ? x : std::log1p(std::exp(x))), s = 1 / (1 + std::exp(-x));
+    return d * (t + x * s * (1 - t * t));
+  });
+}
+
+GradientFunction selu(const KernelSpec& spec) {
+  const float alpha = spec.node.f("alpha", 1.67326319217681884765625f), gamma = spec.node.f("gamma", 1.05070102214813232421875f);
+  return each([alpha, gamma](float x, float y, float d) { return x > 0 ? gamma * d : (y + gamma * alpha) * d; });
+}
+
 GradientFunction negative(const KernelSpec&) {
   return each([](float, float, float d) { return -d; });
 }
@@ -120,7 +144,8 @@ GradientFunction absolute(const KernelSpec&) {
 
 std::vector<GradientDef> gradient_unary() {
   return {{"Relu", relu}, {"Clip", clip}, {"LeakyRelu", leaky_relu}, {"Elu", elu}, {"HardSigmoid", hard_sigmoid}, {"HardSwish", hard_swish}, {"Sigmoid", sigmoid}, {"Tanh", tanh_}, {"Erf", erf_}, {"Gelu", gelu},
-          {"Swish", swish}, {"Softplus", softplus}, {"Sqrt", square_root}, {"Exp", exponential}, {"Log", logarithm}, {"Neg", negative}, {"Reciprocal", reciprocal}, {"Abs", absolute}};
+          {"Swish", swish}, {"Softplus", softplus}, {"Sqrt", square_root}, {"Exp", exponential}, {"Log", logarithm}, {"Neg", negative}, {"Reciprocal", reciprocal}, {"Abs", absolute},
+          {"Sin", sine}, {"Cos", cosine}, {"Softsign", softsign}, {"Mish", mish}, {"Selu", selu}};
 }
 
 }  // namespace infopt
