@@ -46,6 +46,7 @@ struct FusedAttention {
   std::vector<int64_t> q_perm, k_perm, v_perm, out_perm;  ///< empty: as they are
   float scale = 1, instead = 0;
   bool has_mask = false, has_keep = false, keep_if = true, keep_last = true;
+  bool nan_is_zero = false;  ///< a query whose weights are NaN gives 0
 };
 
 /// Elementwise nodes that feed one another. A member's operands count the chain's inputs first, then the members before it.

@@ -4,8 +4,9 @@
 //            Reshape(x, Concat(Shape(x)[0], …, 12, 64)), Expand(x, Shape(x)): what exporters write for dynamic batches
 // after      y an initializer with what f gives on the CPU;  n the same;  the branch's nodes in If's place;
 //            Reshape(x, [0, -1, 12, 64]);  x
-// conditions f is deterministic, has no body, and infopt can run it. y is no graph output. y takes at most max_bytes, or no more than those
-//            of its inputs that nobody else reads. Never decoded: DequantizeLinear of constants, integers of 8 bits or fewer cast to
+// conditions f is deterministic, has no body, and infopt can run it. y is no graph output. y takes no more bytes than those of its inputs
+//            that nobody else reads, or at most max_bytes, and all of them together make the file larger by at most max_growth: the
+//            engine folds the others when it loads. Never decoded: DequantizeLinear of constants, integers of 8 bits or fewer cast to
 //            floats (storage form), and (half_weights: keep) large float16 or bfloat16 weights cast to something wider: they were
 //            stored so to save bytes. Shapes of what standard operators make are inferred, never believed because the file declares
 //            them. In a Reshape one dimension at most may be open, besides those that are the input's own; where the target's last is -1,
@@ -28,6 +29,7 @@ namespace {
 
 /// Half-stored tensors up to this size are decoded: scales, biases.
 constexpr int64_t kSmall = 1024;
+constexpr size_t kSmallGrowth = 64 << 10;  ///< bytes that any model may grow by
 constexpr int kRounds = 8;
 
 constexpr std::array kRandom{"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"};
@@ -80,6 +82,7 @@ size_t freed(const Scope& scope, const Node& n) {
 struct Limits {
   size_t max_bytes;
   bool keep_half;
+  size_t& growth;  ///< bytes that the file may still grow by
 };
 
 class Folder {
@@ -117,12 +120,15 @@ class Folder {
     if (std::any_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return v != kNone && !constant_of(scope_, v); })) return false;
     if (random(n, graph().opset(n.domain)) || decodes(scope_, n, limits_.keep_half)) return false;
     const bool decoding = !limits_.keep_half && n.is("Cast") && n.input(0) != kNone && bits_of(constant_of(scope_, n.input(0))->dtype()) == 16;
-    const size_t limit = std::max(limits_.max_bytes, freed(scope_, n) * (decoding ? 2 : 1));
+    const size_t free = freed(scope_, n) * (decoding ? 2 : 1);
+    const size_t limit = std::max(free, std::min(limits_.max_bytes, free + limits_.growth));
     if (surely_larger(n, limit)) return false;
     std::vector<Tensor> results = evaluate(n);
     size_t bytes = 0;
     for (const Tensor& t : results) bytes += t.bytes();
-    return !results.empty() && bytes <= limit && put(id, std::move(results));
+    if (results.empty() || bytes > limit) return false;
+    limits_.growth -= bytes - std::min(bytes, free);
+    return put(id, std::move(results));
   }
 
   /// Moves of elements behind a Cast that stays (half-stored weights) come before it, where they can be folded.
@@ -361,8 +367,16 @@ void tell_types(GraphEdit& edit, const Graph& inferred) {
   }
 }
 
+size_t constant_bytes(const Graph& graph) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < graph.value_capacity(); ++i)
+    if (const auto id = static_cast<ValueId>(i); graph.value_alive(id)) bytes += graph.value(id).constant.defined() ? graph.value(id).constant.bytes() : 0;
+  return bytes;
+}
+
 void run(GraphEdit& edit, PassContext& context, const Options& options) {
-  const Limits limits{static_cast<size_t>(options.integer("max_bytes")), options.text("half_weights") == "keep"};
+  size_t growth = std::max(kSmallGrowth, static_cast<size_t>(options.number("max_growth") * static_cast<double>(constant_bytes(edit.graph()))));
+  const Limits limits{static_cast<size_t>(options.integer("max_bytes")), options.text("half_weights") == "keep", growth};
   edit.finish();
   fold_graph(edit, Graph(), nullptr, limits);  // what needs no shapes, so that the first inference sees its constants
   for (int round = 0; round < kRounds; ++round) {
@@ -380,6 +394,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
 PassDef pass_fold_constants() {
   return {"fold_constants", "computes what depends on constants and known shapes only", Contract::Rounding,
           {{"max_bytes", "largest constant that may be made, unless it replaces larger ones", int64_t{1} << 20, {}, 0.0},
+           {"max_growth", "share of the constants' bytes by which the file may grow (64 KiB in any case)", 0.02, {}, 0.0},
            {"half_weights", "large float16 and bfloat16 weights behind a Cast: kept as they are stored, or decoded", std::string("keep"), {"keep", "decode"}}},
           false, 0, run};
 }

@@ -23,10 +23,11 @@ struct Case {
   std::string layout = "before";   ///< Transposes of Q, K, V: before the pattern, of K only, or none
   bool out_transposed = false;
   bool cast = false;
+  bool guarded = false;  ///< weights that are NaN become 0
 
   std::string describe() const {
     std::string s = "b" + std::to_string(batch) + " h" + std::to_string(heads) + " s" + std::to_string(queries) + " t" + std::to_string(keys) + " d" + std::to_string(depth);
-    return s + " v" + std::to_string(value_depth) + " " + scale + " " + mask + to_string(mask_shape) + " " + layout + (out_transposed ? " out" : "") + (cast ? " cast" : "");
+    return s + " v" + std::to_string(value_depth) + " " + scale + " " + mask + to_string(mask_shape) + " " + layout + (out_transposed ? " out" : "") + (cast ? " cast" : "") + (guarded ? " guarded" : "");
   }
 };
 
@@ -73,7 +74,8 @@ std::string graph_of(const Case& c) {
   if (c.mask == "add_where") step("Where(keep, " + s + ", low)");
   if (c.mask == "where_add") step("Add(mask, " + s + ")");
   if (c.cast) step("Cast<to = 1>(" + s + ")");
-  body += "p = Softmax<axis = -1>(" + s + ")\n";
+  body += (c.guarded ? "w" : "p") + std::string(" = Softmax<axis = -1>(") + s + ")\n";
+  if (c.guarded) body += "odd = IsNaN(w)\n nought = Constant<value_float = 0.0>()\n p = Where(odd, nought, w)\n";
   if (!c.out_transposed) body += "y = MatMul(p, " + v + ")\n";
   else body += "o = MatMul(p, " + v + ")\n y = Transpose<perm = [0, 2, 1, 3]>(o)\n";
   return "g (" + inputs + ") => (float[a1,a2,a3,a4] y) {\n" + body + "}";
@@ -149,6 +151,7 @@ std::vector<double> reference(const Case& c, const Inputs& in) {
         const double top = *std::max_element(w.begin(), w.end());
         double total = 0;
         for (double& x : w) total += x = std::exp(x - top);
+        if (c.guarded && std::isnan(total)) std::fill(w.begin(), w.end(), 0.0), total = 1;
         for (int64_t e = 0; e < c.value_depth; ++e) {
           double sum = 0;
           for (int64_t t = 0; t < c.keys; ++t) sum += w[static_cast<size_t>(t)] / total * at(v, c.keys, c.value_depth, b, h, t, e);
@@ -226,6 +229,7 @@ TEST(Attention, EqualsThePlainGraphForRandomShapesMasksAndLayouts) {
     c.layout = pick<std::string>(r, {"before", "twice", "keys", "none"});
     c.out_transposed = r() % 2;
     c.cast = r() % 5 == 0;
+    c.guarded = r() % 3 == 0;
     if (c.mask != "none") {
       c.mask_shape = {pick<int64_t>(r, {1, c.batch}), pick<int64_t>(r, {1, c.heads}), pick<int64_t>(r, {1, c.queries}), pick<int64_t>(r, {c.keys, c.keys, c.keys, 1})};
       for (size_t drop = r() % 4; drop > 0; --drop) c.mask_shape.erase(c.mask_shape.begin());
@@ -262,6 +266,29 @@ TEST(Attention, ARowWhoseScoresAreAllMinusInfinityIsNotANumberAndOthersAreUntouc
     EXPECT_TRUE(std::isnan(y.data<float>()[i]));
     EXPECT_EQ(y.data<float>()[3 + i], in["v"].data<float>()[i]);
   }
+}
+
+TEST(Attention, AGuardedRowWithoutAKeyOrWithNaNIsZero) {
+  Case c{1, 1, 3, 4, 2, 3, "none", "add", {3, 4}, "keys", false, false};
+  c.guarded = true;
+  const Model model = test::model_of(graph_of(c));
+  std::mt19937 r(3);
+  Inputs in{{"q", random_tensor(r, {1, 1, 3, 2})}, {"k", random_tensor(r, {1, 1, 4, 2})}, {"v", random_tensor(r, {1, 1, 4, 3})}};
+  in["mask"] = Tensor::of<float>({3, 4}, {-kInfinity, -kInfinity, -kInfinity, -kInfinity, 0, -kInfinity, -kInfinity, -kInfinity, 0, 0, std::nanf(""), 0});
+  const Tensor y = run(model, in, true);
+  for (int64_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(y.data<float>()[i], 0.0f);
+    EXPECT_EQ(y.data<float>()[3 + i], in["v"].data<float>()[i]);
+    EXPECT_EQ(y.data<float>()[6 + i], 0.0f);
+  }
+}
+
+TEST(Attention, IsntFusedWhereAGuardPutsSomethingElse) {
+  const Model model = test::model_of(
+      "g (float[2,3] q, float[3,4] k, float[4,5] v) => (float[2,5] y) <float one = {1.0}> { s = MatMul(q, k) w = Softmax<axis = -1>(s) n = IsNaN(w) p = Where(n, one, w) y = MatMul(p, v) }");
+  SessionOptions options;
+  options.profile = true;
+  EXPECT_GT(Session(*model.graph, options).profile().size(), 1u);
 }
 
 TEST(Attention, IsntFusedWhereTheWeightsAreAnOutputToo) {

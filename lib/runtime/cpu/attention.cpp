@@ -264,7 +264,7 @@ class Worker {
     }
     for (int64_t row = 0; row < count; ++row) {
       float* out = h.out + (first + row) * a_.out_row;
-      if (a_.masked_is_zero && total_[row] == 0) std::fill_n(out, a_.value_depth, 0.0f);
+      if ((a_.masked_is_zero && total_[row] == 0) || (a_.nan_is_zero && !(total_[row] > 0))) std::fill_n(out, a_.value_depth, 0.0f);
       else scale_offset(sums_ + row * z_.width, out, a_.value_depth, 1.0f / total_[row], 0.0f);
     }
   }

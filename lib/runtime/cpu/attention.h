@@ -34,10 +34,11 @@ struct Attention {
   int64_t left = -1, right = -1;   ///< how far from its own position a query sees; −1: as far as there are keys
   bool one_position = false;       ///< all queries stand at `position`, rather than each behind the one before
   bool masked_is_zero = false;     ///< a query without a key gives 0, not NaN
+  bool nan_is_zero = false;        ///< and so does one whose weights are NaN, whatever made them so
 };
 
 /// All heads, on the threads of the run; the bits don't depend on how many. A row whose scores are all −inf becomes NaN, as Softmax makes it,
-/// unless masked_is_zero. Heads next to each other that share keys share their packed form.
+/// unless masked_is_zero or nan_is_zero. Heads next to each other that share keys share their packed form.
 void run_attention(const Attention& attention, const std::vector<AttentionHead>& heads);
 
 }  // namespace infopt::cpu

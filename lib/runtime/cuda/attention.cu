@@ -58,7 +58,7 @@ class AttentionKernel : public CudaKernel {
     if (qa.size(1) != ka.size(2)) throw Error(ErrorKind::Malformed, "shapes " + to_string(qa.sizes) + " and " + to_string(ka.sizes) + " don't fit for a product");
     AttentionTask t;
     t.queries = qa.size(2), t.keys = ka.size(1), t.depth = qa.size(1), t.value_depth = va.size(1);
-    t.scale = how_.scale, t.instead = how_.instead, t.keep_if = how_.keep_if, t.keep_last = how_.keep_last;
+    t.scale = how_.scale, t.instead = how_.instead, t.keep_if = how_.keep_if, t.keep_last = how_.keep_last, t.nan_is_zero = how_.nan_is_zero;
     Shape lead = broadcast_shape(qa.leading(), ka.leading());
     Tensor mask, keep;
     if (how_.has_mask) mask = context.in(3);

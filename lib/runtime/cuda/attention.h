@@ -24,7 +24,7 @@ struct AttentionTask {
   float scale = 1, softcap = 0, instead = 0;
   DType mask_type = DType::F32;  ///< F32, F16 or BF16
   bool keep_if = true, keep_last = true;
-  bool one_position = false, masked_is_zero = false, bounded = false;
+  bool one_position = false, masked_is_zero = false, nan_is_zero = false, bounded = false;
   bool position_from_length = false;  ///< a head's position is its length less `queries_behind`
   int64_t position = 0, queries_behind = 0, left = -1, right = -1, known_keys = 0;
   HeadMatrix lengths;                 ///< int64_t, keys that are known to each head; without data: all are

@@ -120,7 +120,7 @@ template <class T, int D> __global__ void __launch_bounds__(kThreads) attend_til
       total[r] += __shfl_xor_sync(0xffffffffu, total[r], 1);
       total[r] += __shfl_xor_sync(0xffffffffu, total[r], 2);
       if (query[r] >= t.queries) continue;
-      const bool zero = t.masked_is_zero && total[r] == 0;
+      const bool zero = (t.masked_is_zero && total[r] == 0) || (t.nan_is_zero && !(total[r] > 0));
       const float by = 1.0f / total[r];
       INFOPT_UNROLL for (int n = 0; n < D / 8; ++n)
         INFOPT_UNROLL for (int i = 0; i < 2; ++i) {

@@ -117,7 +117,7 @@ template <class T, int R, int C> __global__ void __launch_bounds__(256, 2) atten
     INFOPT_UNROLL for (int r = 0; r < R; ++r) {
       const int64_t query = first + y + kSide * r;
       if (query >= t.queries) continue;
-      const bool zero = t.masked_is_zero && total[r] == 0;
+      const bool zero = (t.masked_is_zero && total[r] == 0) || (t.nan_is_zero && !(total[r] > 0));
       const float by = zero ? 0.0f : 1.0f / total[r];
       INFOPT_UNROLL for (int c = 0; c < C; ++c)
         INFOPT_UNROLL for (int j = 0; j < 4; ++j) {

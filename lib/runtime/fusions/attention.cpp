@@ -29,6 +29,7 @@ struct Found {
   const Node *product = nullptr, *softmax = nullptr;
   bool casts = false;   ///< the scores become float32
   bool narrows = false; ///< the weights become 16-bit floats
+  bool nan_is_zero = false;
 };
 
 /// The value with Transposes and, where `scale` is given, factors taken off.
@@ -128,6 +129,19 @@ bool computed_in_float32(PlanView& view, const Found& f) {
   return false;
 }
 
+/// Where(IsNaN(p), 0, p), as exporters guard rows without a key: p's node, with the guard's among what is covered; null where it's something else.
+const Node* unguarded(PlanView& view, const Node& where, Found& f) {
+  const Node* test = view.only_for_one(where.input(0));
+  const ValueId p = where.input(2);
+  const Node* made = view.producer(p);
+  if (!test || !test->is("IsNaN") || test->input(0) != p || !made || !view.hidden(p) || scalar_constant(view, where.input(1)) != 0.0f) return nullptr;
+  const auto& uses = view.graph().value(p).uses;
+  if (!std::all_of(uses.begin(), uses.end(), [&](const Use& u) { return u.node == test->id || u.node == where.id; })) return nullptr;
+  f.nan_is_zero = true;
+  f.covers.insert(f.covers.end(), {&where, test});
+  return made;
+}
+
 std::optional<Found> find_pattern(PlanView& view, const Node& node) {
   Found f;
   const Node* at = &node;
@@ -152,6 +166,7 @@ std::optional<Found> find_pattern(PlanView& view, const Node& node) {
     f.covers.push_back(softmax);
     softmax = view.only_for_one(softmax->input(0));
   }
+  if (softmax && softmax->is("Where")) softmax = unguarded(view, *softmax, f);
   if (!softmax || !softmax->is("Softmax")) return std::nullopt;
   f.softmax = softmax;
   f.covers.push_back(softmax);
@@ -182,7 +197,7 @@ class AttentionKernel : public Kernel {
  public:
   explicit AttentionKernel(const Found& f)
       : q_(f.q.perm), k_(f.k.perm), v_(f.v.perm), out_(f.out_perm), scale_(f.scale), instead_(f.instead), has_mask_(f.mask != kNone), has_keep_(f.keep != kNone), keep_if_(f.keep_if),
-        keep_last_(f.keep_last) {}
+        keep_last_(f.keep_last), nan_is_zero_(f.nan_is_zero) {}
 
   /// Inputs: q, k, v, the mask if there is one, what Where keeps if there is one.
   void run(KernelContext& context) const override {
@@ -194,7 +209,7 @@ class AttentionKernel : public Kernel {
     const auto refuse = [&](const Axes& a, const Axes& b) -> Error { return Error(ErrorKind::Malformed, "shapes " + to_string(a.sizes) + " and " + to_string(b.sizes) + " don't fit for a product"); };
     if (qa.size(1) != ka.size(2)) throw refuse(qa, ka);
     cpu::Attention a{.queries = qa.size(2), .keys = ka.size(1), .depth = qa.size(1), .value_depth = va.size(1), .scale = scale_, .has_mask = has_mask_, .has_keep = has_keep_,
-                     .keep_if = keep_if_, .instead = instead_, .keep_last = keep_last_};
+                     .keep_if = keep_if_, .instead = instead_, .keep_last = keep_last_, .nan_is_zero = nan_is_zero_};
     Shape lead = broadcast_shape(qa.leading(), ka.leading());
     Tensor mask, keep;
     if (has_mask_) mask = floats(context, 3);
@@ -262,7 +277,7 @@ class AttentionKernel : public Kernel {
 
   std::vector<int64_t> q_, k_, v_, out_;
   float scale_, instead_;
-  bool has_mask_, has_keep_, keep_if_, keep_last_;
+  bool has_mask_, has_keep_, keep_if_, keep_last_, nan_is_zero_;
 };
 
 }  // namespace
@@ -277,7 +292,7 @@ std::optional<FusedStep> fuse_attention(PlanView& view, const Node& node) {
   for (const Node* covered : f->covers) step.covers.push_back(covered->id);
   step.named = f->softmax->id;
   if (const Device* device = view.device()) {
-    step.kernel = device->attention({f->q.perm, f->k.perm, f->v.perm, f->out_perm, f->scale, f->instead, f->mask != kNone, f->keep != kNone, f->keep_if, f->keep_last});
+    step.kernel = device->attention({f->q.perm, f->k.perm, f->v.perm, f->out_perm, f->scale, f->instead, f->mask != kNone, f->keep != kNone, f->keep_if, f->keep_last, f->nan_is_zero});
     return step;
   }
   step.kernel = std::make_unique<AttentionKernel>(*f);
