@@ -46,6 +46,18 @@ TEST(FoldConstants, MakesNothingLargerThanItsLimit) {
   EXPECT_EQ(ops(after(graph_of(shared), "fold_constants", {{"max_bytes", int64_t{0}}})), "Transpose MatMul MatMul");
 }
 
+TEST(FoldConstants, MakesTheFileLargerByItsShareOnly) {
+  // Three products of 64 KiB each of a row and a column: the first is within the 64 KiB that any model may grow by.
+  const std::string text =
+      "g (float[N,128] x, float[128,1] w1, float[1,128] w2, float[1,128] w3, float[1,128] w4) => (float[N,128] y) "
+      "{ a = MatMul(w1, w2) b = MatMul(w1, w3) c = MatMul(w1, w4) p = MatMul(x, a) q = MatMul(p, b) y = MatMul(q, c) }";
+  EXPECT_EQ(ops(after(graph_of(text), "fold_constants")), "MatMul MatMul MatMul MatMul MatMul");
+  EXPECT_EQ(ops(after(graph_of(text), "fold_constants", {{"max_growth", 1e3}})), "MatMul MatMul MatMul");
+  // An embedding that the head reads transposed stays one constant.
+  const std::string tied = "g (int64[N] i, float[300,100] w) => (float[N,300] y) { e = Gather(w, i) t = Transpose(w) y = MatMul(e, t) }";
+  EXPECT_EQ(ops(after(graph_of(tied), "fold_constants")), "Gather Transpose MatMul");
+}
+
 TEST(FoldConstants, NeverDecodesWeights) {
   const std::string quantized = "g (float[N,4] x) => (float[N,2] y) <int8[4,2] q = {1,2,3,4,5,6,7,8}, float s = {0.5}> ";
   expect_rewritten("fold_constants",
