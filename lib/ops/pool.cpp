@@ -33,6 +33,16 @@ INFOPT_SIMD void scale_row(float* out, float by, int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] *= by;
 }
 
+/// In double, eight sums side by side.
+INFOPT_SIMD double sum_of(const float* in, int64_t n) {
+  double sums[8] = {};
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int64_t j = 0; j < 8; ++j) sums[j] += static_cast<double>(in[i + j]);
+  for (; i < n; ++i) sums[0] += static_cast<double>(in[i]);
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
 /// Up to three spatial axes, missing ones in front as size 1.
 struct Pool3 {
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3], begin[3], end[3];
@@ -71,18 +81,19 @@ template <class F> void each_under(const Pool3& p, const int64_t o[3], F f) {
   }
 }
 
-/// What an average is divided by: the window's elements inside the input, or inside the input and its pads.
-int64_t divisor(const Pool3& p, const int64_t o[3], bool count_pads) {
-  int64_t count = 1;
-  for (int i = 0; i < 3; ++i) {
-    int64_t n = 0;
-    for (int64_t k = 0; k < p.kernel[i]; ++k) {
-      const int64_t at = o[i] * p.stride[i] - p.begin[i] + k * p.dilation[i];
-      n += count_pads ? at < p.in[i] + p.end[i] : at >= 0 && at < p.in[i];
-    }
-    count *= n;
+/// The window's places along an axis that are inside the input, or inside the input and its pads.
+int64_t places(const Pool3& p, int i, int64_t o, bool count_pads) {
+  int64_t n = 0;
+  for (int64_t k = 0; k < p.kernel[i]; ++k) {
+    const int64_t at = o * p.stride[i] - p.begin[i] + k * p.dilation[i];
+    n += count_pads ? at < p.in[i] + p.end[i] : at >= 0 && at < p.in[i];
   }
-  return std::max<int64_t>(1, count);
+  return n;
+}
+
+/// What an average is divided by.
+int64_t divisor(const Pool3& p, const int64_t o[3], bool count_pads) {
+  return std::max<int64_t>(1, places(p, 0, o[0], count_pads) * places(p, 1, o[1], count_pads) * places(p, 2, o[2], count_pads));
 }
 
 template <class F> void each_output(const Pool3& p, F f) {
@@ -112,8 +123,8 @@ std::pair<int64_t, int64_t> outputs_inside(const Pool3& p, int64_t offset) {
   return {std::min(first, p.out[2]), std::clamp(last, std::min(first, p.out[2]), p.out[2])};
 }
 
-/// One row of outputs, tap by tap of the window's rows: float32, channels last.
-void pool_row(const PoolOptions& options, const Pool3& p, const float* in, float* out, int64_t channels, int64_t a, int64_t b) {
+/// One row of outputs, tap by tap of the window's rows: float32, channels last. `across`: places() of each output along the last axis.
+void pool_row(const PoolOptions& options, const Pool3& p, const std::vector<int64_t>& across, const float* in, float* out, int64_t channels, int64_t a, int64_t b) {
   const bool max = options.kind == PoolKind::Max;
   const auto take = max ? max_rows : add_rows;
   std::fill_n(out, p.out[2] * channels, max ? -std::numeric_limits<float>::infinity() : 0.0f);
@@ -135,14 +146,11 @@ void pool_row(const PoolOptions& options, const Pool3& p, const float* in, float
       }
     }
   }
-  const auto divisor_at = [&](int64_t c) {
-    const int64_t o[3] = {a, b, c};
-    return divisor(p, o, options.count_pads);
-  };
-  for (int64_t c = 0, end = 0; !max && c < p.out[2]; c = end) {
-    const int64_t by = divisor_at(c);
-    for (end = c + 1; end < p.out[2] && divisor_at(end) == by;) ++end;
-    scale_row(out + c * channels, 1.0f / static_cast<float>(by), (end - c) * channels);
+  if (max) return;
+  const int64_t others = places(p, 0, a, options.count_pads) * places(p, 1, b, options.count_pads);
+  for (size_t c = 0, end = 0; c < across.size(); c = end) {
+    for (end = c + 1; end < across.size() && across[end] == across[c];) ++end;
+    scale_row(out + static_cast<int64_t>(c) * channels, 1.0f / static_cast<float>(std::max<int64_t>(1, others * across[c])), static_cast<int64_t>(end - c) * channels);
   }
 }
 
@@ -150,9 +158,24 @@ constexpr int64_t kLeastWork = 1 << 15;  ///< elements under windows that are wo
 
 void pool_rows(const PoolOptions& options, const Pool3& p, const float* in, float* out, int64_t items, int64_t channels) {
   const int64_t rows = p.out[0] * p.out[1], each = p.out[2] * channels, work = each * volume(p.kernel);
+  std::vector<int64_t> across(static_cast<size_t>(p.out[2]));
+  for (size_t c = 0; c < across.size(); ++c) across[c] = places(p, 2, static_cast<int64_t>(c), options.count_pads);
   share_work(items * rows, std::max<int64_t>(1, kLeastWork / (work + 1)), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
-      pool_row(options, p, in + r / rows * volume(p.in) * channels, out + r * each, channels, r % rows / p.out[1], r % p.out[1]);
+      pool_row(options, p, across, in + r / rows * volume(p.in) * channels, out + r * each, channels, r % rows / p.out[1], r % p.out[1]);
+  });
+}
+
+/// True where each plane has one output, whose window is the plane.
+bool whole_planes(const Pool3& p) {
+  for (int i = 0; i < 3; ++i)
+    if (p.out[i] != 1 || p.begin[i] != 0 || p.end[i] != 0 || p.dilation[i] != 1 || p.kernel[i] != p.in[i]) return false;
+  return true;
+}
+
+void mean_planes(const float* in, float* out, int64_t planes, int64_t size) {
+  share_work(planes, std::max<int64_t>(1, kLeastWork / (size + 1)), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] = static_cast<float>(sum_of(in + i * size, size) / static_cast<double>(std::max<int64_t>(size, 1)));
   });
 }
 
@@ -226,9 +249,15 @@ void pool(const PoolOptions& options, KernelContext& context) {
   const Pool3 p = widen(w, spatial);
   Shape shape{x.dim(0), x.dim(1)};
   shape.insert(shape.end(), w.out.begin(), w.out.end());
-  if (layout == Layout::Plain || x.dtype() != DType::F32 || options.kind == PoolKind::Lp || context.wanted(1)) return pool_plain(options, p, context, shape);
-  Tensor& y = context.out(0, DType::F32, shape, Layout::ChannelsLast);
-  pool_rows(options, p, x.data<float>(), y.mutable_data<float>(), x.dim(0), x.dim(1));
+  if (x.dtype() != DType::F32 || options.kind == PoolKind::Lp || context.wanted(1)) return pool_plain(options, p, context, shape);
+  const bool plain = layout == Layout::Plain;
+  Tensor& y = context.out(0, DType::F32, shape, plain ? Layout::Plain : Layout::ChannelsLast);
+  const float* from = x.data<float>();
+  float* to = y.mutable_data<float>();
+  if (plain && options.kind == PoolKind::Average && whole_planes(p)) return mean_planes(from, to, x.dim(0) * x.dim(1), volume(p.in));
+  // A plane by itself is an image of one channel.
+  if (plain) return pool_rows(options, p, from, to, x.dim(0) * x.dim(1), 1);
+  pool_rows(options, p, from, to, x.dim(0), x.dim(1));
 }
 
 template <PoolKind kind, bool global> std::unique_ptr<Kernel> make(const KernelSpec& spec) {
