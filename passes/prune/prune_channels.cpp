@@ -37,6 +37,7 @@ constexpr int64_t kLevels = 4, kLeastMeasured = 4, kMostMeasured = 16;
 constexpr int64_t kSampleBytes = int64_t{1} << 30;   ///< of the largest value of all samples
 constexpr double kTrainingFlops = 6e12;  ///< some minutes on one thread
 constexpr double kUnaskedFlops = 1e11;   ///< some seconds: before it is asked whether more training pays
+constexpr int64_t kRecurrent = 4;        ///< times a product's time: step by step, in small pieces
 constexpr int64_t kLeastSteps = 40, kMostSteps = 600;
 
 std::string millions(int64_t count) {
@@ -101,7 +102,7 @@ class Pruner {
   /// Forwards and backwards are about three runs.
   void set_steps(DistillOptions& o) const {
     if ((o.steps = options_.integer("steps")) > 0) return;
-    const int64_t flops = costs_now().flops() + 2 * recurrent_macs(graph_, context_.calibration->observe(graph_));
+    const int64_t flops = costs_now().flops() + 2 * kRecurrent * recurrent_macs(graph_, context_.calibration->observe(graph_));
     const double each = 3.0 * static_cast<double>(o.batch) * static_cast<double>(std::max<int64_t>(1, flops));
     const auto affordable = static_cast<int64_t>(kTrainingFlops / each);
     o.steps = affordable < kLeastSteps ? 0 : std::min(affordable, kMostSteps);

@@ -98,14 +98,15 @@ GraphCosts count_costs(const Graph& graph, const std::vector<Observed>& seen) {
   return std::move(counter.costs);
 }
 
+int64_t recurrent_macs(const Graph& graph, const std::vector<Observed>& seen, const Node& n) {
+  if (!n.is("LSTM") && !n.is("GRU") && !n.is("RNN")) return 0;
+  const Shape *x = shape_of(graph, seen, n.input(0)), *w = shape_of(graph, seen, n.input(1)), *r = shape_of(graph, seen, n.input(2));
+  return x && w && r && x->size() == 3 ? (*x)[0] * (*x)[1] * (element_count(*w) + element_count(*r)) : 0;
+}
+
 int64_t recurrent_macs(const Graph& graph, const std::vector<Observed>& seen) {
   int64_t macs = 0;
-  for (NodeId id : graph.order()) {
-    const Node& n = graph.node(id);
-    if (!n.is("LSTM") && !n.is("GRU") && !n.is("RNN")) continue;
-    const Shape *x = shape_of(graph, seen, n.input(0)), *w = shape_of(graph, seen, n.input(1)), *r = shape_of(graph, seen, n.input(2));
-    if (x && w && r && x->size() == 3) macs += (*x)[0] * (*x)[1] * (element_count(*w) + element_count(*r));
-  }
+  for (NodeId id : graph.order()) macs += recurrent_macs(graph, seen, graph.node(id));
   return macs;
 }
 

@@ -27,6 +27,7 @@ GraphCosts count_costs(const Graph& graph, const std::vector<Observed>& seen);
 
 /// Multiplications of LSTM, GRU and RNN, which GraphCosts leaves out.
 int64_t recurrent_macs(const Graph& graph, const std::vector<Observed>& seen);
+int64_t recurrent_macs(const Graph& graph, const std::vector<Observed>& seen, const Node& node);  ///< 0 for others
 
 /// What the graph declares or infers of its values, unknown first dimensions taken as one; Undefined where another dimension isn't known.
 std::vector<Observed> declared_shapes(const Graph& graph);

@@ -1,3 +1,4 @@
+#include "passes/support/flops.h"
 #include "passes/support/reconstruct.h"
 
 #include <algorithm>
@@ -13,6 +14,8 @@
 
 namespace infopt {
 namespace {
+
+constexpr double kRecurrent = 8;  // times a product's: step by step, in small pieces
 
 class Reconstruction {
  public:
@@ -52,7 +55,25 @@ class Reconstruction {
       work.elements += y.dtype == DType::Undefined ? 0 : static_cast<double>(element_count(y.shape));
       work.places = std::min(work.places, std::max(1.0, macs / std::max(1.0, weights)));
     }
+    work.macs += kRecurrent * static_cast<double>(recurrent_macs_in(b));
     return work;
+  }
+
+  /// Of recurrent layers between a block's inputs and outputs.
+  int64_t recurrent_macs_in(const Block& b) const {
+    int64_t macs = 0;
+    std::set<ValueId> met(b.inputs.begin(), b.inputs.end());
+    std::vector<ValueId> todo = b.outputs;
+    while (!todo.empty()) {
+      const ValueId v = todo.back();
+      todo.pop_back();
+      if (v == kNone || !met.insert(v).second) continue;
+      const Node* made = original_.value_alive(v) ? original_.producer(v) : nullptr;
+      if (!made) continue;
+      macs += recurrent_macs(original_, *options_.seen, *made);
+      todo.insert(todo.end(), made->inputs.begin(), made->inputs.end());
+    }
+    return macs;
   }
 
   /// Those that the budget has room for; efforts_ gets theirs.

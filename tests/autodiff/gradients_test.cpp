@@ -115,6 +115,8 @@ TEST(Gradients, Convolutions) {
       {"depthwise", {"Conv", {number("group", 6), ints("pads", {2, 2, 2, 2}), ints("strides", {2, 2})}}, {floats({2, 6, 7, 7}), floats({6, 1, 5, 5})}, kWide},
       {"depthwise of many channels", {"Conv", {number("group", 70), ints("pads", {1, 0, 2, 3}), ints("strides", {1, 2}), ints("dilations", {1, 2})}}, {floats({2, 70, 6, 7}), floats({70, 1, 4, 3})}, kWide},
       {"dilated, padded by rule", {"Conv", {text("auto_pad", "SAME_UPPER"), ints("dilations", {2, 2})}}, {floats({1, 2, 6, 7}), floats({3, 2, 3, 3})}, kWide},
+      {"a wide kernel", {"Conv", {ints("pads", {1, 19, 1, 19}), ints("strides", {1, 3})}}, {floats({2, 3, 4, 24}), floats({5, 3, 3, 39}), floats({5})}, kWide},
+      {"a wide kernel in groups", {"Conv", {number("group", 2), ints("pads", {0, 30, 0, 30}), ints("dilations", {1, 2})}}, {floats({1, 4, 2, 9}), floats({6, 2, 2, 29})}, kWide},
       {"of one column", {"Conv"}, {floats({3, 8, 4, 4}), floats({16, 8, 1, 1}), floats({16})}, kWide},
       {"in one dimension", {"Conv", {ints("pads", {1, 1})}}, {floats({2, 3, 9}), floats({4, 3, 3})}, kWide},
       {"in three", {"Conv"}, {floats({1, 2, 4, 4, 4}), floats({3, 2, 2, 2, 2})}, kWide},

@@ -6,6 +6,7 @@
 #include "lib/autodiff/gradient.h"
 #include "lib/base/error.h"
 #include "lib/base/float_math.h"
+#include "lib/base/simd.h"
 #include "lib/base/strided.h"
 #include "lib/ops/kernel_util.h"
 #include "lib/ops/recurrent.h"
@@ -16,8 +17,22 @@ namespace {
 
 using Activation = RecurrentActivation;
 
+INFOPT_SIMD void tanh_row(float* p, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = tanh_f(p[i]);
+}
+INFOPT_SIMD void sigmoid_row(float* p, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) p[i] = sigmoid_f(p[i]);
+}
+INFOPT_SIMD void add_row(float* y, const float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] += x[i];
+}
+
 bool is_known(const Activation& f) { return f.kind == Activation::Tanh || f.kind == Activation::Sigmoid || f.kind == Activation::Relu; }
-float apply(const Activation& f, float x) { return f.kind == Activation::Tanh ? tanh_f(x) : f.kind == Activation::Sigmoid ? sigmoid_f(x) : std::max(x, 0.0f); }
+void apply(const Activation& f, float* p, int64_t n) {
+  if (f.kind == Activation::Tanh) return tanh_row(p, n);
+  if (f.kind == Activation::Sigmoid) return sigmoid_row(p, n);
+  for (int64_t i = 0; i < n; ++i) p[i] = std::max(p[i], 0.0f);
+}
 /// f′ by what f gave.
 float slope(const Activation& f, float y) { return f.kind == Activation::Tanh ? 1 - y * y : f.kind == Activation::Sigmoid ? y * (1 - y) : y > 0 ? 1.0f : 0.0f; }
 
@@ -37,6 +52,7 @@ struct Direction {
   std::vector<float> bias_w, bias_r;   ///< zeros where there is none
   Tensor gates, rest, states, cells;   ///< as they were; rest: what a GRU's last gate had of the state; states and cells: before each step, then the last
   Tensor d_gates, d_state_gates;       ///< by what X gives to the gates, and what the state does
+  Tensor shown;                        ///< LSTM: the last activation of each step's cell
   Tensor reset;                        ///< GRU that resets before the product: the state after it
 };
 
@@ -108,7 +124,7 @@ class Unrolled {
       std::copy_n(b.data<float>() + (2 * d + 1) * rows_, rows_, now.bias_r.begin());
     }
     now.states = Tensor(DType::F32, {(steps_ + 1) * batch_, hidden_});
-    if (o_.cell == Cell::Lstm) now.cells = Tensor(DType::F32, now.states.shape());
+    if (o_.cell == Cell::Lstm) now.cells = Tensor(DType::F32, now.states.shape()), now.shown = Tensor(DType::F32, {steps_ * batch_, hidden_});
     if (o_.cell == Cell::Gru) now.rest = Tensor(DType::F32, {steps_ * batch_, hidden_});
     if (o_.resets_before()) now.reset = Tensor::zeros(DType::F32, {steps_ * batch_, hidden_});
     now.gates = Tensor(DType::F32, {steps_ * batch_, rows_});
@@ -147,7 +163,7 @@ class Unrolled {
   /// A GRU's z and r, and what of the state the last gate sees.
   void open_gru(Direction& now, const RecurrentOptions::Direction& d, int64_t row, const float* product) const {
     float* gate = now.gates.mutable_data<float>() + row * rows_;
-    for (int64_t j = 0; j < 2 * hidden_; ++j) gate[j] = apply(d.f[0], gate[j]);
+    apply(d.f[0], gate, 2 * hidden_);
     for (int64_t j = 0; j < hidden_; ++j) {
       if (o_.resets_before()) now.reset.mutable_data<float>()[row * hidden_ + j] = gate[hidden_ + j] * now.states.data<float>()[row * hidden_ + j];
       else now.rest.mutable_data<float>()[row * hidden_ + j] = product[2 * hidden_ + j] + now.bias_r[static_cast<size_t>(2 * hidden_ + j)];
@@ -157,22 +173,28 @@ class Unrolled {
   void step(Direction& now, const RecurrentOptions::Direction& d, int64_t row, bool active, const float* after) const {
     const int64_t n = hidden_, next = (row + batch_) * n, at = row * n;
     float *gate = now.gates.mutable_data<float>() + row * rows_, *h = now.states.mutable_data<float>(), *c = now.cells.defined() ? now.cells.mutable_data<float>() : nullptr;
-    for (int64_t j = 0; j < n; ++j) {
-      if (!active) {
-        h[next + j] = h[at + j];
-        if (c) c[next + j] = c[at + j];
-      } else if (o_.cell == Cell::Lstm) {
-        for (int64_t g = 0; g < 4; ++g) gate[g * n + j] = apply(d.f[g == 3 ? 1 : 0], gate[g * n + j]);
-        c[next + j] = gate[2 * n + j] * c[at + j] + gate[j] * gate[3 * n + j];
-        h[next + j] = gate[n + j] * apply(d.f[2], c[next + j]);
-      } else if (o_.cell == Cell::Gru) {
-        float& rest = now.rest.mutable_data<float>()[at + j];
-        if (after) rest = after[j] + now.bias_r[static_cast<size_t>(2 * n + j)];
-        gate[2 * n + j] = apply(d.f[1], gate[2 * n + j] + (after ? rest : rest * gate[n + j]));
-        h[next + j] = (1 - gate[j]) * gate[2 * n + j] + gate[j] * h[at + j];
-      } else {
-        h[next + j] = gate[j] = apply(d.f[0], gate[j]);
+    if (!active) {
+      std::copy_n(h + at, n, h + next);
+      if (c) std::copy_n(c + at, n, c + next);
+    } else if (o_.cell == Cell::Lstm) {
+      apply(d.f[0], gate, 3 * n);
+      apply(d.f[1], gate + 3 * n, n);
+      for (int64_t j = 0; j < n; ++j) c[next + j] = gate[2 * n + j] * c[at + j] + gate[j] * gate[3 * n + j];
+      float* shown = now.shown.mutable_data<float>() + at;
+      std::copy_n(c + next, n, shown);
+      apply(d.f[2], shown, n);
+      for (int64_t j = 0; j < n; ++j) h[next + j] = gate[n + j] * shown[j];
+    } else if (o_.cell == Cell::Gru) {
+      float* rest = now.rest.mutable_data<float>() + at;
+      for (int64_t j = 0; j < n; ++j) {
+        if (after) rest[j] = after[j] + now.bias_r[static_cast<size_t>(2 * n + j)];
+        gate[2 * n + j] += after ? rest[j] : rest[j] * gate[n + j];
       }
+      apply(d.f[1], gate + 2 * n, n);
+      for (int64_t j = 0; j < n; ++j) h[next + j] = (1 - gate[j]) * gate[2 * n + j] + gate[j] * h[at + j];
+    } else {
+      apply(d.f[0], gate, n);
+      std::copy_n(gate, n, h + next);
     }
   }
 
@@ -195,12 +217,12 @@ class Unrolled {
 
   /// From the state after a step to its gates; what of the state before stays in dh (and dc) without R.
   void close(Direction& now, const RecurrentOptions::Direction& d, int64_t row, float* dh, float* dc) const {
-    const int64_t n = hidden_, at = row * n, next = (row + batch_) * n;
+    const int64_t n = hidden_, at = row * n;
     const float *gate = now.gates.data<float>() + row * rows_, *h = now.states.data<float>();
     float *dg = now.d_gates.mutable_data<float>() + row * rows_, *ds = now.d_state_gates.mutable_data<float>() + row * rows_;
     for (int64_t j = 0; j < n; ++j) {
       if (o_.cell == Cell::Lstm) {
-        const float *c = now.cells.data<float>(), in = gate[j], out = gate[n + j], forget = gate[2 * n + j], fresh = gate[3 * n + j], shown = apply(d.f[2], c[next + j]);
+        const float *c = now.cells.data<float>(), in = gate[j], out = gate[n + j], forget = gate[2 * n + j], fresh = gate[3 * n + j], shown = now.shown.data<float>()[at + j];
         const float by_cell = dc[j] + dh[j] * out * slope(d.f[2], shown);
         dg[j] = by_cell * fresh * slope(d.f[0], in);
         dg[n + j] = dh[j] * shown * slope(d.f[0], out);
@@ -247,7 +269,7 @@ class Unrolled {
     Tensor part(DType::F32, {batch_, width});
     for (int64_t b = 0; b < batch_; ++b) std::copy_n(now.d_state_gates.data<float>() + (t * batch_ + b) * rows_, width, part.mutable_data<float>() + b * width);
     const Tensor by_state = times(part, false, rows_of(now.r, 0, width), false);
-    for (int64_t i = 0; i < batch_ * n; ++i) dh[i] += by_state.data<float>()[i];
+    add_row(dh, by_state.data<float>(), batch_ * n);
   }
 
   /// X's, W's, R's and the biases' from all steps.
@@ -258,7 +280,7 @@ class Unrolled {
         if (const int64_t at = place(d, t, b); at >= 0) std::copy_n(now.d_gates.data<float>() + (t * batch_ + b) * rows_, rows_, ordered.mutable_data<float>() + (at * batch_ + b) * rows_);
     if (c_.wants(0)) {
       const Tensor part = times(ordered, false, now.w, false);
-      for (int64_t i = 0; i < dx.size(); ++i) dx.mutable_data<float>()[i] += part.data<float>()[i];
+      add_row(dx.mutable_data<float>(), part.data<float>(), dx.size());
     }
     if (c_.wants(1)) put(times(ordered, true, x_, false), number, dw);
     if (c_.wants(2)) {
@@ -269,11 +291,10 @@ class Unrolled {
       }
       put(whole, number, dr);
     }
-    for (int64_t i = 0; i < steps_ * batch_; ++i)
-      for (int64_t j = 0; j < rows_; ++j) {
-        db.mutable_data<float>()[2 * number * rows_ + j] += now.d_gates.data<float>()[i * rows_ + j];
-        db.mutable_data<float>()[(2 * number + 1) * rows_ + j] += now.d_state_gates.data<float>()[i * rows_ + j];
-      }
+    for (int64_t i = 0; i < steps_ * batch_ && c_.wants(3); ++i) {
+      add_row(db.mutable_data<float>() + 2 * number * rows_, now.d_gates.data<float>() + i * rows_, rows_);
+      add_row(db.mutable_data<float>() + (2 * number + 1) * rows_, now.d_state_gates.data<float>() + i * rows_, rows_);
+    }
   }
   void put(const Tensor& part, int64_t number, Tensor& whole) const { std::copy_n(part.data<float>(), part.size(), whole.mutable_data<float>() + number * part.size()); }
 

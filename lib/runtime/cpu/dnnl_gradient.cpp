@@ -2,10 +2,12 @@
 
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <tuple>
 
 #include "lib/runtime/cpu/depthwise_gradient.h"
 #include "lib/runtime/cpu/dnnl_common.h"
+#include "lib/runtime/cpu/unrolled_gradient.h"
 
 namespace infopt::cpu {
 namespace {
@@ -14,6 +16,7 @@ namespace {
 struct Compiled {
   dnnl::primitive primitive;
   memory::desc x, weights, y, scratchpad, user_weights;
+  bool reference = false;  ///< oneDNN has nothing fast: a hundred times a product's time
 };
 
 #if INFOPT_DNNL3
@@ -57,6 +60,7 @@ std::shared_ptr<Compiled> ConvolutionGradient::Impl::compile(const Shape& x_shap
     c->primitive = primitive;
     c->weights = its_weights;
     c->scratchpad = pd.scratchpad_desc();
+    c->reference = std::string_view(pd.impl_info_str()).starts_with("ref");
   };
   c->x = x;
   c->y = y;
@@ -101,6 +105,7 @@ void ConvolutionGradient::by_input(const Tensor& dy, const Tensor& weights, Tens
   translate([&] {
     stream();
     const auto c = impl_->compile(dx.shape(), weights, dy.shape(), false);
+    if (c->reference) return unrolled_by_input(impl_->geometry, dy, weights, dx);
     Tensor w = weights;
     if (c->weights != c->user_weights) {
       w = bytes_for(c->weights);
@@ -119,6 +124,7 @@ void ConvolutionGradient::by_weights(const Tensor& x, const Tensor& dy, Tensor& 
   translate([&] {
     stream();
     const auto c = impl_->compile(x.shape(), dw, dy.shape(), true);
+    if (c->reference) return unrolled_by_weights(impl_->geometry, x, dy, dw);
     const bool same = c->weights == c->user_weights;
     Tensor made = same ? dw : bytes_for(c->weights);
     const Tensor scratch = bytes_for(c->scratchpad);
