@@ -6,6 +6,7 @@
 #include "lib/base/error.h"
 #include "lib/base/strided.h"
 #include "lib/runtime/cuda/attention.h"
+#include "lib/runtime/cuda/backend.h"
 #include "lib/runtime/cuda/moves.h"
 #include "lib/runtime/fusions/attention_operands.h"
 #include "lib/runtime/fusions/axes.h"
@@ -46,20 +47,20 @@ Operand with_past(CudaContext& context, const Operand& now, size_t from, size_t 
 
 class AttentionOperatorKernel : public CudaKernel {
  public:
-  explicit AttentionOperatorKernel(AttentionOptions options) : o_(options) {}
+  explicit AttentionOperatorKernel(CodedAttention how) : how_(std::move(how)), o_(how_.options) {}
 
   void run_cuda(CudaContext& context) const override {
     const Operand q(context.in(0), o_.q_heads, "Q");
     Operand k(context.in(1), o_.kv_heads, "K"), v(context.in(2), o_.kv_heads, "V");
     const DType type = q.tensor.dtype();
     if (!is_known(type)) throw Error(ErrorKind::Unsupported, "attention of " + std::string(name_of(type)));
-    for (const Operand* t : {&k, &v})
-      if (t->tensor.dtype() != type) malformed("Attention of " + std::string(name_of(type)) + " and " + std::string(name_of(t->tensor.dtype())));
+    for (const auto& [t, coded] : {std::pair(&k, how_.k.has_value()), std::pair(&v, how_.v.has_value())})
+      if (!coded && t->tensor.dtype() != type) malformed("Attention of " + std::string(name_of(type)) + " and " + std::string(name_of(t->tensor.dtype())));
     check_attention(q, k, v, q.tensor.shape(), k.tensor.shape(), v.tensor.shape());
     if (context.has(4) != context.has(5)) malformed("Attention has one of past_key and past_value");
     const int64_t past = context.has(4) ? AttentionOperand(context.in(4).shape(), 0, "past_key").rows : 0;
-    k = with_past(context, k, 4, 1);
-    v = with_past(context, v, 5, 2);
+    if (!how_.k) k = with_past(context, k, 4, 1);
+    if (!how_.v) v = with_past(context, v, 5, 2);
     if (v.rows != k.rows) malformed("Attention's past_key and past_value differ in length");
     AttentionTask t;
     t.queries = q.rows, t.keys = k.rows, t.depth = q.depth, t.value_depth = v.depth;
@@ -87,13 +88,28 @@ class AttentionOperatorKernel : public CudaKernel {
       t.queries = group, t.one_position = true;
       sizes[2] = 1;
     }
-    set_heads(t, sizes, {{&t.q, q.strides(group, false)}, {&t.k, k.strides(group, true)}, {&t.v, v.strides(group, true)}, {&t.mask, of_mask}, {&t.keep, of_mask}, {&t.out, y.strides(group, false)}, {&t.lengths, {1, 0, 0}}});
+    size_t input = 7;
+    const auto ks = scales_of(context, how_.k, k, input, type, t.k_codes), vs = scales_of(context, how_.v, v, input, type, t.v_codes);
+    set_heads(t, sizes, {{&t.q, q.strides(group, false)}, {&t.k, k.strides(group, true)}, {&t.v, v.strides(group, true)}, {&t.mask, of_mask}, {&t.keep, of_mask}, {&t.out, y.strides(group, false)}, {&t.lengths, {1, 0, 0}},
+                         {&t.k_codes.at, ks}, {&t.v_codes.at, vs}});
     run_attention(context.run(), type, t);
   }
 
-  std::string describe() const override { return "attention without a matrix of scores"; }
+  std::string describe() const override { return std::string("attention without a matrix of scores") + (how_.k || how_.v ? ", of coded keys or values" : ""); }
 
  private:
+  /// The strides of an operand's scales along batch, key heads and a group's heads; none where it isn't coded.
+  static std::vector<int64_t> scales_of(CudaContext& context, const std::optional<CodedInput>& how, const Operand& codes, size_t& input, DType type, HeadCodes& to) {
+    if (!how) return {0, 0, 0};
+    const std::vector<int64_t> own = read_codes(context, *how, codes.tensor, input, type, to);
+    if (own.size() == 4) {
+      to.at.row = own[2], to.at.column = own[3];
+      return {own[0], own[1], 0};
+    }
+    to.at.row = own[1], to.at.column = own[2];
+    return {own[0], own[2] * codes.depth, 0};
+  }
+
   struct Mask {
     int64_t batch = 0, head = 0, row = 0;  ///< strides
     int64_t keys = 0;                      ///< that it has
@@ -131,16 +147,19 @@ class AttentionOperatorKernel : public CudaKernel {
     if (given.size() > 0) t.lengths.data = given.raw();
   }
 
+  CodedAttention how_;
   AttentionOptions o_;
 };
 
 std::unique_ptr<Kernel> make(const KernelSpec& spec) {
   need_type(spec, 0, {DType::F32, DType::F16, DType::BF16});
   if (spec.node.inputs.size() > 3 && spec.node.inputs[3] != kNone) need_type(spec, 3, {DType::Bool, DType::F32, DType::F16, DType::BF16});
-  return std::make_unique<AttentionOperatorKernel>(attention_options(spec.node, spec.opset, declared_type(spec, 0)));
+  return std::make_unique<AttentionOperatorKernel>(CodedAttention{attention_options(spec.node, spec.opset, declared_type(spec, 0)), {}, {}});
 }
 
 }  // namespace
+
+std::unique_ptr<Kernel> make_coded_attention(CodedAttention how) { return std::make_unique<AttentionOperatorKernel>(std::move(how)); }
 
 std::vector<CudaOp> cuda_attention() { return {{.name = "Attention", .since = 23, .make = make}}; }
 

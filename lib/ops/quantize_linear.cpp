@@ -106,6 +106,21 @@ float quotient(float x, float scale, DType precision) {
   return precision == DType::F16 ? to_float(to_half(q)) : precision == DType::BF16 ? to_float(to_bfloat16(q)) : q;
 }
 
+/// The codes of floats, with scales `step` apart.
+void codes_of(const float* from, int32_t* codes, int64_t n, DType to, bool saturate, const float* scale, const float* zero, int64_t step, DType precision) {
+  const float one = 1.0f;
+  if (is_float(to)) {
+    for (int64_t i = 0; i < n; ++i) codes[i] = encode_float8(to, quotient(from[i], scale[i * step], precision) + zero[i * step], saturate);
+  } else if (is_16_bit_float(precision)) {
+    for (int64_t i = 0; i < n; ++i) {
+      const float value = quotient(from[i], scale[i * step], precision);
+      quantize(&value, codes + i, 1, &one, zero + i * step, 0, range_of(to));
+    }
+  } else {
+    quantize(from, codes, n, scale, zero, step, range_of(to));
+  }
+}
+
 /// The codes of one chunk, at most kChunk elements.
 void quantize_chunk(const Tensor& x, Tensor& y, const QuantizeOptions& options, const Parameters& p, int64_t start, int64_t n, int64_t at, int64_t step) {
   const DType to = y.dtype();
@@ -114,19 +129,7 @@ void quantize_chunk(const Tensor& x, Tensor& y, const QuantizeOptions& options, 
   const float* from = values;
   if (x.dtype() == DType::F32) from = x.data<float>() + start;
   else load_floats(x, start, n, values);
-  const float *scale = p.scale.data() + at, *zero = p.zero.data() + at;
-  const float one = 1.0f;
-  const bool rounds = is_16_bit_float(p.precision);
-  if (is_float(to)) {
-    for (int64_t i = 0; i < n; ++i) codes[i] = encode_float8(to, quotient(from[i], scale[i * step], p.precision) + zero[i * step], options.saturate);
-  } else if (rounds) {
-    for (int64_t i = 0; i < n; ++i) {
-      values[i] = quotient(from[i], scale[i * step], p.precision);
-      quantize(values + i, codes + i, 1, &one, zero + i * step, 0, range_of(to));
-    }
-  } else {
-    quantize(from, codes, n, scale, zero, step, range_of(to));
-  }
+  codes_of(from, codes, n, to, options.saturate, p.scale.data() + at, p.zero.data() + at, step, p.precision);
   switch (bits_of(to)) {
     case 8: return narrow_bytes(codes, reinterpret_cast<uint8_t*>(y.mutable_raw()) + start, n);
     case 16: return narrow_words(codes, reinterpret_cast<uint16_t*>(y.mutable_raw()) + start, n);
@@ -269,6 +272,15 @@ std::unique_ptr<Kernel> make_dequantize(const KernelSpec& spec) {
 std::unique_ptr<Kernel> make_dynamic(const KernelSpec&) { return make_kernel(run_dynamic); }
 
 }  // namespace
+
+void quantize_floats(const float* x, uint8_t* codes, int64_t n, DType type, float scale, float zero, DType precision) {
+  int32_t wide[kChunk];
+  for (int64_t i = 0; i < n; i += kChunk) {
+    const int64_t count = std::min(kChunk, n - i);
+    codes_of(x + i, wide, count, type, true, &scale, &zero, 0, precision);
+    narrow_bytes(wide, codes + i, count);
+  }
+}
 
 QuantizeOptions QuantizeOptions::of(const Node& node) {
   const auto dtype = [&](const char* name) {

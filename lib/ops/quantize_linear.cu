@@ -6,6 +6,7 @@
 #include "lib/runtime/cuda/lanes.h"
 #include "lib/runtime/cuda/launch.h"
 #include "lib/runtime/cuda/moves.h"
+#include "lib/runtime/cuda/quantizer.h"
 
 namespace infopt::cuda {
 namespace {
@@ -41,59 +42,6 @@ LanePlan plan_lanes(const QuantizeGrid& g, int64_t count, int most) {
   if (g.block && g.inner == 1 && g.n % most == 0 && g.block % most == 0) return {most, 0};
   return {};
 }
-
-/// A list of numbers of a type that is known at launch: scales, zero points. `data` null: zeros.
-struct Numbers {
-  const void* data = nullptr;
-  DType type = DType::F32;
-
-  INFOPT_DEVICE float operator[](int64_t i) const {
-    if (!data) return 0;
-    switch (type) {
-      case DType::F32: return static_cast<const float*>(data)[i];
-      case DType::F16: return load_float(static_cast<const half*>(data)[i]);
-      case DType::BF16: return load_float(static_cast<const bfloat16*>(data)[i]);
-      case DType::U8: return static_cast<float>(static_cast<const uint8_t*>(data)[i]);
-      case DType::I8: return static_cast<float>(static_cast<const int8_t*>(data)[i]);
-      case DType::U16: return static_cast<float>(static_cast<const uint16_t*>(data)[i]);
-      case DType::I16: return static_cast<float>(static_cast<const int16_t*>(data)[i]);
-      case DType::I32: return static_cast<float>(static_cast<const int32_t*>(data)[i]);
-      case DType::F8E4M3FN: return load_float(static_cast<const float8_e4m3*>(data)[i]);
-      case DType::F8E5M2: return load_float(static_cast<const float8_e5m2*>(data)[i]);
-      default: {
-        const int nibble = static_cast<const uint8_t*>(data)[i / 2] >> (i % 2 ? 4 : 0) & 15;
-        return static_cast<float>(type == DType::I4 && nibble >= 8 ? nibble - 16 : nibble);
-      }
-    }
-  }
-};
-
-struct Quantizer {
-  float low, high;  ///< of the type's codes
-  DType to, precision;
-
-  INFOPT_DEVICE uint32_t operator()(float x, float scale, float zero) const {
-    float v = __fdiv_rn(x, scale);
-    if (precision == DType::F16) v = rounded<half>(v);
-    if (precision == DType::BF16) v = rounded<bfloat16>(v);
-    if (to == DType::F8E4M3FN) return bits<float8_e4m3>(__fadd_rn(v, zero));
-    if (to == DType::F8E5M2) return bits<float8_e5m2>(__fadd_rn(v, zero));
-    const float least = low - zero, most = high - zero;
-    v = v > least ? v : least;  // NaN becomes the least
-    v = v < most ? v : most;
-    return __float_as_uint(__fadd_rn(__fadd_rn(v, 12582912.0f), zero)) - 0x4B400000u;
-  }
-  template <class T> INFOPT_DEVICE static float rounded(float v) {
-    T t;
-    store_float(t, v);
-    return load_float(t);
-  }
-  template <class T> INFOPT_DEVICE static uint32_t bits(float v) {
-    T t;
-    store_float(t, v);
-    return t.bits;
-  }
-};
 
 /// X to codes of Q's size.
 template <class X, class Q, int V, class I>
@@ -179,12 +127,6 @@ template <class X, class Q> void launch_quantize(Stream& stream, const X* x, Q* 
                     quantizer);
     }
   });
-}
-
-Quantizer quantizer_to(DType to, DType precision) {
-  const float steps = static_cast<float>(1u << bits_of(to));
-  const bool is_signed = to == DType::I8 || to == DType::I16;
-  return {is_signed ? -steps / 2 : 0, is_signed ? steps / 2 - 1 : steps - 1, to, precision};
 }
 
 void run_quantize(CudaContext& c, const QuantizeOptions& options) {

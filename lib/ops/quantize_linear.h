@@ -40,6 +40,8 @@ struct QuantizeGrid {
 QuantizeGrid quantize_grid(const Shape& x, const Shape& scale, const QuantizeOptions& options, Layout layout);
 /// Whether a channels-last tensor of that rank can be taken as it lies: one scale, or scales along the channels.
 bool lies_well(int64_t rank, const Shape& scale, const QuantizeOptions& options);
+/// n float32 as 8-bit codes of one scale (U8, I8, saturating F8E4M3FN or F8E5M2), as QuantizeLinear has them; `precision`: of the quotient.
+void quantize_floats(const float* x, uint8_t* codes, int64_t n, DType type, float scale, float zero, DType precision);
 /// Whether QuantizeLinear gives, and DequantizeLinear takes, elements of the type (int32 aside).
 bool is_quantized(DType type);
 

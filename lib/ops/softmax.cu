@@ -1,8 +1,10 @@
-// Softmax, LogSoftmax and Hardmax on the device. Before opset 13 the tensor is taken as a matrix, split at the axis.
+// Softmax, LogSoftmax and Hardmax on the device, Softmax to codes of 8 bits too. Before opset 13 the tensor is taken as a matrix, split at the axis.
 #include "lib/base/error.h"
 #include "lib/ops/elementwise.h"
+#include "lib/runtime/cuda/backend.h"
 #include "lib/runtime/cuda/context.h"
 #include "lib/runtime/cuda/launch.h"
+#include "lib/runtime/cuda/quantizer.h"
 #include "lib/runtime/cuda/team.h"
 
 namespace infopt::cuda {
@@ -18,7 +20,8 @@ struct Problem {
   int64_t room = 0;  ///< elements that each row has in shared memory; 0: none
   DType type;
   Kind kind;
-  bool by_four = false;
+  bool by_four = false, codes_by_four = false;
+  CodeWriter codes = {};  ///< instead of y
 };
 
 /// The largest element and the first place where it stands.
@@ -68,7 +71,9 @@ template <class W, bool kBlock> __global__ void __launch_bounds__(1024) softmax_
       const int count = part.count(i);
       part.again(i, v, top);
       INFOPT_UNROLL for (int k = 0; k < 4; ++k) v[k] = p.kind == Kind::LogSoftmax ? (v[k] - top) - log_total : (cache ? v[k] : std::exp(v[k] - top)) * inverse;
-      if (p.by_four) {
+      if (p.codes.codes) {
+        p.codes.store(part.begin + i, v, count, p.codes_by_four);
+      } else if (p.by_four) {
         store_some(p.type, p.y, part.begin + i, v, 4);
       } else {
         INFOPT_UNROLL for (int k = 0; k < 4; ++k)
@@ -105,7 +110,9 @@ template <class W> __global__ void __launch_bounds__(256) softmax_columns(const 
     for (int64_t i = threadIdx.y; i < n; i += kTileRows) {
       const int64_t at = base + i * p.inner;
       const W d = load_one<W>(p.type, p.x, at) - top;
-      store_one(p.type, p.y, at, p.kind == Kind::Softmax ? std::exp(d) * inverse : d - log_total);
+      const W result = p.kind == Kind::Softmax ? std::exp(d) * inverse : d - log_total;
+      if (p.codes.codes) p.codes.codes[at] = p.codes.code(result);
+      else store_one(p.type, p.y, at, result);
     }
   }
 }
@@ -134,12 +141,13 @@ template <class W> void start(Stream& stream, Problem p) {
     const RowPlan rows = plan_rows(p.outer, p.n, sizeof(W), true);
     p.room = rows.shared ? rows.room : 0;
     p.by_four = rows_by_four(p.type, p.x, p.n);
+    p.codes_by_four = rows_by_four(DType::U8, p.codes.codes, p.n);
     if (rows.lanes == 32) INFOPT_LAUNCH(stream, (softmax_rows<W, false>), rows.blocks, rows.threads, rows.shared, p);
     else INFOPT_LAUNCH(stream, (softmax_rows<W, true>), rows.blocks, rows.threads, rows.shared, p);
   }
 }
 
-void run(CudaContext& context, Kind kind, int64_t wanted_axis, bool matrix) {
+void run(CudaContext& context, Kind kind, int64_t wanted_axis, bool matrix, const std::optional<CodeEnd>& codes = {}) {
   Layout layout;
   Tensor input = context.in_any(0, layout);
   const int64_t rank = input.rank();
@@ -147,11 +155,13 @@ void run(CudaContext& context, Kind kind, int64_t wanted_axis, bool matrix) {
   const bool channels = layout == Layout::ChannelsLast && axis == 1 && !matrix;
   if (!channels && layout != Layout::Plain) input = context.in(0), layout = Layout::Plain;
   const DType dtype = input.dtype();
-  if (dtype != DType::F32 && dtype != DType::F64 && !is_16_bit_float(dtype)) refuse_type(dtype);
+  if (dtype != DType::F32 && (dtype != DType::F64 || codes) && !is_16_bit_float(dtype)) refuse_type(dtype);
   Problem p{.x = input.raw(), .y = nullptr, .type = dtype, .kind = kind};
   for (int64_t d = 0; d < rank; ++d) (d < axis ? p.outer : d == axis || matrix ? p.n : p.inner) *= input.dim(d);
   if (channels) p.outer *= p.inner, p.inner = 1;
-  p.y = context.out(0, dtype, input.shape(), layout).mutable_raw();
+  void* y = context.out(0, codes ? codes->type : dtype, input.shape(), layout).mutable_raw();
+  if (codes) p.codes = CodeWriter::of(*codes, dtype, y);
+  else p.y = y;
   if (input.size() == 0) return;
   if (dtype == DType::F64) start<double>(context.stream(), p);
   else start<float>(context.stream(), p);
@@ -164,6 +174,10 @@ template <Kind kind> std::unique_ptr<Kernel> make(const KernelSpec& spec) {
 }
 
 }  // namespace
+
+std::unique_ptr<Kernel> make_softmax(FusedSoftmax how) {
+  return make_cuda_kernel([how](CudaContext& context) { run(context, Kind::Softmax, how.axis, how.matrix, how.codes); }, "a warp or block for each row, to codes");
+}
 
 std::vector<CudaOp> cuda_softmax() {
   return {{.name = "Softmax", .make = &make<Kind::Softmax>}, {.name = "LogSoftmax", .make = &make<Kind::LogSoftmax>}, {.name = "Hardmax", .make = &make<Kind::Hardmax>}};

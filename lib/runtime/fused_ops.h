@@ -2,12 +2,15 @@
 #pragma once
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "lib/ops/op.h"
+#include "lib/ops/quantize_linear.h"
 #include "lib/runtime/cpu/int8_elementwise.h"
 #include "lib/runtime/cpu/int8_epilogue.h"
+#include "lib/runtime/fusions/attention_operands.h"
 #include "lib/runtime/window.h"
 
 namespace infopt {
@@ -31,22 +34,53 @@ struct FusedProduct {
   bool matrix = false;
 };
 
+/// 8-bit codes of a result, to the bit those of the QuantizeLinear with one constant scale that stands behind it.
+struct CodeEnd {
+  DType type = DType::U8;        ///< U8, I8, F8E4M3FN or F8E5M2; it saturates
+  float scale = 1, zero = 0;
+  DType precision = DType::F32;  ///< to which the quotient is rounded first: F32, F16 or BF16
+};
+
 /// Normalization over the last axis: layer normalization where it is centered, else by the root mean square. Inputs: x, and what is added to
-/// it first where `adds`. Outputs: the rows, and the sum at `sum_output` where it is kept.
+/// it first where `adds`. Outputs: the rows, or where `codes` says so their codes, and then what is kept besides, each at its place.
 struct FusedRowNorm {
   Tensor gain, bias;  ///< bias may be undefined
   float epsilon = 0;
   bool centered = false;
   bool adds = false, keeps_sum = false;
   size_t sum_output = 0;
+  std::optional<CodeEnd> codes = {};
+  bool keeps_rows = false;  ///< beside the codes
+  size_t rows_output = 0;
 };
 
-/// Inputs: q, k, v, the mask if there is one, what Where keeps if there is one. A perm says in which order an operand's axes are read (k as depth × keys).
+/// Softmax to codes.
+struct FusedSoftmax {
+  int64_t axis = -1;
+  bool matrix = false;  ///< the tensor is split in two at the axis, as before opset 13
+  CodeEnd codes;
+};
+
+/// An input that is codes of 8 bits, read as DequantizeLinear would: an input with its scale stands behind all others, then one with its zero point.
+struct CodedInput {
+  QuantizeOptions options;  ///< without blocks
+  bool has_zero = false;
+};
+
+/// ONNX's Attention with coded keys or values, no past and no present. Inputs: the operator's seven, then for K and V as CodedInput says.
+struct CodedAttention {
+  AttentionOptions options;
+  std::optional<CodedInput> k, v;
+};
+
+/// Inputs: q, k, v, the mask if there is one, what Where keeps if there is one, then for k and v as CodedInput says. A perm says in which order
+/// an operand's axes are read (k as depth × keys).
 struct FusedAttention {
   std::vector<int64_t> q_perm, k_perm, v_perm, out_perm;  ///< empty: as they are
   float scale = 1, instead = 0;
   bool has_mask = false, has_keep = false, keep_if = true, keep_last = true;
   bool nan_is_zero = false;  ///< a query whose weights are NaN gives 0
+  std::optional<CodedInput> k_codes = {}, v_codes = {};
 };
 
 /// Elementwise nodes that feed one another. A member's operands count the chain's inputs first, then the members before it.
@@ -60,6 +94,7 @@ struct FusedChain {
   size_t inputs = 0;
   std::vector<Tensor> known = {};  ///< the chain's inputs that are the same in every run; undefined where they aren't
   int64_t opset = 0;
+  std::optional<CodeEnd> codes = {};  ///< the last member's result is written as codes
 };
 
 /// 8-bit codes: real = (code − zero)·scale.
@@ -176,7 +211,9 @@ class FusedKernels {
   virtual std::unique_ptr<Kernel> conv(FusedConv) const { return nullptr; }
   virtual std::unique_ptr<Kernel> product(FusedProduct) const { return nullptr; }
   virtual std::unique_ptr<Kernel> row_norm(FusedRowNorm) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> softmax(FusedSoftmax) const { return nullptr; }
   virtual std::unique_ptr<Kernel> attention(FusedAttention) const { return nullptr; }
+  virtual std::unique_ptr<Kernel> attention_operator(CodedAttention) const { return nullptr; }
   virtual std::unique_ptr<Kernel> chain(const Graph&, FusedChain) const { return nullptr; }
   virtual std::unique_ptr<Kernel> integer_conv(IntegerConv) const { return nullptr; }
   virtual std::unique_ptr<Kernel> integer_product(IntegerProduct) const { return nullptr; }

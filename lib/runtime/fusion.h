@@ -47,8 +47,8 @@ using FusionRule = std::optional<FusedStep> (*)(PlanView& view, const Node& node
 
 /// The first rule that takes the node, but for the chains of elementwise nodes.
 std::optional<FusedStep> fuse(PlanView& view, const Node& node);
-/// Elementwise float32 nodes that end in this one, as one step.
-std::optional<FusedStep> fuse_chain(PlanView& view, const Node& last);
+/// Elementwise float32 nodes that end in this one, or on a device in what this one quantizes, as one step.
+std::optional<FusedStep> fuse_chain(PlanView& view, const Node& node);
 
 /// True for the operators that may map each element by itself (some only with constant parameters).
 bool is_elementwise(const Node& node);

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "lib/ops/broadcast.h"
+#include "lib/ops/elementwise.h"
 #include "lib/runtime/cuda/backend.h"
 #include "lib/runtime/fusions/axes.h"
 
@@ -35,8 +36,27 @@ void set_heads(AttentionTask& task, const Shape& sizes, const std::vector<std::p
 
 void run_attention(CudaRun& run, DType type, const AttentionTask& task) {
   if (task.heads == 0 || task.queries == 0 || task.value_depth == 0) return;
-  if (tensor_cores_take(type, task)) attend_by_tensor_cores(run.stream(), type, task);
-  else attend_plainly(run.stream(), type, task);
+  if (tensor_cores_take(type, task)) (task.coded() ? attend_codes_by_tensor_cores : attend_by_tensor_cores)(run.stream(), type, task);
+  else (task.coded() ? attend_codes_plainly : attend_plainly)(run.stream(), type, task);
+}
+
+std::vector<int64_t> read_codes(CudaContext& context, const CodedInput& how, const Tensor& codes, size_t& input, DType type, HeadCodes& to) {
+  const Tensor& scale = context.in(input++);
+  const DType made = how.options.output != DType::Undefined ? how.options.output : scale.dtype();
+  if (made != type) throw Error(ErrorKind::Malformed, "attention of " + std::string(name_of(type)) + " and " + std::string(name_of(made)));
+  if (codes.dtype() != DType::U8 && codes.dtype() != DType::I8 && codes.dtype() != DType::F8E4M3FN && codes.dtype() != DType::F8E5M2)
+    throw Error(ErrorKind::Unsupported, "attention of codes of " + std::string(name_of(codes.dtype())));
+  quantize_grid(codes.shape(), scale.shape(), how.options, Layout::Plain);
+  to.type = codes.dtype();
+  to.scales = {scale.raw(), scale.dtype()};
+  if (how.has_zero) {
+    const Tensor& zero = context.in(input++);
+    if (zero.size() != scale.size() || zero.dtype() != codes.dtype()) throw Error(ErrorKind::Malformed, "the zero point's shape " + to_string(zero.shape()) + " or type isn't that of the scale or the codes");
+    to.zeros = {zero.raw(), zero.dtype()};
+  }
+  std::vector<int64_t> strides(codes.shape().size());
+  if (scale.size() > 1) strides[static_cast<size_t>(codes.rank() == 1 ? 0 : normalize_axis(how.options.axis, codes.rank()))] = 1;
+  return strides;
 }
 
 namespace {
@@ -50,8 +70,8 @@ class AttentionKernel : public CudaKernel {
   void run_cuda(CudaContext& context) const override {
     const Tensor &q = context.in(0), &k = context.in(1), &v = context.in(2);
     const DType type = q.dtype();
-    for (const Tensor* t : {&k, &v})
-      if (t->dtype() != type) throw Error(ErrorKind::Malformed, "attention of " + std::string(name_of(type)) + " and " + std::string(name_of(t->dtype())));
+    for (const auto& [t, coded] : {std::pair(&k, how_.k_codes.has_value()), std::pair(&v, how_.v_codes.has_value())})
+      if (!coded && t->dtype() != type) throw Error(ErrorKind::Malformed, "attention of " + std::string(name_of(type)) + " and " + std::string(name_of(t->dtype())));
     if (!is_known(type)) throw Error(ErrorKind::Unsupported, "attention of " + std::string(name_of(type)));
     const Axes qa(q, how_.q_perm), ka(k, how_.k_perm), va(v, how_.v_perm);
     if (qa.sizes.size() < 2 || ka.sizes.size() < 2 || va.sizes.size() < 2) throw Error(ErrorKind::Malformed, "attention of vectors");
@@ -96,13 +116,25 @@ class AttentionKernel : public CudaKernel {
       for (size_t i = 0; i + 2 < axes.sizes.size(); ++i) strides[lead.size() + 2 - axes.sizes.size() + i] = axes.strides[i];
       return strides;
     };
-    set_heads(t, lead, {{&t.q, along(qa)}, {&t.k, along(ka)}, {&t.v, along(va)}, {&t.mask, along(ma)}, {&t.keep, along(wa)}, {&t.out, along(ya)}});
+    size_t input = size_t{3} + how_.has_mask + how_.has_keep;
+    const Axes ks = scales_of(context, how_.k_codes, k, ka, how_.k_perm, input, type, t.k_codes), vs = scales_of(context, how_.v_codes, v, va, how_.v_perm, input, type, t.v_codes);
+    t.k_codes.at.row = ks.stride(1), t.k_codes.at.column = ks.stride(2);
+    t.v_codes.at.row = vs.stride(2), t.v_codes.at.column = vs.stride(1);
+    set_heads(t, lead, {{&t.q, along(qa)}, {&t.k, along(ka)}, {&t.v, along(va)}, {&t.mask, along(ma)}, {&t.keep, along(wa)}, {&t.out, along(ya)}, {&t.k_codes.at, along(ks)}, {&t.v_codes.at, along(vs)}});
     run_attention(context.run(), type, t);
   }
 
-  std::string describe() const override { return "attention without a matrix of scores"; }
+  std::string describe() const override { return std::string("attention without a matrix of scores") + (how_.k_codes || how_.v_codes ? ", of coded keys or values" : ""); }
 
  private:
+  /// Where an operand's scales are, by the axes as they are read; without steps where it isn't coded.
+  static Axes scales_of(CudaContext& context, const std::optional<CodedInput>& how, const Tensor& codes, Axes axes, const std::vector<int64_t>& perm, size_t& input, DType type, HeadCodes& to) {
+    std::vector<int64_t> own(axes.sizes.size());
+    if (how) own = read_codes(context, *how, codes, input, type, to);
+    for (size_t i = 0; i < own.size(); ++i) axes.strides[i] = axes.sizes[i] == 1 ? 0 : own[perm.empty() ? i : static_cast<size_t>(perm[i])];
+    return axes;
+  }
+
   static HeadMatrix matrix(const Tensor& t, int64_t row, int64_t column) { return {.data = t.raw(), .lead = {}, .row = row, .column = column}; }
 
   /// Broadcasts the scores' axes with those of a mask.

@@ -13,12 +13,13 @@ struct KeyRange {
 struct HeadPlace {
   int64_t q, k, v, mask, keep, out;  ///< of the first elements
   int64_t position, known;
+  int64_t k_scale, v_scale;  ///< of the first elements, where they are codes
 };
 
 constexpr int64_t kFar = int64_t{1} << 40;  // beyond any position
 
 INFOPT_DEVICE HeadPlace place_of(const AttentionTask& t, int64_t head) {
-  HeadPlace h = {0, 0, 0, 0, 0, 0, t.position, t.known_keys};
+  HeadPlace h = {0, 0, 0, 0, 0, 0, t.position, t.known_keys, 0, 0};
   uint32_t rest = static_cast<uint32_t>(head);
   int64_t place = 0, at = 0;
   for (int d = kLeadAxes - 1; d >= 0; --d) {
@@ -31,6 +32,8 @@ INFOPT_DEVICE HeadPlace place_of(const AttentionTask& t, int64_t head) {
     h.mask += place * t.mask.lead[d];
     h.keep += place * t.keep.lead[d];
     h.out += place * t.out.lead[d];
+    h.k_scale += place * t.k_codes.at.lead[d];
+    h.v_scale += place * t.v_codes.at.lead[d];
     at += place * t.lengths.lead[d];
   }
   if (t.lengths.data) {
@@ -39,6 +42,20 @@ INFOPT_DEVICE HeadPlace place_of(const AttentionTask& t, int64_t head) {
     if (length < h.known) h.known = length;
   }
   return h;
+}
+
+/// What a code means in attention of T, as DequantizeLinear would have stored it.
+template <class T> INFOPT_DEVICE T meaning(DType type, uint8_t code, float scale, float zero) {
+  float v;
+  switch (type) {
+    case DType::U8: v = static_cast<float>(code); break;
+    case DType::I8: v = static_cast<float>(static_cast<int8_t>(code)); break;
+    case DType::F8E4M3FN: v = load_float(float8_e4m3{code}); break;
+    default: v = load_float(float8_e5m2{code}); break;
+  }
+  T to;
+  store_float(to, __fmul_rn(v - zero, scale));
+  return to;
 }
 
 /// The keys that a query may see.

@@ -214,7 +214,9 @@ class CudaDevice : public Device {
   std::unique_ptr<Kernel> conv(FusedConv how) const override { return make_fused_conv(std::move(how)); }
   std::unique_ptr<Kernel> product(FusedProduct how) const override { return make_fused_product(std::move(how)); }
   std::unique_ptr<Kernel> row_norm(FusedRowNorm how) const override { return make_row_norm(std::move(how)); }
+  std::unique_ptr<Kernel> softmax(FusedSoftmax how) const override { return make_softmax(std::move(how)); }
   std::unique_ptr<Kernel> attention(FusedAttention how) const override { return make_attention(std::move(how)); }
+  std::unique_ptr<Kernel> attention_operator(CodedAttention how) const override { return make_coded_attention(std::move(how)); }
   std::unique_ptr<Kernel> chain(const Graph& graph, FusedChain how) const override { return make_chain(graph, std::move(how)); }
   std::unique_ptr<Kernel> integer_conv(IntegerConv how) const override { return make_integer_conv(std::move(how)); }
   std::unique_ptr<Kernel> integer_product(IntegerProduct how) const override { return make_integer_product(std::move(how)); }

@@ -16,6 +16,8 @@ std::unique_ptr<Kernel> make_fused_conv(FusedConv how);
 std::unique_ptr<Kernel> make_fused_product(FusedProduct how);
 std::unique_ptr<Kernel> make_row_norm(FusedRowNorm how);
 std::unique_ptr<Kernel> make_attention(FusedAttention how);
+std::unique_ptr<Kernel> make_coded_attention(CodedAttention how);
+std::unique_ptr<Kernel> make_softmax(FusedSoftmax how);
 std::unique_ptr<Kernel> make_chain(const Graph& graph, FusedChain how);
 std::unique_ptr<Kernel> make_integer_conv(IntegerConv how);
 std::unique_ptr<Kernel> make_integer_product(IntegerProduct how);

@@ -124,10 +124,25 @@ class Compiler {
   size_t accumulator_ = kNobody;
 };
 
+/// Makes QuantizeLinear's code of the accumulator, by its operations in its order. Nothing else is in a register any more.
+void append_code(std::vector<Step>& steps, const CodeEnd& codes) {
+  Step quotient = with_number(Fn::Div, codes.scale);
+  if (is_float(codes.type)) {
+    steps.insert(steps.end(), {quotient, with_number(Fn::Add, codes.zero)});
+    return;
+  }
+  const float low = codes.type == DType::I8 ? -128.0f : 0.0f, least = low - codes.zero, most = low + 255.0f - codes.zero;
+  quotient.keep = 0;
+  Step above = with_number(Fn::Greater, least), chosen = with_number(Fn::Select, least);
+  above.keep = chosen.third = 1;
+  steps.insert(steps.end(), {quotient, above, {.fn = Fn::Load, .from = From::Register, .index = 0}, chosen,  // NaN becomes the least
+                             with_number(Fn::Min, most), {.fn = Fn::Round}, with_number(Fn::Add, codes.zero)});
+}
+
 class ChainKernel : public CudaKernel {
  public:
-  ChainKernel(std::vector<Step> steps, size_t inputs, size_t members, std::vector<bool> is_number)
-      : steps_(std::move(steps)), inputs_(inputs), members_(members), is_number_(std::move(is_number)) {}
+  ChainKernel(std::vector<Step> steps, size_t inputs, size_t members, std::vector<bool> is_number, const std::optional<CodeEnd>& codes)
+      : steps_(std::move(steps)), inputs_(inputs), members_(members), is_number_(std::move(is_number)), codes_(codes) {}
 
   void run_cuda(CudaContext& context) const override {
     const Operands all = collect_operands(context.base(), inputs_);
@@ -139,16 +154,21 @@ class ChainKernel : public CudaKernel {
         throw Error(ErrorKind::Malformed, "the operands' types differ: " + std::string(name_of(dtype)) + " and " + std::string(name_of(all.list[i].dtype)));
     }
     if (!small_float(dtype)) refuse_type(dtype);
-    Tensor& y = context.out(0, dtype, all.shape, all.layout);
-    run_elements(context.stream(), Compute::Float, steps_, all.list, all.physical, dtype, y.mutable_raw());
+    if (codes_ && dtype != DType::F32) throw Error(ErrorKind::Malformed, "float32 is expected, not " + std::string(name_of(dtype)));
+    const DType to = codes_ ? codes_->type : dtype;
+    Tensor& y = context.out(0, to, all.shape, all.layout);
+    run_elements(context.stream(), Compute::Float, steps_, all.list, all.physical, to, y.mutable_raw());
   }
 
-  std::string describe() const override { return "chain of " + std::to_string(members_) + " elementwise operators"; }
+  std::string describe() const override {
+    return (members_ == 1 ? "one elementwise operator" : "chain of " + std::to_string(members_) + " elementwise operators") + (codes_ ? ", to codes" : "");
+  }
 
  private:
   std::vector<Step> steps_;
   size_t inputs_, members_;
   std::vector<bool> is_number_;
+  std::optional<CodeEnd> codes_;
 };
 
 std::optional<Member> member_of(const Graph& graph, const FusedChain& how, const FusedChain::Member& m) {
@@ -179,7 +199,7 @@ void simplify_power(Member& m, const std::vector<bool>& is_number, const std::ve
 }  // namespace
 
 std::unique_ptr<Kernel> make_chain(const Graph& graph, FusedChain how) {
-  if (how.inputs > kMostOperands || how.opset < 7) return nullptr;
+  if (how.inputs > kMostOperands || how.opset < 7 || (how.codes && how.codes->precision != DType::F32)) return nullptr;
   std::vector<bool> is_number(how.inputs + how.members.size(), false);
   std::vector<float> numbers(is_number.size(), 0);
   for (size_t i = 0; i < how.known.size(); ++i) {
@@ -197,7 +217,9 @@ std::unique_ptr<Kernel> make_chain(const Graph& graph, FusedChain how) {
   }
   Compiler compiler(members, how.inputs, is_number, numbers);
   if (!compiler.compile()) return nullptr;
-  return std::make_unique<ChainKernel>(std::move(compiler.steps), how.inputs, members.size(), std::vector<bool>(is_number.begin(), is_number.begin() + static_cast<int64_t>(how.inputs)));
+  if (how.codes) append_code(compiler.steps, *how.codes);
+  if (compiler.steps.size() > kMostSteps) return nullptr;
+  return std::make_unique<ChainKernel>(std::move(compiler.steps), how.inputs, members.size(), std::vector<bool>(is_number.begin(), is_number.begin() + static_cast<int64_t>(how.inputs)), how.codes);
 }
 
 }  // namespace infopt::cuda

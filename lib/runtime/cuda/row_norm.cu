@@ -13,7 +13,7 @@ namespace {
 struct Plan {
   RowNorm norm;
   int64_t room;   ///< elements that each row has in shared memory; 0: none
-  bool by_four, gain_by_four, bias_by_four, other_by_four;
+  bool by_four, gain_by_four, bias_by_four, other_by_four, codes_by_four;
 };
 
 template <class W> INFOPT_DEVICE void read_factor(const RowFactor& f, bool by_four, int64_t row, int64_t i, int count, W (&v)[4]) {
@@ -26,7 +26,11 @@ template <class W> INFOPT_DEVICE void read_factor(const RowFactor& f, bool by_fo
 template <class W> INFOPT_DEVICE void add_row(const RowNorm& norm, bool by_four, int64_t row, int64_t i, int count, W (&v)[4]) {
   W more[4];
   read_factor({norm.other, norm.from, norm.n}, by_four, row, i, count, more);
-  INFOPT_UNROLL for (int k = 0; k < 4; ++k) v[k] += more[k];
+  INFOPT_UNROLL for (int k = 0; k < 4; ++k) {
+    v[k] += more[k];
+    if (norm.from == DType::F16) v[k] = static_cast<W>(Quantizer::rounded<half>(static_cast<float>(v[k])));
+    if (norm.from == DType::BF16) v[k] = static_cast<W>(Quantizer::rounded<bfloat16>(static_cast<float>(v[k])));
+  }
   if (!norm.sum) return;
   const int64_t at = row * norm.n + i;
   if (by_four) return store_some(norm.from, norm.sum, at, v, 4);
@@ -68,6 +72,8 @@ template <class W, bool kBlock> __global__ void __launch_bounds__(1024) normaliz
       read_factor(norm.gain, plan.gain_by_four, row, i, count, gain);
       if (norm.bias.data) read_factor(norm.bias, plan.bias_by_four, row, i, count, bias);
       INFOPT_UNROLL for (int k = 0; k < 4; ++k) v[k] = (v[k] - mean) * inverse * gain[k] + bias[k];
+      if (norm.codes.codes) norm.codes.store(row * norm.n + i, v, count, plan.codes_by_four);
+      if (!norm.y) continue;
       if (plan.by_four) {
         store_some(norm.to, norm.y, row * norm.n + i, v, 4);
       } else {
@@ -84,7 +90,8 @@ template <class W, bool kBlock> __global__ void __launch_bounds__(1024) normaliz
 
 template <class W> void start(Stream& stream, const RowNorm& norm) {
   const RowPlan rows = plan_rows(norm.rows, norm.n, sizeof(W), true);
-  Plan plan{norm, rows.shared ? rows.room : 0, rows_by_four(norm.from, norm.x, norm.n), rows_by_four(norm.gain.type, norm.gain.data, norm.n), rows_by_four(norm.bias.type, norm.bias.data, norm.n), rows_by_four(norm.from, norm.other, norm.n) && rows_by_four(norm.from, norm.sum, norm.n)};
+  Plan plan{norm, rows.shared ? rows.room : 0, rows_by_four(norm.from, norm.x, norm.n), rows_by_four(norm.gain.type, norm.gain.data, norm.n), rows_by_four(norm.bias.type, norm.bias.data, norm.n), rows_by_four(norm.from, norm.other, norm.n) && rows_by_four(norm.from, norm.sum, norm.n),
+            rows_by_four(DType::U8, norm.codes.codes, norm.n)};
   if (rows.lanes == 32) INFOPT_LAUNCH(stream, (normalize_rows<W, false>), rows.blocks, rows.threads, rows.shared, plan);
   else INFOPT_LAUNCH(stream, (normalize_rows<W, true>), rows.blocks, rows.threads, rows.shared, plan);
 }
@@ -92,7 +99,8 @@ template <class W> void start(Stream& stream, const RowNorm& norm) {
 class FusedRowNormKernel : public CudaKernel {
  public:
   explicit FusedRowNormKernel(FusedRowNorm how)
-      : gain_(std::move(how.gain)), bias_(std::move(how.bias)), epsilon_(how.epsilon), centered_(how.centered), adds_(how.adds), keeps_sum_(how.keeps_sum), sum_output_(how.sum_output) {}
+      : gain_(std::move(how.gain)), bias_(std::move(how.bias)), epsilon_(how.epsilon), centered_(how.centered), adds_(how.adds), keeps_sum_(how.keeps_sum), sum_output_(how.sum_output),
+        codes_(how.codes), writes_rows_(!how.codes || how.keeps_rows), rows_output_(how.rows_output) {}
 
   void run_cuda(CudaContext& context) const override {
     Tensor x = context.in(0);
@@ -103,7 +111,7 @@ class FusedRowNormKernel : public CudaKernel {
     Tensor other, sum;
     if (adds_) {
       other = context.in(1);
-      if (other.dtype() != dtype || dtype != DType::F32) throw Error(ErrorKind::Malformed, "a sum of " + std::string(name_of(dtype)) + " and " + std::string(name_of(other.dtype())));
+      if (other.dtype() != dtype || (dtype != DType::F32 && !is_16_bit_float(dtype))) throw Error(ErrorKind::Malformed, "a sum of " + std::string(name_of(dtype)) + " and " + std::string(name_of(other.dtype())));
       const Shape shape = broadcast_shape(x.shape(), other.shape());
       if (keeps_sum_) sum = context.out(sum_output_, dtype, shape);
       if (shape.empty() || x.shape() != shape || other.shape() != shape || shape.back() != n || !row_norm_adds(n)) {
@@ -122,16 +130,19 @@ class FusedRowNormKernel : public CudaKernel {
       x = repeated;
     }
     if (x.dim(-1) != n) throw Error(ErrorKind::Malformed, "the shape " + to_string(x.shape()) + " doesn't end with the gain's " + std::to_string(n));
-    Tensor& y = context.out(0, dtype, x.shape());
+    Tensor y, codes;
+    if (writes_rows_) y = context.out(rows_output_, dtype, x.shape());
+    if (codes_) codes = context.out(0, codes_->type, x.shape());
     if (x.size() == 0) return;
-    RowNorm norm{x.raw(), y.mutable_raw(), x.size() / n, n, dtype, dtype, {gain_.get(context.run()).raw(), gain_.host().dtype()}, {}, epsilon_, centered_};
+    RowNorm norm{x.raw(), y.defined() ? y.mutable_raw() : nullptr, x.size() / n, n, dtype, dtype, {gain_.get(context.run()).raw(), gain_.host().dtype()}, {}, epsilon_, centered_};
     if (bias_.defined()) norm.bias = {bias_.get(context.run()).raw(), bias_.host().dtype()};
     if (other.defined()) norm.other = other.raw();
     if (sum.defined()) norm.sum = sum.mutable_raw();
+    if (codes_) norm.codes = CodeWriter::of(*codes_, dtype, codes.mutable_raw());
     run_row_norm(context.stream(), norm);
   }
 
-  std::string describe() const override { return what() + (adds_ ? ", with the sum before it" : ""); }
+  std::string describe() const override { return what() + (adds_ ? ", with the sum before it" : "") + (codes_ ? ", to codes" : ""); }
 
  private:
   std::string what() const { return centered_ ? "layer normalization of rows" : "root mean square normalization of rows"; }
@@ -139,6 +150,9 @@ class FusedRowNormKernel : public CudaKernel {
   float epsilon_;
   bool centered_, adds_, keeps_sum_;
   size_t sum_output_;
+  std::optional<CodeEnd> codes_;
+  bool writes_rows_;
+  size_t rows_output_;
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
 // MatMul(Q, Kᵀ) → scale → mask → Softmax → MatMul(V) as one step that never holds the scores. Transposes before it become strides, and a
-// Transpose behind it the order in which the result is stored.
+// Transpose behind it the order in which the result is stored. On a device K and V may be codes: a DequantizeLinear before them is read through.
 #include <algorithm>
 
 #include "lib/base/error.h"
@@ -7,6 +7,7 @@
 #include "lib/ops/broadcast.h"
 #include "lib/runtime/cpu/attention.h"
 #include "lib/runtime/fusions/axes.h"
+#include "lib/runtime/fusions/coded_input.h"
 #include "lib/runtime/fusions/rules.h"
 #include "lib/runtime/fusions/value_facts.h"
 
@@ -280,19 +281,56 @@ class AttentionKernel : public Kernel {
   bool has_mask_, has_keep_, keep_if_, keep_last_, nan_is_zero_;
 };
 
+/// The codes that the side is dequantized from; Transposes of the codes themselves become strides, too.
+std::optional<CodedValue> read_through(PlanView& view, Side& side, Found& f) {
+  auto coded = coded_value(view, side.value);
+  if (!coded) return std::nullopt;
+  if (view.only_for_one(side.value)) f.covers.push_back(coded->node);
+  side.value = coded->node->input(0);
+  Found trial = f;
+  Side codes = peel(view, side.value, trial, false);
+  if (codes.perm.empty() || (!side.perm.empty() && side.perm.size() != codes.perm.size())) return coded;
+  f.covers = std::move(trial.covers);
+  const auto rank = static_cast<int64_t>(codes.perm.size());
+  int64_t& axis = coded->how.options.axis;
+  axis += axis < 0 ? rank : 0;
+  if (axis >= 0 && axis < rank) axis = codes.perm[static_cast<size_t>(axis)];
+  if (side.perm.empty()) side.perm = codes.perm;
+  else
+    for (int64_t& p : side.perm) p = codes.perm[static_cast<size_t>(p)];
+  side.value = codes.value;
+  return coded;
+}
+
+/// Keys and values as codes: both, or in float32 either.
+void find_codes(PlanView& view, Found& f, std::optional<CodedValue>& k, std::optional<CodedValue>& v) {
+  if (!view.device()) return;
+  const bool either = has_type(view, f.q.value, DType::F32), both = coded_value(view, f.k.value) && coded_value(view, f.v.value);
+  if (!either && !both) return;
+  k = read_through(view, f.k, f);
+  v = read_through(view, f.v, f);
+}
+
 }  // namespace
 
 std::optional<FusedStep> fuse_attention(PlanView& view, const Node& node) {
-  const std::optional<Found> f = find_pattern(view, node);
+  std::optional<Found> f = find_pattern(view, node);
   if (!f) return std::nullopt;
+  std::optional<CodedValue> k_codes, v_codes;
+  find_codes(view, *f, k_codes, v_codes);
   FusedStep step;
   step.inputs = {f->q.value, f->k.value, f->v.value};
   if (f->mask != kNone) step.inputs.push_back(f->mask);
   if (f->keep != kNone) step.inputs.push_back(f->keep);
+  for (const auto& coded : {k_codes, v_codes})
+    if (coded) coded->add_inputs(step.inputs);
   for (const Node* covered : f->covers) step.covers.push_back(covered->id);
   step.named = f->softmax->id;
   if (const Device* device = view.device()) {
-    step.kernel = device->attention({f->q.perm, f->k.perm, f->v.perm, f->out_perm, f->scale, f->instead, f->mask != kNone, f->keep != kNone, f->keep_if, f->keep_last, f->nan_is_zero});
+    FusedAttention how{f->q.perm, f->k.perm, f->v.perm, f->out_perm, f->scale, f->instead, f->mask != kNone, f->keep != kNone, f->keep_if, f->keep_last, f->nan_is_zero};
+    if (k_codes) how.k_codes = k_codes->how;
+    if (v_codes) how.v_codes = v_codes->how;
+    step.kernel = device->attention(std::move(how));
     return step;
   }
   step.kernel = std::make_unique<AttentionKernel>(*f);

@@ -1,5 +1,6 @@
 // ONNX's Attention (opset 23 and later) by the kernel that never holds the scores: grouped heads share their keys, causality, windows and lengths
-// become bounds of each query's keys, and a past is put before the keys once. 16-bit floats are computed in float32.
+// become bounds of each query's keys, and a past is put before the keys once. 16-bit floats are computed in float32. A device has a kernel of its
+// own for the operator; the rule is for what it has beyond that: keys and values given as codes, whose DequantizeLinear is read through.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -9,7 +10,9 @@
 #include "lib/runtime/cpu/attention.h"
 #include "lib/runtime/fusions/attention_operands.h"
 #include "lib/runtime/fusions/axes.h"
+#include "lib/runtime/fusions/coded_input.h"
 #include "lib/runtime/fusions/rules.h"
+#include "lib/runtime/fusions/value_facts.h"
 
 namespace infopt {
 namespace {
@@ -157,11 +160,35 @@ class AttentionOperatorKernel : public Kernel {
   AttentionOptions o_;
 };
 
+/// Keys and values as codes: both, or in float32 either.
+std::optional<FusedStep> fuse_coded(PlanView& view, const Node& node) {
+  const auto used = [](const std::vector<ValueId>& values, size_t i) { return i < values.size() && values[i] != kNone; };
+  if (used(node.inputs, 4) || used(node.inputs, 5) || used(node.outputs, 1) || used(node.outputs, 2)) return std::nullopt;
+  const auto k = coded_value(view, node.input(1)), v = coded_value(view, node.input(2));
+  if (!(k && v) && !((k || v) && has_type(view, node.input(0), DType::F32))) return std::nullopt;
+  FusedStep step;
+  step.inputs = node.inputs;
+  step.inputs.resize(7, kNone);
+  CodedAttention how{attention_options(node, view.opset(""), view.graph().value(node.input(0)).type.dtype), {}, {}};
+  const auto take = [&](const std::optional<CodedValue>& coded, size_t i, std::optional<CodedInput>& to) {
+    if (!coded) return;
+    to = coded->how;
+    coded->add_inputs(step.inputs);
+    if (view.only_for_one(node.inputs[i])) step.covers.push_back(coded->node->id);
+    step.inputs[i] = coded->node->input(0);
+  };
+  take(k, 1, how.k);
+  take(v, 2, how.v);
+  step.kernel = view.device()->attention_operator(std::move(how));
+  return step;
+}
+
 }  // namespace
 
 std::optional<FusedStep> fuse_attention_operator(PlanView& view, const Node& node) {
   if (!node.is("Attention")) return std::nullopt;
   try {
+    if (view.device()) return fuse_coded(view, node);
     const AttentionOptions options = attention_options(node, view.opset(""), view.graph().value(node.input(0)).type.dtype);
     return FusedStep{.inputs = node.inputs, .kernel = std::make_unique<AttentionOperatorKernel>(options)};
   } catch (const Error& e) {

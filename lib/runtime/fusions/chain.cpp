@@ -1,4 +1,5 @@
-// Elementwise float32 nodes that feed one another, in one pass over memory: tile by tile, what is between them stays in cache.
+// Elementwise float32 nodes that feed one another, in one pass over memory: tile by tile, what is between them stays in cache. On a device
+// with the QuantizeLinear behind them, too, where nobody else reads what it reads.
 #include <algorithm>
 #include <unordered_map>
 
@@ -7,6 +8,7 @@
 #include "lib/ops/broadcast.h"
 #include "lib/ops/elementwise.h"
 #include "lib/runtime/fold.h"
+#include "lib/runtime/fusions/code_end.h"
 #include "lib/runtime/fusions/rules.h"
 #include "lib/runtime/fusions/value_facts.h"
 
@@ -256,8 +258,9 @@ std::vector<ValueId> inputs_of(const PlanView& view, const std::vector<Link>& li
   return inputs;
 }
 
-std::unique_ptr<Kernel> make_device_chain(PlanView& view, const std::vector<Member>& members, const std::vector<ValueId>& inputs) {
+std::unique_ptr<Kernel> make_device_chain(PlanView& view, const std::vector<Member>& members, const std::vector<ValueId>& inputs, const std::optional<CodeEnd>& codes) {
   FusedChain how;
+  how.codes = codes;
   for (const Member& m : members) how.members.push_back({m.node, m.operands, m.constants});
   how.inputs = inputs.size();
   for (ValueId v : inputs) {
@@ -268,9 +271,19 @@ std::unique_ptr<Kernel> make_device_chain(PlanView& view, const std::vector<Memb
   return view.device()->chain(view.graph(), std::move(how));
 }
 
+/// The elementwise node whose float32 result, which nobody else reads, the node quantizes; null where there is none.
+const Node* quantized_node(PlanView& view, const Node& node) {
+  const Node* maker = view.only_for_one(node.input(0));
+  return maker && is_elementwise(*maker) && is_float32(view, node.input(0)) && !view.constant(node.input(0)) && !view.taken(*maker) ? maker : nullptr;
+}
+
 }  // namespace
 
-std::optional<FusedStep> fuse_chain(PlanView& view, const Node& last) {
+std::optional<FusedStep> fuse_chain(PlanView& view, const Node& asked) {
+  const std::optional<CodeEnd> codes = view.device() ? code_end(view, asked) : std::nullopt;
+  const Node* end = codes ? quantized_node(view, asked) : &asked;
+  if (!end) return std::nullopt;
+  const Node& last = *end;
   const auto as_link = [&](const Node& node, std::vector<ValueId>& operands) { return view.device() ? as_device_member(view, node, operands) : as_member(view, node, operands); };
   std::vector<Link> links(1);  // from the last node back
   std::vector<NodeId> inside{last.id};
@@ -300,7 +313,7 @@ std::optional<FusedStep> fuse_chain(PlanView& view, const Node& last) {
         grown = true;
       }
   }
-  if (links.size() < 2) return std::nullopt;
+  if (links.size() < 2 && !codes) return std::nullopt;
   // In the graph's order, operands first.
   std::sort(links.begin(), links.end(), [&](const Link& a, const Link& b) { return view.position(a.member.node) < view.position(b.member.node); });
   FusedStep step;
@@ -316,7 +329,7 @@ std::optional<FusedStep> fuse_chain(PlanView& view, const Node& last) {
     step.covers.push_back(link.member.node);
     members.push_back(std::move(link.member));
   }
-  if (view.device()) step.kernel = make_device_chain(view, members, step.inputs);
+  if (view.device()) step.kernel = make_device_chain(view, members, step.inputs, codes);
   else step.kernel = std::make_unique<ChainKernel>(view.graph(), std::move(members), step.inputs.size());
   if (!step.kernel) return std::nullopt;
   return step;

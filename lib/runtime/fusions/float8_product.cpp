@@ -35,11 +35,12 @@ std::optional<Float8Codes> float8_codes(PlanView& view, ValueId value) {
   return Float8Codes{node->input(0), scale, node->i("axis", 1)};
 }
 
-}  // namespace
+struct FoundProduct {
+  Float8Product how;
+  FusedStep step;
+};
 
-std::optional<FusedStep> fuse_float8_product(PlanView& view, const Node& node) {
-  const Device* device = view.device();
-  if (!device) return std::nullopt;
+std::optional<FoundProduct> find_product(PlanView& view, const Node& node) {
   FusedStep step;
   const Node* at = &node;
   ValueId bias = kNone;
@@ -79,8 +80,20 @@ std::optional<FusedStep> fuse_float8_product(PlanView& view, const Node& node) {
   }
   step.inputs = {x->value};
   step.named = at->id;
-  step.kernel = device->float8_product(std::move(p));
-  return step;
+  return FoundProduct{std::move(p), std::move(step)};
+}
+
+}  // namespace
+
+bool is_float8_product(PlanView& view, const Node& node) { return view.device() && find_product(view, node); }
+
+std::optional<FusedStep> fuse_float8_product(PlanView& view, const Node& node) {
+  const Device* device = view.device();
+  if (!device) return std::nullopt;
+  auto found = find_product(view, node);
+  if (!found) return std::nullopt;
+  found->step.kernel = device->float8_product(std::move(found->how));
+  return std::move(found->step);
 }
 
 }  // namespace infopt

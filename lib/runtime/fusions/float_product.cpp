@@ -59,6 +59,7 @@ std::optional<FusedStep> fuse_float_product(PlanView& view, const Node& node) {
     if (!only_inside(view, *activation, node)) return std::nullopt;
     for (const Node* covered : activation->covers) step.covers.push_back(covered->id);
     at = view.producer(activation->x);
+    if (at && is_float8_product(view, *at)) return std::nullopt;  // rather the codes than the activation
   }
   Tensor bias;
   const auto cover = [&](const Node* covered) { if (covered->id != node.id) step.covers.push_back(covered->id); };

@@ -1,6 +1,7 @@
 // Root mean square and layer normalization over the last axis, in one pass over each row:
 // x · 1/√(mean(x²) + ε) · gain, and d / √(mean(d²) + ε) · gain + bias with d = x − mean(x),
-// from their pieces or as one operator; and with the Add that makes x, which is written too where others read it.
+// from their pieces or as one operator; with the Add that makes x, which is written too where others read it, and with the QuantizeLinear
+// behind it, which leaves the rows themselves unwritten where nobody else reads them.
 #include "lib/ops/row_norm.h"
 
 #include <algorithm>
@@ -8,6 +9,8 @@
 #include "lib/base/error.h"
 #include "lib/base/share.h"
 #include "lib/ops/broadcast.h"
+#include "lib/ops/quantize_linear.h"
+#include "lib/runtime/fusions/code_end.h"
 #include "lib/runtime/fusions/rules.h"
 #include "lib/runtime/fusions/value_facts.h"
 
@@ -23,10 +26,10 @@ struct Norm {
   std::vector<const Node*> covers = {};
 };
 
-/// A constant row of more than one float32.
-bool is_row(PlanView& view, ValueId value) {
+/// A constant row of more than one number.
+bool is_row(PlanView& view, ValueId value, DType type = DType::F32) {
   const Tensor* t = view.constant(value);
-  return t && t->dtype() == DType::F32 && t->rank() == 1 && t->size() > 1;
+  return t && t->dtype() == type && t->rank() == 1 && t->size() > 1;
 }
 
 class Matcher {
@@ -150,7 +153,7 @@ class Matcher {
   ValueId squared_ = kNone;
 };
 
-/// LayerNormalization or RMSNormalization of float32 by constant rows.
+/// LayerNormalization or RMSNormalization of float32, on a device of 16-bit floats too, by constant rows of the same type.
 std::optional<Norm> norm_operator(PlanView& view, const Node& node) {
   const bool centered = node.is("LayerNormalization");
   if (!centered && !node.is("RMSNormalization")) return std::nullopt;
@@ -158,14 +161,19 @@ std::optional<Norm> norm_operator(PlanView& view, const Node& node) {
   const int64_t axis = node.i("axis", -1);
   if (!one_output || (axis != -1 && (axis < 1 || axis + 1 != rank_of(view, node.input(0))))) return std::nullopt;
   Norm norm{.x = node.input(0), .gain = node.input(1), .bias = node.input(2), .epsilon = node.f("epsilon", 1e-5f), .centered = centered};
-  if (!is_float32(view, norm.x) || !is_row(view, norm.gain) || (norm.bias != kNone && !is_row(view, norm.bias))) return std::nullopt;
+  const Tensor* gain = view.constant(norm.gain);
+  const DType type = gain ? gain->dtype() : DType::Undefined;
+  if (type != DType::F32 && !(view.device() && (type == DType::F16 || type == DType::BF16))) return std::nullopt;
+  if (!has_type(view, norm.x, type) || !is_row(view, norm.gain, type) || (norm.bias != kNone && !is_row(view, norm.bias, type))) return std::nullopt;
   return norm;
 }
 
-/// Takes the Add in that makes x, where no other rule wants it and whoever else reads the sum stands behind the last node.
+/// Takes the Add in that makes x, where no other rule wants it and whoever else reads the sum stands behind the last node. Float32, on a
+/// device 16-bit floats too, whose sum is rounded before it is normalized.
 void take_sum(PlanView& view, const Node& last, Norm& norm) {
   const Node* add = view.constant(norm.x) ? nullptr : view.producer(norm.x);
-  if (!is_binary(add, "Add") || !view.hidden(norm.x) || view.constant(add->input(0)) || view.constant(add->input(1)) || !is_float32(view, norm.x) || view.taken(*add)) return;
+  if (!is_binary(add, "Add") || !view.hidden(norm.x) || view.constant(add->input(0)) || view.constant(add->input(1)) || view.taken(*add)) return;
+  if (!has_type(view, norm.x, view.constant(norm.gain)->dtype())) return;
   const auto inside = [&](NodeId id) { return id == last.id || std::any_of(norm.covers.begin(), norm.covers.end(), [&](const Node* n) { return n->id == id; }); };
   for (const Use& use : view.graph().value(norm.x).uses) {
     if (inside(use.node)) continue;
@@ -180,7 +188,8 @@ void take_sum(PlanView& view, const Node& last, Norm& norm) {
 class RowNormKernel : public Kernel {
  public:
   explicit RowNormKernel(FusedRowNorm how)
-      : gain_(std::move(how.gain)), bias_(std::move(how.bias)), epsilon_(how.epsilon), centered_(how.centered), adds_(how.adds), keeps_sum_(how.keeps_sum), sum_output_(how.sum_output) {}
+      : gain_(std::move(how.gain)), bias_(std::move(how.bias)), epsilon_(how.epsilon), centered_(how.centered), adds_(how.adds), keeps_sum_(how.keeps_sum), sum_output_(how.sum_output),
+        codes_(how.codes), writes_rows_(!how.codes || how.keeps_rows), rows_output_(how.rows_output) {}
 
   void run(KernelContext& context) const override {
     const Tensor& x = floats(context, 0);
@@ -205,7 +214,7 @@ class RowNormKernel : public Kernel {
 
   std::string describe() const override {
     const std::string what = centered_ ? "float32 layer normalization of rows" : "float32 root mean square normalization of rows";
-    return adds_ ? what + ", with the sum before it" : what;
+    return what + (adds_ ? ", with the sum before it" : "") + (codes_ ? ", to codes" : "");
   }
 
  private:
@@ -231,22 +240,26 @@ class RowNormKernel : public Kernel {
     if (!ends_with_gain(shape)) throw Error(ErrorKind::Malformed, "the shape " + to_string(shape) + " doesn't end with the gain's " + std::to_string(n));
     const float* from = wide.defined() ? wide.data<float>() : x.data<float>();
     const bool fresh = wide.defined() || (adds_ && !other);  // what is normalized is no input
-    Tensor& y = fresh ? context.out(0, DType::F32, shape) : context.out_reusing(0, sum ? 1 : 0, DType::F32, shape);
-    float* to = y.mutable_data<float>();
+    float* to = nullptr;
+    if (writes_rows_) to = (fresh ? context.out(rows_output_, DType::F32, shape) : context.out_reusing(rows_output_, sum ? 1 : 0, DType::F32, shape)).mutable_data<float>();
+    uint8_t* codes = codes_ ? reinterpret_cast<uint8_t*>(context.out(0, codes_->type, shape).mutable_raw()) : nullptr;
     const float *gain = gain_.data<float>(), *bias = bias_.defined() ? bias_.data<float>() : nullptr;
     constexpr int64_t kLeastElements = 1 << 14;
-    share_work(y.size() / n, std::max<int64_t>(1, kLeastElements / n), [&](int64_t begin, int64_t end) {
+    share_work(element_count(shape) / n, std::max<int64_t>(1, kLeastElements / n), [&](int64_t begin, int64_t end) {
+      std::vector<float> own(to ? 0 : static_cast<size_t>(n));
       for (int64_t r = begin; r < end; ++r) {
         const float* row = from + r * n;
+        float* result = to ? to + r * n : own.data();
         Moments<float> m;
         if (other) {
-          float* total = (sum ? sum : to) + r * n;
+          float* total = sum ? sum + r * n : result;
           m = sum_moments(row, other + r * n, total, n, epsilon_, centered_);
           row = total;
         } else {
           m = centered_ ? row_moments(row, n, epsilon_) : Moments<float>{0.0f, inverse_rms(row, n, epsilon_)};
         }
-        normalize_row(row, to + r * n, n, m.mean, m.inverse_deviation, gain, bias);
+        normalize_row(row, result, n, m.mean, m.inverse_deviation, gain, bias);
+        if (codes) quantize_floats(result, codes + r * n, n, codes_->type, codes_->scale, codes_->zero, codes_->precision);
       }
     });
   }
@@ -255,22 +268,46 @@ class RowNormKernel : public Kernel {
   float epsilon_;
   bool centered_, adds_, keeps_sum_;
   size_t sum_output_;
+  std::optional<CodeEnd> codes_;
+  bool writes_rows_;
+  size_t rows_output_;
 };
+
+bool is_norm(const Node& node) { return node.is("LayerNormalization") || node.is("RMSNormalization"); }
+
+std::optional<Norm> find_norm(PlanView& view, const Node& last) { return is_norm(last) ? norm_operator(view, last) : Matcher(view).match(last); }
 
 }  // namespace
 
 std::optional<FusedStep> fuse_row_norm(PlanView& view, const Node& node) {
-  const bool one = node.is("LayerNormalization") || node.is("RMSNormalization");
-  std::optional<Norm> norm = one ? norm_operator(view, node) : Matcher(view).match(node);
+  const std::optional<CodeEnd> codes = code_end(view, node);
+  bool keeps_rows = false;
+  const Node* last = codes ? view.producer(node.input(0)) : &node;
+  if (!last || (codes && !makes_input(view, node, keeps_rows))) return std::nullopt;
+  std::optional<Norm> norm = find_norm(view, *last);
   if (!norm) return std::nullopt;
+  if (codes) norm->covers.push_back(last);
   take_sum(view, node, *norm);
-  if (one && norm->addend == kNone) return std::nullopt;  // the operator's own kernel does it
+  if (codes && norm->addend == kNone) {
+    Norm alone = *find_norm(view, *last);
+    take_sum(view, *last, alone);
+    if (alone.addend != kNone) return std::nullopt;  // somebody between the two reads the sum: rather the sum than the codes
+  }
+  if (!codes && is_norm(node) && norm->addend == kNone) return std::nullopt;  // the operator's own kernel does it
   FusedStep step;
   step.inputs = {norm->x};
   if (norm->addend != kNone) step.inputs.push_back(norm->addend);
   for (const Node* covered : norm->covers) step.covers.push_back(covered->id);
-  if (norm->keeps_sum) step.also = {norm->covers.back()->outputs[0]};
-  FusedRowNorm how{*view.constant(norm->gain), norm->bias == kNone ? Tensor() : *view.constant(norm->bias), norm->epsilon, norm->centered, norm->addend != kNone, norm->keeps_sum, node.outputs.size()};
+  FusedRowNorm how{*view.constant(norm->gain), norm->bias == kNone ? Tensor() : *view.constant(norm->bias), norm->epsilon, norm->centered, norm->addend != kNone, norm->keeps_sum};
+  how.codes = codes;
+  how.keeps_rows = keeps_rows;
+  const auto keep = [&](ValueId value) {
+    step.also.push_back(value);
+    return node.outputs.size() + step.also.size() - 1;
+  };
+  if (keeps_rows) how.rows_output = keep(last->outputs[0]);
+  if (norm->keeps_sum) how.sum_output = keep(norm->covers.back()->outputs[0]);
+  if (codes) step.named = last->id;
   if (const Device* device = view.device()) step.kernel = device->row_norm(std::move(how));
   else step.kernel = std::make_unique<RowNormKernel>(std::move(how));
   return step;

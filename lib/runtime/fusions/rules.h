@@ -25,8 +25,12 @@ std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_low_bit_product(PlanView& view, const Node& node);
 /// Products of float8 codes; on a device.
 std::optional<FusedStep> fuse_float8_product(PlanView& view, const Node& node);
+/// Whether the rule takes the node, a product or the Add of its bias.
+bool is_float8_product(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_float_product(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_row_norm(PlanView& view, const Node& node);
+/// Softmax to codes; on a device.
+std::optional<FusedStep> fuse_coded_softmax(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_rotary(PlanView& view, const Node& node);
 std::optional<FusedStep> fuse_activation(PlanView& view, const Node& node);
 
@@ -36,7 +40,7 @@ struct Rule {
 };
 inline constexpr Rule kFusionRules[] = {
     {fuse_attention, true},
-    {fuse_attention_operator, false},
+    {fuse_attention_operator, true},
     {fuse_integer_conv, true},
     {fuse_integer_product, true},
     {fuse_dynamic_product, true},
@@ -53,6 +57,7 @@ inline constexpr Rule kFusionRules[] = {
     {fuse_float8_product, true},
     {fuse_float_product, true},
     {fuse_row_norm, true},
+    {fuse_coded_softmax, true},
     {fuse_rotary, false},
     {fuse_activation, false},
 };

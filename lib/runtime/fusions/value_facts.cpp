@@ -14,7 +14,7 @@ struct Same {
 };
 constexpr Same kSameType[] = {
     {"MatMul", 0, 2}, {"Gemm", 0, 3}, {"Add", 0, 2}, {"Sub", 0, 2}, {"Mul", 0, 2}, {"Div", 0, 2}, {"Where", 1, 2}, {"Concat", 0, 1}, {"Conv", 0, 3},
-    {"LayerNormalization", 0, 3}, {"Softmax", 0, 1}, {"Transpose", 0, 1}, {"Reshape", 0, 1}, {"Slice", 0, 1}, {"Split", 0, 1}, {"Unsqueeze", 0, 1},
+    {"LayerNormalization", 0, 3}, {"RMSNormalization", 0, 2}, {"Softmax", 0, 1}, {"Transpose", 0, 1}, {"Reshape", 0, 1}, {"Slice", 0, 1}, {"Split", 0, 1}, {"Unsqueeze", 0, 1},
     {"Squeeze", 0, 1}, {"Identity", 0, 1}, {"Neg", 0, 1}, {"Relu", 0, 1}, {"Gelu", 0, 1}, {"Sigmoid", 0, 1}, {"Tanh", 0, 1}, {"Erf", 0, 1},
     {"Sqrt", 0, 1}, {"Gather", 0, 1}, {"Expand", 0, 1}, {"BatchNormalization", 0, 2}, {"ReduceMean", 0, 1}, {"Pow", 0, 1}, {"Clip", 0, 1}, {"Exp", 0, 1}};
 
@@ -34,8 +34,9 @@ bool has_type(PlanView& view, ValueId value, DType type, int depth) {
       if (const Tensor* t = node->input(i) == kNone ? nullptr : view.graph().constant(node->input(i))) return t->dtype() == type;
     for (size_t i = same.first; i < same.first + same.count; ++i)
       if (has_type(view, node->input(i), type, depth - 1)) return true;
+    return false;
   }
-  return false;
+  return is_elementwise(*node) && has_type(view, node->input(0), type, depth - 1);
 }
 
 int64_t rank_of(PlanView& view, ValueId value, int depth) {
@@ -62,7 +63,7 @@ int64_t rank_of(PlanView& view, ValueId value, int depth) {
     return a < 2 || b < 2 ? -1 : std::max(a, b);
   }
   if (node->is("ReduceMean") && node->i("keepdims", 1) == 1) return back(0);
-  for (const char* op : {"Softmax", "LayerNormalization", "Concat", "Slice", "Split", "Identity", "Cast", "Neg", "Relu", "Gelu", "Sigmoid", "Tanh", "Erf", "Sqrt"})
+  for (const char* op : {"Softmax", "LayerNormalization", "Concat", "Slice", "Split", "Identity", "Cast", "Neg", "Relu", "Gelu", "Sigmoid", "Tanh", "Erf", "Sqrt", "QuantizeLinear", "DequantizeLinear"})
     if (node->is(op)) return back(0);
   return -1;
 }

@@ -1,0 +1,5 @@
+#include "lib/runtime/cuda/attention_plain_kernel.h"
+
+namespace infopt::cuda {
+void attend_codes_plainly(Stream& stream, DType type, const AttentionTask& task) { attend_plainly_as<true>(stream, type, task); }
+}  // namespace infopt::cuda
