@@ -240,7 +240,9 @@ class Pruner {
     const bool train = asked && o.steps > 0;
     samples_->give_held(!train);
     if (options_.text("repair") != "batchnorm") {
-      const RefitReport r = refit_layers(edit_, original, keep, {.samples = choice_.fit, .residuals = options_.flag("residuals"), .live = &live_}, context);
+      RefitOptions refit{.samples = choice_.fit, .residuals = options_.flag("residuals"), .live = &live_};
+      if (samples_->originals() > 1) refit.origin = [this](int64_t sample) { return samples_->origin(sample); };
+      const RefitReport r = refit_layers(edit_, original, keep, refit, context);
       edit_.finish();
       edit_.note(std::to_string(r.layers) + " layers refitted to the outputs that they had, " + std::to_string(r.kept) + " left as they are");
     }

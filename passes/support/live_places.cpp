@@ -14,6 +14,14 @@ bool has_discrete_input(const Graph& graph) {
   return std::any_of(graph.inputs().begin(), graph.inputs().end(), [&](ValueId v) { return !graph.constant(v) && !is_float(graph.value(v).type.dtype); });
 }
 
+/// Places that an extreme of many doesn't take today it may take tomorrow: no gradient doesn't mean that they don't count.
+bool takes_extremes(const Graph& graph) {
+  return std::any_of(graph.order().begin(), graph.order().end(), [&](NodeId id) {
+    const Node& n = graph.node(id);
+    return (n.is("ReduceMax") || n.is("ReduceMin") || n.is("MaxPool") || n.is("GlobalMaxPool")) && !graph.constant(n.input(0)) && is_float(graph.value(n.input(0)).type.dtype);
+  });
+}
+
 std::vector<bool> live_of(const Tensor& gradient, int64_t axis) {
   const int64_t channels = gradient.dim(axis);
   int64_t inner = 1;
@@ -28,7 +36,7 @@ std::vector<bool> live_of(const Tensor& gradient, int64_t axis) {
 }  // namespace
 
 LivePlaces::LivePlaces(const Graph& graph, const std::vector<ChannelAxis>& wanted, VariedSamples& data, int threads) : data_(&data) {
-  if (wanted.empty() || !has_discrete_input(graph)) return;
+  if (wanted.empty() || !has_discrete_input(graph) || takes_extremes(graph)) return;
   Piece::Spec spec;
   for (ValueId v : graph.inputs())
     if (!graph.constant(v)) spec.inputs.push_back(v);

@@ -8,6 +8,7 @@
 #include "lib/base/error.h"
 #include "lib/base/threads.h"
 #include "passes/support/collect_moments.h"
+#include "passes/support/flops.h"
 #include "passes/support/prune_layers.h"
 #include "passes/support/signal_to_noise.h"
 
@@ -16,6 +17,7 @@ namespace {
 
 constexpr double kMost = 0.95;      ///< of one layer, where the shares are chosen here
 constexpr int64_t kSamples = 8;     ///< that outputs are compared on
+constexpr double kTrialFlops = 3e12;  ///< of all trials, about: a minute or two; slow models are tried on fewer samples, then on fewer levels
 
 int64_t weights_of(const LayerToPrune& p) { return p.layer.out * p.layer.in * p.layer.taps; }
 
@@ -84,7 +86,7 @@ void allocate_globally(const Graph& graph, std::vector<LayerToPrune>& plan, cons
 /// Noise over signal of the worst output, with other weights in one layer.
 class Trial {
  public:
-  Trial(const Graph& graph, PassContext& context) : context_(context), samples_(context.calibration->first_samples(kSamples)), reference_(outputs(graph)) {}
+  Trial(const Graph& graph, PassContext& context, int64_t samples) : context_(context), samples_(context.calibration->first_samples(samples)), reference_(outputs(graph)) {}
 
   double noise(const Graph& graph) const {
     const auto now = outputs(graph);
@@ -137,7 +139,11 @@ void add_stretches(size_t layer, double count, const std::vector<std::pair<doubl
 }
 
 void allocate_by_sensitivity(const Graph& graph, std::vector<LayerToPrune>& plan, const PruneOptions& options, PassContext& context) {
-  const Trial trial(graph, context);
+  std::vector<double> levels{options.sparsity * 0.5, options.sparsity, options.sparsity + (kMost - options.sparsity) * 0.4, kMost};
+  const auto flops = static_cast<double>(std::max<int64_t>(1, count_costs(graph, context.calibration->observe(graph)).flops()));
+  const double affordable = kTrialFlops / (flops * static_cast<double>(std::max<size_t>(1, plan.size())));  // runs for each layer
+  if (affordable < static_cast<double>(levels.size())) levels = {options.sparsity, kMost};
+  const Trial trial(graph, context, std::clamp<int64_t>(static_cast<int64_t>(affordable / static_cast<double>(levels.size())), 1, kSamples));
   std::vector<Stretch> stretches;
   double left = 0;
   for (size_t i = 0; i < plan.size(); ++i) {
@@ -147,7 +153,7 @@ void allocate_by_sensitivity(const Graph& graph, std::vector<LayerToPrune>& plan
     const std::vector<float> weights = read_weights(layer, stored);
     const int64_t k = layer.in * layer.taps;
     std::vector<std::pair<double, double>> curve;
-    for (double s : {options.sparsity * 0.5, options.sparsity, options.sparsity + (kMost - options.sparsity) * 0.4, kMost}) {
+    for (double s : levels) {
       std::vector<float> now = weights;
       apply_mask(prune_mask(prune_scores(now, k), layer.out, k, options.pattern, s, PruneRank::Layer, grouped_columns(layer)), now);
       const std::shared_ptr<Graph> copy = graph.clone();
@@ -157,6 +163,7 @@ void allocate_by_sensitivity(const Graph& graph, std::vector<LayerToPrune>& plan
       }
       curve.emplace_back(s, trial.noise(*copy));
     }
+    context.tell(static_cast<int64_t>(i) + 1, static_cast<int64_t>(plan.size()), "layers tried");
     add_stretches(i, static_cast<double>(weights_of(plan[i])), curve, stretches);
     left += options.sparsity * static_cast<double>(weights_of(plan[i]));
     plan[i].sparsity = 0;

@@ -138,7 +138,7 @@ class Refit {
       LayerTarget target{then.get(t.bias.output, s), {}, {}, keep};
       if (t.residual != kNone) target.residual_then = then.get(t.residual, s), target.residual_now = now.get(t.residual, s);
       const std::vector<bool>* live = options_.live ? options_.live->of({t.bias.output, t.layer.convolution ? 1 : target.output.rank() - 1}, s) : nullptr;
-      fit.add(s, now.get(t.input, s), target, live, context_.threads);
+      fit.add(options_.origin ? options_.origin(s) : s, now.get(t.input, s), target, live, context_.threads);
     }
     std::vector<float> fitted = weights;
     std::vector<double> bias = t.bias.values;

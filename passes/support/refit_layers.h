@@ -13,6 +13,7 @@ struct RefitOptions {
   int64_t samples = 0;      ///< at most so many; 0: all
   bool residuals = true;    ///< a layer whose output is added to something makes up for that something's error, too
   const LivePlaces* live = nullptr;  ///< places that count; null: all
+  std::function<int64_t(int64_t)> origin = {};  ///< the number of what a sample was made of: all of one kind stand in one half; empty: their own
 };
 
 struct RefitReport {

@@ -92,5 +92,15 @@ TEST(LivePlaces, WhatAMaskTakesOutIsDead) {
   EXPECT_THAT(spread_places(6, nullptr, 3), testing::ElementsAre(0, 2, 4));
 }
 
+TEST(LivePlaces, WhatAMaximumDoesNotTakeIsAliveAllTheSame) {
+  const Model model = graph_of(R"(g (int64[N,4] x, float[64,6] w1, float[6,5] w2) => (float[N,5] y) {
+    h = Gather(w1, x) a = MatMul(h, w2) y = ReduceMax<axes: ints = [1], keepdims: int = 0>(a) })");
+  HeldSamples data({Tensor::of<int64_t>({1, 4}, {5, 7, 5, 5}), Tensor::of<int64_t>({1, 4}, {1, 2, 3, 4})});
+  VariedSamples varied(data, *model.graph, 2);
+  const LivePlaces live(*model.graph, {{model.graph->find_value("a"), 2}}, varied, 1);
+  EXPECT_EQ(live.dead_share(), 0);
+  EXPECT_EQ(live.of({model.graph->find_value("a"), 2}, 0), nullptr);
+}
+
 }  // namespace
 }  // namespace infopt::test
