@@ -21,7 +21,17 @@ constexpr int kChildren = 16;        // by chance, of which the most promising i
 constexpr int kBarren = 40;          // tries without a new point: the space is exhausted
 constexpr int64_t kCompared = 4;     // samples of the sensitivity
 
+constexpr double kLearning = 30, kSweeping = 8;  // times as long as rounding to nearest: AdaRound; GPTQ and AWQ
+constexpr double kReconstruction = 4;            // times as long as AdaRound
+
 using Clock = std::chrono::steady_clock;
+
+/// In units of rounding to nearest.
+double effort_of(const TunePoint& p) {
+  if (p.rounding == "nearest") return 1;
+  if (p.rounding == "adaround") return kLearning;
+  return p.rounding == "reconstruct" ? kLearning * kReconstruction : kSweeping;
+}
 
 double objective(const Trial& t, bool smallest) { return smallest ? t.size_ratio : t.latency_ratio; }
 
@@ -71,14 +81,17 @@ class Search {
     return hash.hex();
   }
 
+  double seconds_left() const { return spec_.seconds - std::chrono::duration<double>(Clock::now() - began_).count(); }
+
   bool over() const {
     if (spec_.stop_when_met && result_.best && result_.trials[*result_.best].met()) return true;
     if (spec_.trials > 0 && static_cast<int64_t>(result_.trials.size()) >= spec_.trials) return true;
-    return spec_.seconds > 0 && std::chrono::duration<double>(Clock::now() - began_).count() >= spec_.seconds;
+    return spec_.seconds > 0 && seconds_left() <= 0;
   }
 
-  /// False where the point's recipe was tried before.
+  /// False where the point's recipe was tried before, or would take longer than there is time.
   bool attempt(const TunePoint& point) {
+    if (spec_.seconds > 0 && expected_seconds(result_.trials, point) > seconds_left()) return false;
     const Recipe recipe = recipe_of(point, sites_, spec_.job.recipe);
     Trial trial{.point = point, .recipe = hash_of(recipe), .failure = {}, .sqnr_db = {}, .metric_drop = {}};
     if (!made_.insert(trial.recipe).second) return false;
@@ -195,6 +208,26 @@ std::vector<size_t> pareto_front(const std::vector<Trial>& trials) {
     if (!beaten) front.push_back(i);
   }
   return front;
+}
+
+double expected_seconds(const std::vector<Trial>& trials, const TunePoint& point) {
+  double total = 0, count = 0, nearest = 0;
+  for (const bool same_base : {true, false}) {
+    for (const Trial& t : trials) {
+      if (!t.failure.empty() || t.point.rounding != point.rounding || (same_base && t.point.base != point.base)) continue;
+      total += t.seconds;
+      ++count;
+    }
+    if (count > 0) return total / count;
+  }
+  for (const Trial& t : trials)  // of the most alike effort
+    if (t.failure.empty() && effort_of(t.point) <= effort_of(point) && effort_of(t.point) >= nearest) {
+      if (effort_of(t.point) > nearest) total = count = 0;
+      nearest = effort_of(t.point);
+      total += t.seconds;
+      ++count;
+    }
+  return count > 0 ? total / count * effort_of(point) / nearest : 0;
 }
 
 bool serves_better(const Trial& a, const Trial& b, bool smallest) {

@@ -15,7 +15,7 @@ struct TuneSpec {
   std::string folder;           ///< trials.jsonl, recipe.yaml, model.onnx and front.md stand there, always of the best so far
   bool smallest = false;        ///< of the points that meet the gates the smallest is best, else the fastest
   bool stop_when_met = false;   ///< the first that meets the gates is enough
-  double seconds = 0;           ///< no trial begins later; 0: no limit
+  double seconds = 0;           ///< no trial begins later, nor one that is expected to end later; 0: no limit
   int64_t trials = 0;           ///< in all, resumed ones included; 0: no limit but that of time
   uint64_t seed = 1;
   std::function<void(const std::string& line)> told;  ///< a line a trial
@@ -35,6 +35,9 @@ TuneResult tune(const TuneSpec& spec);
 std::vector<size_t> pareto_front(const std::vector<Trial>& trials);
 /// Whether a serves better: met before not met, the lesser violation, then the objective.
 bool serves_better(const Trial& a, const Trial& b, bool smallest);
+
+/// How long a trial of the point will take, from those that were measured; 0 where nothing tells.
+double expected_seconds(const std::vector<Trial>& trials, const TunePoint& point);
 
 std::string front_markdown(const TuneResult& result);
 

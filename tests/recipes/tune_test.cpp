@@ -46,6 +46,34 @@ TEST(Tune, MetComesBeforeFastAndFastBeforeSmallUnlessSizeIsAsked) {
   EXPECT_TRUE(serves_better(missed, missed_more, false));
 }
 
+TEST(Tune, ForetellsATrialsTimeFromThoseThatAreMostLikeIt) {
+  const auto timed = [](const char* base, const char* rounding, double seconds) {
+    Trial t = trial(30, 0.3, 0.9);
+    t.point.base = base, t.point.rounding = rounding, t.seconds = seconds;
+    return t;
+  };
+  const auto point = [](const char* base, const char* rounding) {
+    TunePoint p;
+    p.base = base, p.rounding = rounding;
+    return p;
+  };
+  EXPECT_EQ(expected_seconds({}, point("int8", "reconstruct")), 0);
+  std::vector<Trial> trials{timed("int8", "nearest", 1), timed("int8", "nearest", 3), timed("int4", "nearest", 4)};
+  EXPECT_EQ(expected_seconds(trials, point("int8", "nearest")), 2);
+  EXPECT_EQ(expected_seconds(trials, point("fp8", "nearest")), 8.0 / 3);
+  const double guess = expected_seconds(trials, point("int8", "adaround"));
+  EXPECT_GT(guess, 20);  // learning takes far longer than rounding, reconstruction longer than AdaRound
+  EXPECT_GT(expected_seconds(trials, point("w4a8", "reconstruct")), guess);
+  trials.push_back(timed("int8", "adaround", 5));
+  EXPECT_EQ(expected_seconds(trials, point("int8", "adaround")), 5);
+  EXPECT_GT(expected_seconds(trials, point("w4a8", "reconstruct")), 5);
+  EXPECT_LT(expected_seconds(trials, point("w4a8", "reconstruct")), guess);
+  Trial failed = timed("w4a8", "reconstruct", 1000);
+  failed.failure = "unsupported";
+  trials.push_back(failed);
+  EXPECT_LT(expected_seconds(trials, point("w4a8", "reconstruct")), guess);
+}
+
 TEST(TuneSpace, EveryPointOfEveryTargetIsAValidRecipe) {
   const TuneSites sites = some_sites();
   for (const char* target : {"ort-cpu", "tensorrt", "generic"}) {
