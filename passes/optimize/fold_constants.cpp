@@ -13,15 +13,14 @@
 //            a MatMul with constant weights behind it tells it.
 // formula    –
 #include <algorithm>
-#include <array>
 #include <unordered_map>
 
 #include "lib/base/error.h"
-#include "lib/ops/op.h"
 #include "lib/runtime/session.h"
 #include "passes/pass.h"
 #include "passes/support/inline_body.h"
 #include "passes/support/patterns.h"
+#include "passes/support/random_ops.h"
 #include "passes/support/shape_values.h"
 
 namespace infopt {
@@ -31,8 +30,6 @@ namespace {
 constexpr int64_t kSmall = 1024;
 constexpr size_t kSmallGrowth = 64 << 10;  ///< bytes that any model may grow by
 constexpr int kRounds = 8;
-
-constexpr std::array kRandom{"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"};
 
 /// A graph and those around it: a body sees its parents' constants.
 struct Scope {
@@ -45,13 +42,6 @@ const Tensor* constant_of(const Scope& scope, ValueId id) {
   if (const Tensor* t = scope.graph.constant(id)) return t;
   if (id == kNone || !scope.parent || scope.graph.value(id).outer == kNone) return nullptr;
   return constant_of(*scope.parent, scope.graph.value(id).outer);
-}
-
-bool random(const Node& n, int64_t opset) {
-  if (std::any_of(kRandom.begin(), kRandom.end(), [&](const char* op) { return n.is(op); })) return true;
-  if (n.is("Dropout") && n.input(2) != kNone) return true;
-  const OpDef* op = find_op(n.domain, n.op, opset);
-  return op && op->nondeterministic;
 }
 
 /// Folding would store in full what the file stores in fewer bits.
@@ -118,7 +108,7 @@ class Folder {
     }
     if (auto shape = static_shape(n)) return put(id, {std::move(*shape)});
     if (std::any_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return v != kNone && !constant_of(scope_, v); })) return false;
-    if (random(n, graph().opset(n.domain)) || decodes(scope_, n, limits_.keep_half)) return false;
+    if (is_random(n, graph().opset(n.domain)) || decodes(scope_, n, limits_.keep_half)) return false;
     const bool decoding = !limits_.keep_half && n.is("Cast") && n.input(0) != kNone && bits_of(constant_of(scope_, n.input(0))->dtype()) == 16;
     const size_t free = freed(scope_, n) * (decoding ? 2 : 1);
     const size_t limit = std::max(free, std::min(limits_.max_bytes, free + limits_.growth));
