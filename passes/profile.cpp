@@ -8,6 +8,7 @@ const std::vector<Profile>& all_profiles() {
   static const std::vector<Profile> all{
       {.name = "ort-cpu",
        .summary = "ONNX Runtime on x86-64 CPUs: u8 activations, s8 weights per channel, integer where its kernels gain",
+       .negative_scales = true,
        .integer_ops = {"Add", "Mul", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu", "Resize", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"},
        .channels_at_once = 16},
       {.name = "tensorrt",

@@ -15,6 +15,7 @@ struct Profile {
   bool weights_per_channel = true;
   bool dynamic_products = true;         ///< has DynamicQuantizeLinear + MatMulInteger kernels that gain
   bool storage_form = true;             ///< folds int8 initializer → Cast → Mul when it loads
+  bool negative_scales = false;         ///< of weights' codes: it multiplies by them as they are
   bool folds_transposes = true;         ///< of constants, when it loads, before it looks for integer patterns
   /// Names of the operators that run in integers between Q/DQ, the weighted ones apart.
   std::vector<std::string> integer_ops;

@@ -21,6 +21,7 @@
 #include "passes/support/layers.h"
 #include "passes/support/measure_layers.h"
 #include "passes/support/noise_alone.h"
+#include "passes/support/output_judge.h"
 #include "passes/support/recurrent_weights.h"
 #include "passes/support/round_weights.h"
 #include "passes/support/signal_to_noise.h"
@@ -30,9 +31,9 @@ namespace infopt {
 namespace {
 
 constexpr int kMostRounds = 3;
+constexpr double kClearly = 1;   // dB by which outputs must be better without corrected biases
 constexpr double kMargin = 0.2;  // dB, for what rounding the weights anew moves the outputs by
-constexpr int64_t kJudges = 4;   // samples that the rounding doesn't see: they say what it is worth
-constexpr int64_t kFewest = 16;  // samples in all, where some are kept for that
+constexpr int64_t kFewestJudges = 4, kMostAsked = 8;  // samples: that judge the whole, and what each input costs
 
 struct CodedFloats {
   std::vector<int8_t> codes;  ///< the bits, W[out][in][tap]
@@ -134,6 +135,11 @@ class Float8Pass {
     if (context_.calibration) seen_ = context_.calibration->observe(graph_);
     plan();
     if (static_) collect();
+    if (context_.calibration) {
+      judging_ = judging_samples(graph_, seen_, kFewestJudges);
+      if (gptq_) held_ = held_for_judging(judging_, context_.calibration->data().size());
+      judge_.emplace(graph_, *context_.calibration, context_.threads, judging_);
+    }
     store_recurrent();
     const std::shared_ptr<Graph> original = graph_.clone();
     choose(*original);
@@ -240,8 +246,8 @@ class Float8Pass {
     WeightsOptions options;
     options.gptq = true;
     options.fits_outputs = false;  // with so fine a grid it learns the samples by heart
-    options.biases = true;
-    options.hold_out = context_.calibration->data().size() >= kFewest ? kJudges : 0;
+    options.biases = biases_;
+    options.hold_out = held_;
     round_weights(
         original, plans, options, context_,
         [&](size_t index, const CodedWeights& codes, const std::vector<float>& weights) { coded_[places[index]] = coded(codes, weights, reports_[plans[index].report]); },
@@ -267,7 +273,7 @@ class Float8Pass {
     const double enough = options_.number("min_sqnr_db");
     const double share = options_.number("max_fallback");
     int64_t left = share > 0 ? static_cast<int64_t>(std::ceil(share * static_cast<double>(layers_.size()))) : 0;  // of a few layers one at least
-    auto measure = [&] { return context_.calibration ? output_sqnr(graph_, *context_.calibration, context_.threads, kJudges) : std::nullopt; };
+    auto measure = [&] { return context_.calibration ? judge_->decibels(graph_) : std::nullopt; };
     auto start_over = [&] {
       edit_.restore(original);
       edit_.log() = log;
@@ -305,6 +311,17 @@ class Float8Pass {
         most = order.size();
       }
     }
+    if (!done && gptq_) {  // means say little of samples of another scale
+      const double with = *db;
+      biases_ = false;
+      start_over();
+      done = write_all();
+      if (!done && *db < with + kClearly) {
+        biases_ = true;
+        start_over();
+        done = write_all();
+      }
+    }
     for (int attempt = 0; !done; ++attempt) {
       std::vector<size_t> quantized;
       for (size_t i = 0; i < layers_.size(); ++i)
@@ -313,7 +330,7 @@ class Float8Pass {
         context_.report.warnings.push_back("float8 leaves the outputs " + std::to_string(static_cast<int>(std::lround(*db))) + " dB, below quantize_float8.min_sqnr_db");
         break;
       }
-      std::vector<size_t> chosen = noisiest(measure_layers(original, graph_, layers_, {}, *context_.calibration), std::move(quantized), std::pow(10.0, (*db - enough) / 10));
+      std::vector<size_t> chosen = dearest(measure_layers(original, graph_, layers_, {}, *context_.calibration), std::move(quantized), std::pow(10.0, (*db - enough) / 10));
       chosen.resize(std::min(chosen.size(), static_cast<size_t>(left)));
       left -= static_cast<int64_t>(chosen.size());
       for (size_t i : chosen) widen(layers_[i], *db);
@@ -329,6 +346,18 @@ class Float8Pass {
         reports_[layers_[i].report].local_sqnr_db = noise.local_db[i];
       }
     }
+  }
+
+  /// Of the candidates those that add most noise for the bytes that they save, until the others add no more than `keep` of all candidates' noise.
+  std::vector<size_t> dearest(const LayerNoise& noise, std::vector<size_t> candidates, double keep) const {
+    const auto price = [&](size_t i) { return noise.added[i] / static_cast<double>(std::max<int64_t>(1, reports_[layers_[i].report].weight_elements)); };
+    std::stable_sort(candidates.begin(), candidates.end(), [&](size_t a, size_t b) { return price(a) > price(b); });
+    double total = 0;
+    for (size_t i : candidates) total += noise.added[i];
+    size_t count = 0;
+    for (double left = total; count < candidates.size() && (count == 0 || left > keep * total); ++count) left -= noise.added[candidates[count]];
+    candidates.resize(count);
+    return candidates;
   }
 
   /// Layers by the value that they read as codes, those first whose value costs the outputs most for the products that gain by it.
@@ -347,7 +376,7 @@ class Float8Pass {
           ActivationTrips trips(copy, format_, largest_);
           for (size_t i : readers.at(x)) trips.insert(layers_[i]);
         },
-        *context_.calibration, kJudges, context_.threads);
+        *context_.calibration, std::min(judging_, kMostAsked), context_.threads);
     std::vector<std::pair<double, std::vector<size_t>>> priced;
     for (size_t v = 0; v < noise.size(); ++v) {
       double products = 0;
@@ -412,7 +441,10 @@ class Float8Pass {
   const Options& options_;
   const DType format_;
   const bool static_, gptq_;
+  bool biases_ = true;  ///< take up the mean error of their layer's codes
   std::vector<Observed> seen_;
+  std::optional<OutputJudge> judge_;
+  int64_t judging_ = 0, held_ = 0;  ///< samples that judge; of these those that the rounding doesn't see
   std::vector<LayerPlan> layers_;
   std::vector<CodedFloats> coded_;  ///< of each layer
   std::vector<LayerReport> reports_, asked_;  ///< asked_: before activations went back to float

@@ -12,6 +12,7 @@
 #include "passes/pass.h"
 #include "passes/support/measure_layers.h"
 #include "passes/support/measured_bias.h"
+#include "passes/support/output_judge.h"
 #include "passes/support/plan_int8.h"
 #include "passes/support/refine_weights.h"
 #include "passes/support/tied.h"
@@ -23,8 +24,7 @@ namespace {
 constexpr int64_t kRounds = 4;  ///< attempts of a large net, the last without integers; a small one gets more
 constexpr int64_t kWidenings = 4;      ///< rounds in which 4-bit weights get 8 bits again, in the last one all of them
 constexpr int64_t kStorageRounds = 4;  ///< then, in which weights kept as int8 go back to float
-constexpr double kJudgedMacs = 2e9;  ///< multiplications of the samples that the whole is measured on
-constexpr int64_t kFewestJudges = 2, kMostJudges = 64;
+constexpr int64_t kFewestJudges = 2;
 constexpr int64_t kMoreRounds = 6;  ///< that small nets get
 constexpr double kClearly = 1;      ///< decibels by which outputs must be better without corrected biases
 
@@ -32,7 +32,7 @@ constexpr double kClearly = 1;      ///< decibels by which outputs must be bette
 int64_t judges(const Int8Plan& plan) {
   double macs = 1;
   for (const LayerReport& r : plan.reports) macs += static_cast<double>(r.macs);
-  return std::clamp(static_cast<int64_t>(kJudgedMacs / macs), kFewestJudges, kMostJudges);
+  return judging_samples(macs, kFewestJudges);
 }
 
 /// Where 4-bit weights leave the outputs less than `enough`, the layers whose weights add most noise get their 8 bits back.

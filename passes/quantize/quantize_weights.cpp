@@ -14,6 +14,7 @@
 #include "passes/pass.h"
 #include "passes/support/awq.h"
 #include "passes/support/collect_moments.h"
+#include "passes/support/layer_bias.h"
 #include "passes/support/measure_layers.h"
 #include "passes/support/output_judge.h"
 #include "passes/support/patterns.h"
@@ -37,6 +38,8 @@ void report_pruned(const Graph& graph, const WeightsPlan& p, const CodedWeights&
 
 constexpr double kFoldPays = 0.97;    ///< what a scaling must leave of the error at most, where something takes it
 constexpr int kWidenings = 4;         ///< rounds in which layers get 8 bits, in the last one all that are left
+constexpr double kClearly = 1;        ///< decibels by which outputs must be better without corrected biases
+constexpr int64_t kFewestJudges = 4;  ///< samples
 constexpr double kInsertPays = 0.8;   ///< and where it needs a multiplication
 
 class ChannelScaler {
@@ -161,12 +164,21 @@ class Widener {
     for (size_t i = 0; i < plan_.size(); ++i) {
       if (plan_[i].layer.weights != shared) continue;
       std::erase(left_, i);
+      give_bias_back(plan_[i].layer);
       LayerReport& r = reports_[plan_[i].report];
       r.weights = describe(format);
       r.algorithm = "nearest";
       r.reason = reason;
       r.weight_sqnr_db = sqnr_db(values, decode(codes));
     }
+  }
+
+  /// What it took up was the few bits' error.
+  void give_bias_back(const Layer& layer) {
+    const LayerBias bias = find_bias(original_, layer);
+    if (bias.node == kNone || !graph_.alive(bias.node)) return;
+    const ValueId was = original_.node(bias.node).input(bias.input), is = graph_.node(bias.node).input(bias.input);
+    if (was != is) edit_.set_input(bias.node, bias.input, was == kNone ? kNone : edit_.add_constant(*original_.constant(was)));
   }
 
   GraphEdit& edit_;
@@ -178,29 +190,12 @@ class Widener {
   std::vector<size_t> left_;  ///< layers in fewer than 8 bits
 };
 
-void run(GraphEdit& edit, PassContext& context, const Options& given) {
-  const WeightsOptions options = WeightsOptions::of(given);
-  if (options.needs_data() && !context.calibration) throw Error(ErrorKind::Usage, "the step quantize_weights needs calibration data for " + given.text("algorithm") + ": give --calib DATA");
-  transpose_constants(edit);
-  std::optional<OutputJudge> judge;
-  if (context.calibration) judge.emplace(edit.graph(), *context.calibration, context.threads);
-  store_recurrent(edit, context, options, given.number("min_sqnr_db"));
-  std::vector<Observed> seen = context.calibration ? context.calibration->observe(edit.graph()) : std::vector<Observed>{};
-  std::vector<LayerReport> reports;
-  std::vector<WeightsPlan> plan = plan_weights(edit.graph(), context, options, seen, reports);
-  if (options.awq) {
-    ChannelScaler(edit, options, context).run(plan);
-    seen = context.calibration->observe(edit.graph());
-    reports.clear();
-    plan = plan_weights(edit.graph(), context, options, seen, reports);
-  }
-  const std::vector<TablePlan> tables = plan_tables(edit.graph(), context, options);
-  const std::map<size_t, ValueId> tied = tie_layers(edit.graph(), tables, plan, reports);
-  const std::shared_ptr<Graph> original = edit.graph().clone();
+void round_and_write(GraphEdit& edit, const Graph& original, const std::vector<WeightsPlan>& plan, const std::vector<TablePlan>& tables, const std::map<size_t, ValueId>& tied,
+                     const WeightsOptions& options, PassContext& context, std::vector<LayerReport>& reports) {
   WeightsWriter writer(edit);
   TablesWriter table_writer(edit);
   std::map<ValueId, size_t> written;  // weights that several layers multiply by have the codes of the first
-  round_weights(*original, plan, options, context, [&](size_t index, const CodedWeights& codes, const std::vector<float>& weights) {
+  round_weights(original, plan, options, context, [&](size_t index, const CodedWeights& codes, const std::vector<float>& weights) {
     const WeightsPlan& p = plan[index];
     LayerReport& report = reports[p.report];
     report.weight_sqnr_db = sqnr_db(weights, decode(codes));
@@ -214,6 +209,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& given) {
       report.weight_sqnr_db = reports[before.report].weight_sqnr_db;
       return;
     }
+    if (!codes.shift.empty()) shift_bias(edit, p.layer, codes.shift);
     if (tied.contains(index)) table_writer.write_layer(p.layer, tied.at(index), codes);
     else if (options.nbits && !p.layer.convolution && codes.grid.format.block > 0) writer.write_nbits(p.layer, codes);
     else writer.write_dequantized(p.layer, codes), written.emplace(p.layer.weights, index);
@@ -222,6 +218,53 @@ void run(GraphEdit& edit, PassContext& context, const Options& given) {
   std::vector<Layer> layers;
   for (const WeightsPlan& p : plan) layers.push_back(p.layer);
   share_with_bodies(edit, layers);
+  edit.finish();
+}
+
+void run(GraphEdit& edit, PassContext& context, const Options& given) {
+  WeightsOptions options = WeightsOptions::of(given);
+  options.format.signs = options.format.signs && context.profile.negative_scales;
+  if (options.needs_data() && !context.calibration) throw Error(ErrorKind::Usage, "the step quantize_weights needs calibration data for " + given.text("algorithm") + ": give --calib DATA");
+  transpose_constants(edit);
+  std::optional<OutputJudge> judge;
+  if (context.calibration) {
+    const int64_t judging = judging_samples(edit.graph(), context.calibration->observe(edit.graph()), kFewestJudges);
+    if (options.gptq) options.hold_out = held_for_judging(judging, context.calibration->data().size());
+    judge.emplace(edit.graph(), *context.calibration, context.threads, judging);
+  }
+  store_recurrent(edit, context, options, given.number("min_sqnr_db"));
+  std::vector<Observed> seen = context.calibration ? context.calibration->observe(edit.graph()) : std::vector<Observed>{};
+  std::vector<LayerReport> reports;
+  std::vector<WeightsPlan> plan = plan_weights(edit.graph(), context, options, seen, reports);
+  if (options.awq) {
+    ChannelScaler(edit, options, context).run(plan);
+    seen = context.calibration->observe(edit.graph());
+    reports.clear();
+    plan = plan_weights(edit.graph(), context, options, seen, reports);
+  }
+  const std::vector<TablePlan> tables = plan_tables(edit.graph(), context, options);
+  const std::map<size_t, ValueId> tied = tie_layers(edit.graph(), tables, plan, reports);
+  const std::shared_ptr<Graph> original = edit.graph().clone();
+  const auto write_all = [&] { round_and_write(edit, *original, plan, tables, tied, options, context, reports); };
+  const EditLog log = edit.log();
+  write_all();
+  if (judge && options.gptq && options.biases && options.sparsity == 0) {
+    const auto with = judge->decibels(edit.graph());
+    if (with && *with < given.number("min_sqnr_db")) {  // means say little of samples of another scale
+      const std::shared_ptr<Graph> corrected = edit.graph().clone();
+      const EditLog corrected_log = edit.log();
+      const std::vector<LayerReport> corrected_reports = reports;
+      edit.restore(*original);
+      edit.log() = log;
+      options.biases = false;
+      write_all();
+      if (judge->decibels(edit.graph()).value_or(-300) < *with + kClearly) {
+        edit.restore(*corrected);
+        edit.log() = corrected_log;
+        reports = corrected_reports;
+      }
+    }
+  }
   if (judge) Widener(edit, *original, plan, reports, context).run(*judge, tied, given.number("min_sqnr_db"));
   for (LayerReport& report : reports) context.report.layers.push_back(std::move(report));
 }
@@ -258,6 +301,13 @@ PassDef pass_quantize_weights() {
               {.name = "fit", .help = "scales by the largest weights, or by the least error", .otherwise = std::string("least_squares"), .choices = {"extremes", "least_squares"}},
               {.name = "act_order", .help = "gptq: inputs with most energy first", .otherwise = true},
               {.name = "damp", .help = "gptq: added to the diagonal of the inputs' moments, as a share of its mean", .otherwise = 0.05, .least = 0, .most = 10},
+              {.name = "negative_scales",
+               .help = "symmetric int4 and int2: a scale may be negative, so that the lowest code, which has no counterpart, serves either end; for targets that take it",
+               .otherwise = true},
+              {.name = "weigh_places",
+               .help = "gptq: places of a layer's output (words, pixels) count by what an error there costs the model's outputs, by gradients where there are",
+               .otherwise = true},
+              {.name = "bias_correction", .help = "gptq: biases take up what rounding does to the mean of a layer's output, and weights are rounded about their inputs' means", .otherwise = true},
               {.name = "sequential", .help = "gptq: with the inputs that the rounded layers before give", .otherwise = true},
               {.name = "sparsity", .help = "gptq: the share of the weights that goes in the same sweep, chosen by SparseGPT's price; 0: what is zero already stays so", .otherwise = 0.0, .least = 0, .most = 0.99},
               {.name = "pattern", .help = "with sparsity: anywhere, or 2 of each 4 input channels", .otherwise = std::string("unstructured"), .choices = {"unstructured", "2:4"}},

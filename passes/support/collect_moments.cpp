@@ -73,15 +73,24 @@ struct MomentsRun::Impl {
   const Graph& graph;
   const std::vector<Layer>& layers;
   PassContext& context;
+  const PlaceWeights* weights;
+  int64_t skip;
   std::unique_ptr<StagedRun> exact, rounded;
+
+  std::vector<float> weigh(const SharedInput& input, int64_t sample) const {
+    std::vector<NodeId> nodes;
+    for (size_t l : input.layers) nodes.push_back(layers[l].node);
+    return weights ? weights->mean_of(nodes, sample + skip) : std::vector<float>{};
+  }
 
   void check(ValueId value, const Tensor& t) const {
     if (first_nonfinite(t) >= 0) throw Error(ErrorKind::Malformed, "it has a NaN or an infinite element", graph.value(value).name);
   }
 };
 
-MomentsRun::MomentsRun(const Graph& graph, const Graph* quantized, const std::vector<Layer>& layers, std::span<const SharedInput> inputs, PassContext& context, int64_t skip)
-    : impl_(new Impl{graph, layers, context, nullptr, nullptr}) {
+MomentsRun::MomentsRun(const Graph& graph, const Graph* quantized, const std::vector<Layer>& layers, std::span<const SharedInput> inputs, PassContext& context, int64_t skip,
+                       const PlaceWeights* weights)
+    : impl_(new Impl{graph, layers, context, weights, skip, nullptr, nullptr}) {
   std::vector<ValueId> values, behind;  // what no layer lies before is the same in both graphs
   for (const SharedInput& input : inputs) {
     if (values.empty() || values.back() != input.input) values.push_back(input.input);
@@ -112,8 +121,9 @@ void MomentsRun::collect(std::span<SharedInput> inputs) {
     for (int64_t ticket : tickets[static_cast<size_t>(sample)]) exact.push_back(originals.get(ticket)), originals.drop(ticket);
     for (size_t i = 0; i < inputs.size(); ++i) {
       const LaidOut x{seen[place[i]], Layout::Plain};
-      if (cross) inputs[i].moments->add(x, {exact[place[i]], Layout::Plain}, threads);
-      else inputs[i].moments->add(x, threads);
+      const std::vector<float> weights = impl_->weigh(inputs[i], sample);
+      if (cross) inputs[i].moments->add(x, {exact[place[i]], Layout::Plain}, threads, &weights);
+      else inputs[i].moments->add(x, threads, &weights);
     }
   });
   impl_->exact->advance(values, [&](int64_t sample, const std::vector<Tensor>& seen) {

@@ -6,6 +6,7 @@
 
 #include "passes/pass.h"
 #include "passes/support/input_moments.h"
+#include "passes/support/place_weights.h"
 
 namespace infopt {
 
@@ -29,8 +30,9 @@ class MomentsRun {
  public:
   /// `quantized` is null, or `graph` with other weights in it: then H is of its values, and C of both graphs'. It may be changed between calls
   /// of collect(), ahead of what was asked for. All of these must outlive this.
-  /// The data's first `skip` samples are left out.
-  MomentsRun(const Graph& graph, const Graph* quantized, const std::vector<Layer>& layers, std::span<const SharedInput> inputs, PassContext& context, int64_t skip = 0);
+  /// The data's first `skip` samples are left out. `weights`: how much places count; null: alike.
+  MomentsRun(const Graph& graph, const Graph* quantized, const std::vector<Layer>& layers, std::span<const SharedInput> inputs, PassContext& context, int64_t skip = 0,
+             const PlaceWeights* weights = nullptr);
   ~MomentsRun();
   /// Fills in `moments` of the next inputs, in the order in which the constructor was given them, by together().
   /// Throws Error(Malformed) naming the value where an input holds a NaN or an infinity.

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kSlab = 4 * kRows;      ///< rows worked on together
 constexpr int64_t kFixedColumns = 64;     ///< rounded together where the scale is given
-constexpr double kPays = 0.002;           ///< a sweep that takes away less of the error is the last
+constexpr double kPays = 0.002;            ///< a sweep that takes away less of the error is the last
 
 /// H as the rounding sees it: columns in the order of rounding from the last to the first, its factor, and the forms of blocks.
 class Quadratic {
@@ -219,6 +219,13 @@ class Slab {
       propose(form, own, w, t, keep, g, other);
       keep_cheaper(form.n, other, best);
     }
+    if (grid_.format.two_signs() && down > 8)  // the lowest code for the largest weight, where that is positive
+      for (int j = -28; j <= 4; j += 2) {
+        RowGrids g = start;
+        for (float& s : g.scale) s *= -1 - step * static_cast<float>(j) * 0.5f;
+        propose(form, own, w, t, keep, g, other);
+        keep_cheaper(form.n, other, best);
+      }
     if (grid_.format.symmetric) return;
     for (float move : {-1.0f, 1.0f}) {
       RowGrids g = best.grids;

@@ -1,6 +1,7 @@
 #include "passes/support/input_moments.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "lib/base/error.h"
 #include "lib/runtime/layout.h"
@@ -31,20 +32,33 @@ InputMoments::InputMoments(const Graph& graph, const Layer& layer) : node_(graph
   originals_.resize(groups);
 }
 
-/// Appends each group's places, [places][k].
-void InputMoments::append_rows(LaidOut x, std::vector<std::vector<float>>& to) const {
+/// Appends each group's places, [places][k], each times the root of its weight; those without weight are left out. Gives the roots.
+std::vector<float> InputMoments::append_rows(LaidOut x, const std::vector<float>* weights, std::vector<std::vector<float>>& to) const {
   const Tensor plain = cast(x.layout == Layout::ChannelsLast ? convert_layout(x.tensor, x.layout, Layout::Plain) : x.tensor, DType::F32);
   const float* p = plain.data<float>();
+  std::vector<float> roots;
   if (!layer_.convolution) {
     if (plain.rank() < 1 || plain.dim(-1) != k_) throw Error(ErrorKind::Malformed, "an input of " + to_string(plain.shape()) + " for weights of " + std::to_string(k_) + " rows");
-    to[0].insert(to[0].end(), p, p + plain.size());
-    return;
+    if (!weights || static_cast<int64_t>(weights->size()) * k_ != plain.size()) {
+      to[0].insert(to[0].end(), p, p + plain.size());
+      return std::vector<float>(static_cast<size_t>(plain.size() / k_), 1.0f);
+    }
+    for (float weight : *weights) {
+      const float root = std::sqrt(weight);
+      if (weight > 0) {
+        roots.push_back(root);
+        for (int64_t i = 0; i < k_; ++i) to[0].push_back(p[i] * root);
+      }
+      p += k_;
+    }
+    return roots;
   }
   const int64_t channels = layer_.in * layer_.groups;
   if (plain.rank() != static_cast<int64_t>(kernel_.size()) + 2 || plain.dim(1) != channels) throw Error(ErrorKind::Malformed, "an input of " + to_string(plain.shape()) + " for a convolution");
   const Shape spatial(plain.shape().begin() + 2, plain.shape().end());
   const int64_t area = element_count(spatial);
-  const std::vector<Place> places = find_places(plain.dim(0), spatial);
+  const std::vector<Place> places = find_places(plain.dim(0), spatial, weights);
+  for (const Place& place : places) roots.push_back(place.root);
   for (int64_t group = 0; group < groups(); ++group) {
     std::vector<float>& rows = to[static_cast<size_t>(group)];
     const size_t begin = rows.size();
@@ -54,24 +68,28 @@ void InputMoments::append_rows(LaidOut x, std::vector<std::vector<float>>& to) c
       const float* image = p + (place.image * channels + group * layer_.in) * area;
       for (int64_t c = 0; c < layer_.in; ++c, image += area)
         for (int64_t from : place.taps) {
-          if (from >= 0) *row = image[from];
+          if (from >= 0) *row = image[from] * place.root;
           ++row;
         }
     }
   }
+  return roots;
 }
 
-/// Those that are taken, evenly, and where each tap of the window reads: -1 where that is padding.
-std::vector<InputMoments::Place> InputMoments::find_places(int64_t images, const Shape& spatial) const {
+/// Those that are taken, evenly, and where each tap of the window reads: -1 where that is padding. Those without weight are left out.
+std::vector<InputMoments::Place> InputMoments::find_places(int64_t images, const Shape& spatial, const std::vector<float>* weights) const {
   const Window w = resolve_window(WindowAttributes::of(node_), spatial, kernel_);
   const int64_t outputs = element_count(w.out), all = images * outputs, step = (all + kPlaces - 1) / kPlaces;
+  if (weights && static_cast<int64_t>(weights->size()) != all) weights = nullptr;
   std::vector<Shape> taps(static_cast<size_t>(layer_.taps), Shape(spatial.size()));
   for (size_t t = 0; t < taps.size(); ++t) place_of(static_cast<int64_t>(t), kernel_, taps[t]);
   std::vector<Place> places;
   Shape place(spatial.size());
   for (int64_t index = 0; index < all; index += step) {
+    const float weight = weights ? (*weights)[static_cast<size_t>(index)] : 1;
+    if (!(weight > 0)) continue;
     place_of(index % outputs, w.out, place);
-    Place& made = places.emplace_back(Place{index / outputs, {}});
+    Place& made = places.emplace_back(Place{index / outputs, std::sqrt(weight), {}});
     for (const Shape& tap : taps) {
       int64_t at = 0;
       for (size_t d = 0; d < spatial.size() && at >= 0; ++d) {
@@ -84,31 +102,35 @@ std::vector<InputMoments::Place> InputMoments::find_places(int64_t images, const
   return places;
 }
 
-void InputMoments::add(LaidOut quantized, int threads) {
-  const size_t before = rows_[0].size();
-  append_rows(quantized, rows_);
-  places_ += static_cast<int64_t>(rows_[0].size() - before) / k_;
+void InputMoments::add(LaidOut quantized, int threads, const std::vector<float>* weights) {
+  const std::vector<float> roots = append_rows(quantized, weights, rows_);
+  roots_.insert(roots_.end(), roots.begin(), roots.end());
   if (static_cast<int64_t>(rows_[0].size()) >= kTogether * k_) take(threads);
 }
 
-void InputMoments::add(LaidOut quantized, LaidOut original, int threads) {
+void InputMoments::add(LaidOut quantized, LaidOut original, int threads, const std::vector<float>* weights) {
   if (quantized.tensor.shape() != original.tensor.shape()) throw Error(ErrorKind::Defect, "a layer's input has another shape in the quantized graph", node_.name);
   if (cross_.empty()) cross_ = std::vector<std::vector<float>>(h_.size(), std::vector<float>(h_[0].size(), 0.0f));
-  append_rows(original, originals_);
-  add(quantized, threads);
+  append_rows(original, weights, originals_);
+  add(quantized, threads, weights);
 }
 
 void InputMoments::take(int threads) {
+  const auto add_sums = [&](const std::vector<float>& rows, std::vector<double>& sums) {
+    for (size_t r = 0; r < roots_.size(); ++r)
+      for (size_t i = 0; i < sums.size(); ++i) sums[i] += static_cast<double>(roots_[r]) * static_cast<double>(rows[r * sums.size() + i]);
+  };
   for (size_t g = 0; g < h_.size(); ++g) {
-    const int64_t count = static_cast<int64_t>(rows_[g].size()) / k_;
+    const auto count = static_cast<int64_t>(roots_.size());
     add_gram(rows_[g].data(), count, k_, h_[g].data(), threads);
-    for (size_t i = 0; i < rows_[g].size(); ++i) sums_[g][i % sums_[g].size()] += static_cast<double>(rows_[g][i]);
-    const std::vector<float>& originals = has_cross() ? originals_[g] : rows_[g];
-    for (size_t i = 0; i < originals.size(); ++i) original_sums_[g][i % sums_[g].size()] += static_cast<double>(originals[i]);
+    add_sums(rows_[g], sums_[g]);
+    add_sums(has_cross() ? originals_[g] : rows_[g], original_sums_[g]);
     if (has_cross()) add_product(k_, k_, count, 1, {originals_[g].data(), 1, k_}, {rows_[g].data(), k_, 1}, cross_[g].data(), k_, threads);
     rows_[g].clear();
     originals_[g].clear();
   }
+  for (float root : roots_) weight_ += static_cast<double>(root * root), squares_ += static_cast<double>(root * root) * static_cast<double>(root * root);
+  roots_.clear();
 }
 
 void InputMoments::finish(int threads) {
@@ -121,7 +143,7 @@ void InputMoments::finish(int threads) {
 }
 
 void InputMoments::center() {
-  const double n = static_cast<double>(std::max<int64_t>(places_, 1));
+  const double n = weight_ > 0 ? weight_ : 1;
   const auto k = static_cast<size_t>(k_);
   for (size_t g = 0; g < h_.size(); ++g)
     for (size_t i = 0; i < k; ++i)
@@ -138,7 +160,7 @@ std::vector<float> InputMoments::shift(const std::vector<float>& weights, const 
   for (size_t from = 0; from < weights.size(); from += x.size()) {
     double sum = 0;
     for (size_t i = 0; i < x.size(); ++i) sum += static_cast<double>(weights[from + i]) * x[i] - static_cast<double>(quantized[from + i]) * y[i];
-    out.push_back(static_cast<float>(sum / static_cast<double>(std::max<int64_t>(places_, 1))));
+    out.push_back(static_cast<float>(sum / (weight_ > 0 ? weight_ : 1)));
   }
   return out;
 }

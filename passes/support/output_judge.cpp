@@ -1,9 +1,29 @@
 #include "passes/support/output_judge.h"
 
+#include <algorithm>
+
 #include "lib/base/threads.h"
+#include "passes/support/layers.h"
 #include "passes/support/signal_to_noise.h"
 
 namespace infopt {
+namespace {
+
+constexpr double kJudgedMacs = 2e9;  // multiplications of all samples that judge
+constexpr int64_t kMostJudges = 64;
+constexpr int64_t kFewest = 16;  // samples in all, where some are held
+
+}  // namespace
+
+int64_t judging_samples(double macs, int64_t fewest) { return std::clamp(static_cast<int64_t>(kJudgedMacs / std::max(macs, 1.0)), fewest, kMostJudges); }
+
+int64_t judging_samples(const Graph& graph, const std::vector<Observed>& seen, int64_t fewest) {
+  double macs = 0;
+  for (NodeId id : graph.order()) macs += static_cast<double>(macs_of(graph, graph.node(id), seen));
+  return judging_samples(macs / 4, fewest);
+}
+
+int64_t held_for_judging(int64_t judging, int64_t samples) { return samples < kFewest ? 0 : std::min(judging, samples / 8); }
 
 OutputJudge::OutputJudge(const Graph& graph, Calibration& calibration, int threads, int64_t samples)
     : calibration_(calibration), threads_(threads), samples_(calibration.first_samples(samples)), expected_(run(graph)) {}

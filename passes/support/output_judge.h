@@ -7,6 +7,13 @@
 
 namespace infopt {
 
+/// Samples that say what the outputs have left: of a net with so many multiplications a sample few where it is large, up to 64 of a small one.
+int64_t judging_samples(double macs, int64_t fewest);
+/// Of that graph, with those shapes, where few questions are asked: four times as many.
+int64_t judging_samples(const Graph& graph, const std::vector<Observed>& seen, int64_t fewest);
+/// Of these those, the data's first, that what is judged shouldn't have seen: up to an eighth of the data, none where there are few.
+int64_t held_for_judging(int64_t judging, int64_t samples);
+
 class OutputJudge {
  public:
   /// Runs the graph on the calibration data's first samples.

@@ -41,6 +41,9 @@ WeightsOptions WeightsOptions::of(const Options& options) {
   o.format = {weight_type(options.text("type")), options.integer("block_size"), options.flag("symmetric")};
   o.gptq = algorithm == "gptq" || algorithm == "awq_gptq";
   o.awq = algorithm == "awq" || algorithm == "awq_gptq";
+  o.biases = o.gptq && options.flag("bias_correction");
+  o.weighs_places = options.flag("weigh_places");
+  o.format.signs = options.flag("negative_scales");
   o.fit = options.text("fit") == "extremes" ? GridFit::Extremes : GridFit::LeastSquares;
   o.act_order = options.flag("act_order");
   o.sequential = options.flag("sequential");

@@ -25,6 +25,7 @@ struct WeightsOptions {
   double damp = 0.05;
   bool fits_outputs = true; ///< sequential: weights are fitted to the float layer's output before they are rounded
   bool biases = false;      ///< biases take up what rounding does to the mean of a layer's output, and weights are rounded about the inputs' means
+  bool weighs_places = true;  ///< places of a layer's output count by what they cost the model's outputs
   int64_t hold_out = 0;     ///< samples, the first, that aren't rounded by
   int64_t min_weights = 400;
   bool int8_tables = true;

@@ -52,7 +52,8 @@ void Rounder::round_with_data(std::vector<bool>& done) {
   for (size_t i = 0; i < plan_.size(); ++i)
     if (plan_[i].moments) layers.push_back(plan_[i].layer), places.push_back(i);
   std::vector<SharedInput> shared = find_shared_inputs(graph_, layers);
-  MomentsRun moments(graph_, quantized_.get(), layers, shared, context_, options_.hold_out);
+  const PlaceWeights weights = options_.gptq && options_.weighs_places ? PlaceWeights(graph_, layers, context_) : PlaceWeights();
+  MomentsRun moments(graph_, quantized_.get(), layers, shared, context_, options_.hold_out, &weights);
   int64_t rounded = 0;
   for (std::span<SharedInput> rest(shared); !rest.empty();) {
     const std::span<SharedInput> now = rest.first(together(rest, edit_ != nullptr));

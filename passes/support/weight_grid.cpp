@@ -65,10 +65,15 @@ Candidate fit_group(const Group& g, const WeightGrid& grid, GridFit fit) {
   const double finest = floats ? 0.025 : grid.high - grid.low > 100 ? 0.005 : 0.02;
   for (int step = floats ? -kShrinks : -8; step <= (floats ? 2 : kShrinks); ++step) {
     const double keep = 1 - finest * step;
-    if (keep <= 0.05 || step == 0) continue;
-    const Candidate c = over(*min, *max, symmetric, grid.low, grid.high, keep);
-    const double e = error_of(g, c, grid);
-    if (e < least) least = e, best = c;
+    if (keep <= 0.05) continue;
+    const auto consider = [&](const Candidate& c) {
+      const double e = error_of(g, c, grid);
+      if (e < least) least = e, best = c;
+    };
+    if (step != 0) consider(over(*min, *max, symmetric, grid.low, grid.high, keep));
+    if (!grid.format.two_signs()) continue;
+    const auto largest = static_cast<double>(-*min > *max ? *min : *max);
+    if (const auto scale = static_cast<float>(largest * keep / grid.low); std::fabs(scale) >= 1e-38f) consider({scale, best.zero});
   }
   return best;
 }

@@ -12,6 +12,8 @@ struct WeightFormat {
   DType dtype = DType::I8;  ///< I2, U2, I4, U4, I8, U8, F8E4M3FN or F8E5M2; floats are symmetric
   int64_t block = 0;        ///< weights along k that share a scale, the last block may be shorter; 0: all of an output channel's; -1: all of the layer's
   bool symmetric = true;    ///< zero point 0 where the type is signed, the middle code where it isn't
+  bool signs = false;       ///< scales may be negative: the lowest code of a symmetric signed type, which has no counterpart, then serves either end
+  bool two_signs() const { return signs && symmetric && !is_float(dtype) && dtype != DType::I8; }
 };
 
 /// What codes stand for before they are scaled: integers, or small floats.

@@ -47,3 +47,13 @@ for row in w:
     e = row - np.array(list(itertools.product(range(-2, 2), repeat=6))) * grid
     best.append(np.min(np.einsum("ni,ij,nj->n", e, damped, e)))
 flat("least errors", best)
+
+# The least errors that any scale leaves, of either sign: for codes c it is wᵀHw − (cᵀHw)² / cᵀHc.
+codes = np.array([c for c in itertools.product(range(-2, 2), repeat=6) if any(c)])
+price = np.einsum("ni,ij,nj->n", codes, damped, codes)
+either, positive = [], []
+for row in w:
+    along = codes @ damped @ row
+    left = row @ damped @ row - along**2 / price
+    either.append(left.min()), positive.append(left[along > 0].min())
+flat("least errors of any scale", either), flat("of a positive one", positive)

@@ -21,6 +21,8 @@ const std::vector<float> kSmallH{27, 73, -5, 0, -7, -16, 73, 240, -14, 20, -10, 
 const std::vector<float> kSmallWeights{-0.1f, 1.8f, 2.8f, 0.1f, -2.5f, 1.4f, -1.6f, -1.7f, -1.9f, -1.8f, 2.5f, -0.8f, -2.4f, -2, -0.6f, -0.9f, -1.2f, 2.7f, 2.2f, 0.4f, 3, -1, -2.2f, -1.4f};
 const std::vector<double> kLeast{141.499, 112.55, 92.5953, 222.662};
 
+const std::vector<double> kLeastOfAnyScale{48.0228, 47.8886, 75.0234, 38.2306};  // of positive ones 52.6167 in the second row
+
 const WeightFormat kChannels{.dtype = DType::I4};
 
 struct Problem {
@@ -43,6 +45,14 @@ struct Problem {
   double nearest(const WeightFormat& format, GridFit fit) const { return error(round_to_nearest(w, fit_grid(w, out, k, format, fit))); }
 };
 
+std::vector<float> damped_small() {
+  std::vector<float> damped = kSmallH;
+  float mean = 0;
+  for (size_t i = 0; i < 6; ++i) mean += kSmallH[i * 7] / 6;
+  for (size_t i = 0; i < 6; ++i) damped[i * 7] += 0.01f * mean;
+  return damped;
+}
+
 TEST(Gptq, GivesThePapersCodesInEitherOrder) {
   GptqOptions options{.act_order = false, .damp = 0.01, .fit = GridFit::Extremes, .sweeps = 0};
   EXPECT_EQ(gptq(kWeights, 3, kH, kChannels, options).codes, kInOrder);
@@ -52,10 +62,7 @@ TEST(Gptq, GivesThePapersCodesInEitherOrder) {
 
 TEST(Gptq, TheDescentComesCloseToTheBestCodesThereAre) {
   const GptqOptions options{.damp = 0.01, .fit = GridFit::Extremes};
-  std::vector<float> damped = kSmallH;
-  float mean = 0;
-  for (size_t i = 0; i < 6; ++i) mean += kSmallH[i * 7] / 6;
-  for (size_t i = 0; i < 6; ++i) damped[i * 7] += 0.01f * mean;
+  const std::vector<float> damped = damped_small();
   double sum = 0, least = 0;
   for (int64_t row = 0; row < 4; ++row) {
     const std::vector<float> w(kSmallWeights.begin() + row * 6, kSmallWeights.begin() + (row + 1) * 6);
@@ -64,6 +71,24 @@ TEST(Gptq, TheDescentComesCloseToTheBestCodesThereAre) {
     sum += error, least += kLeast[static_cast<size_t>(row)];
   }
   EXPECT_LT(sum, least * 1.1);
+}
+
+TEST(Gptq, ScalesOfEitherSignComeCloseToTheBestThereAre) {
+  double sum = 0, positive = 0, least = 0;
+  for (int64_t row = 0; row < 4; ++row) {
+    const std::vector<float> w(kSmallWeights.begin() + row * 6, kSmallWeights.begin() + (row + 1) * 6);
+    const auto error = [&](bool signs) { return quadratic_error(w, decode(gptq(w, 1, kSmallH, {.dtype = DType::I2, .signs = signs}, {.damp = 0.01})), 1, damped_small()); };
+    EXPECT_GE(error(true), kLeastOfAnyScale[static_cast<size_t>(row)] * 0.9999);
+    sum += error(true), positive += error(false), least += kLeastOfAnyScale[static_cast<size_t>(row)];
+  }
+  EXPECT_LT(sum, least * 1.3);
+  EXPECT_LE(sum, positive);
+}
+
+TEST(Gptq, NegativeScalesGainOnSymmetricGridsOfFewCodes) {
+  const Problem p(200, 70, 3);
+  for (const auto& [type, block, left] : {std::tuple{DType::I4, 32, 0.93}, {DType::I4, 0, 0.99}, {DType::I2, 32, 0.98}})
+    EXPECT_LT(p.error(gptq(p.w, p.out, p.h, {type, block, true, true})), left * p.error(gptq(p.w, p.out, p.h, {type, block}))) << bits_of(type) << " bits, block " << block;
 }
 
 TEST(Gptq, BeatsRoundingToNearestOnEveryGrid) {

@@ -47,6 +47,23 @@ TEST(InputMoments, HoldTheEnergyOfTheOutputsOfAnyLayer) {
   }
 }
 
+TEST(InputMoments, APlaceOfWeightTwoCountsAsTwoAndOneWithoutWeightNotAtAll) {
+  const Model model = graph_of("g (float[3,2] x, float[2,4] w) => (float[a,b] y) { y = MatMul(x, w) }");
+  const Layer layer = find_layers(*model.graph).at(0);
+  const Tensor x = Tensor::of<float>({3, 2}, {1, 2, 30, 40, -5, 6}), repeated = Tensor::of<float>({3, 2}, {1, 2, 1, 2, -5, 6});
+  InputMoments weighed(*model.graph, layer), plain(*model.graph, layer);
+  const std::vector<float> weights{2, 0, 1}, w = read_weights(layer, *model.graph->constant(layer.weights)), none(w.size(), 0.0f);
+  weighed.add({x, Layout::Plain}, 1, &weights);
+  plain.add({repeated, Layout::Plain}, 1);
+  weighed.finish(1), plain.finish(1);
+  EXPECT_EQ(weighed.places(), 1);  // 3² / 5
+  EXPECT_EQ(plain.places(), 3);
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(weighed.h(0)[i], plain.h(0)[i], 1e-5);
+  for (size_t o = 0; o < 4; ++o) EXPECT_NEAR(weighed.shift(w, none, 0)[o], plain.shift(w, none, 0)[o], 1e-5);
+  weighed.center(), plain.center();
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(weighed.h(0)[i], plain.h(0)[i], 1e-4);
+}
+
 TEST(InputMoments, CorrectedWeightsMakeOfTheQuantizedInputsWhatTheWeightsMadeOfTheFloatOnes) {
   const Model model = graph_of("g (float[40,6] x, float[6,4] w) => (float[a,b] y) { y = MatMul(x, w) }");
   const Layer layer = find_layers(*model.graph).at(0);

@@ -79,6 +79,17 @@ TEST(WeightGrid, LeastSquaresIsNeverWorseThanExtremesAndGainsOnNormalWeights) {
     }
 }
 
+TEST(WeightGrid, ANegativeScaleGivesTheLowestCodeToTheLargestWeight) {
+  WeightFormat format{.dtype = DType::I4};
+  const std::vector<float> w{4, -3.5f, 1.5f, 0.5f, -2, 0};
+  EXPECT_GT(squared_error(w, round_to_nearest(w, fit_grid(w, 1, 6, format, GridFit::LeastSquares))), 0);
+  format.signs = true;
+  const CodedWeights coded = round_to_nearest(w, fit_grid(w, 1, 6, format, GridFit::LeastSquares));
+  EXPECT_EQ(coded.grid.scales[0], -0.5f);
+  EXPECT_EQ(coded.codes, (std::vector<int16_t>{-8, 7, -3, -1, 4, 0}));
+  EXPECT_GT(fit_grid(w, 1, 6, {.dtype = DType::I8, .signs = true}, GridFit::LeastSquares).scales[0], 0);  // whose codes have counterparts
+}
+
 TEST(WeightGrid, ImportanceDrawsTheScaleToWhatMatters) {
   std::vector<float> w(32, 0.3f);
   w[0] = 7;
