@@ -138,7 +138,7 @@ class Float8Pass {
     if (context_.calibration) {
       judging_ = judging_samples(graph_, seen_, kFewestJudges);
       if (gptq_) held_ = held_for_judging(judging_, context_.calibration->data().size());
-      judge_.emplace(graph_, *context_.calibration, context_.threads, judging_);
+      judge_.emplace(graph_, *context_.calibration, context_.threads, judging_, held_);
     }
     store_recurrent();
     const std::shared_ptr<Graph> original = graph_.clone();

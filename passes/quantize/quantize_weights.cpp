@@ -230,7 +230,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& given) {
   if (context.calibration) {
     const int64_t judging = judging_samples(edit.graph(), context.calibration->observe(edit.graph()), kFewestJudges);
     if (options.gptq) options.hold_out = held_for_judging(judging, context.calibration->data().size());
-    judge.emplace(edit.graph(), *context.calibration, context.threads, judging);
+    judge.emplace(edit.graph(), *context.calibration, context.threads, judging, options.hold_out);
   }
   store_recurrent(edit, context, options, given.number("min_sqnr_db"));
   std::vector<Observed> seen = context.calibration ? context.calibration->observe(edit.graph()) : std::vector<Observed>{};

@@ -23,19 +23,24 @@ int64_t judging_samples(const Graph& graph, const std::vector<Observed>& seen, i
   return judging_samples(macs / 4, fewest);
 }
 
-int64_t held_for_judging(int64_t judging, int64_t samples) { return samples < kFewest ? 0 : std::min(judging, samples / 8); }
+int64_t held_for_judging(int64_t judging, int64_t samples) { return samples < kFewest ? 0 : std::min(judging, samples / 4); }
 
-OutputJudge::OutputJudge(const Graph& graph, Calibration& calibration, int threads, int64_t samples)
-    : calibration_(calibration), threads_(threads), samples_(calibration.first_samples(samples)), expected_(run(graph)) {}
+OutputJudge::OutputJudge(const Graph& graph, Calibration& calibration, int threads, int64_t samples, int64_t held)
+    : calibration_(calibration), threads_(threads), held_(held), samples_(calibration.first_samples(samples)), expected_(run(graph)) {}
 
 std::optional<double> OutputJudge::decibels(const Graph& changed) const {
   const auto made = run(changed);
   std::optional<double> worst;
   for (size_t o = 0; o < changed.outputs().size(); ++o) {
     NoiseSums sum;
-    for (size_t s = 0; s < made.size(); ++s)
+    const auto consider = [&] {
+      if (const auto db = sum.decibels(); db && (!worst || *db < *worst)) worst = db;
+    };
+    for (size_t s = 0; s < made.size(); ++s) {
+      if (held_ > 0 && static_cast<int64_t>(s) == held_) consider();
       if (expected_[s][o].defined() && made[s][o].defined() && is_float(made[s][o].dtype())) sum.add(expected_[s][o], made[s][o]);
-    if (const auto db = sum.decibels(); db && (!worst || *db < *worst)) worst = db;
+    }
+    consider();
   }
   return worst;
 }
