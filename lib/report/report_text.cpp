@@ -27,6 +27,12 @@ std::string size_line(const Report& r) {
   return line("size", text);
 }
 
+/// Where nothing is quantized: QuantizeLinear and DequantizeLinear would count too.
+std::string nodes_line(const Report& r) {
+  if (r.passes.empty() || !r.layers.empty()) return {};
+  return line("nodes", fmt::format("{} → {}", r.passes.front().nodes_before, r.passes.back().nodes_after));
+}
+
 std::string accuracy_lines(const Report& r) {
   std::string out;
   for (const Metric& m : r.metrics) {
@@ -98,7 +104,7 @@ std::string render_text(const Report& r) {
   std::string out;
   if (r.optimized) out += line("model", printable(r.original ? r.original->path + " → " + r.optimized->path : r.optimized->path));
   else if (r.original) out += line("model", printable(r.original->path));
-  out += search_lines(r) + size_line(r) + accuracy_lines(r) + latency_line(r) + pruned_lines(r) + forms_line(r) + layer_lines(r);
+  out += search_lines(r) + size_line(r) + nodes_line(r) + accuracy_lines(r) + latency_line(r) + pruned_lines(r) + forms_line(r) + layer_lines(r);
   for (size_t i = 0; i < r.warnings.size() && i < kMostWarnings; ++i) out += line("warning", printable(r.warnings[i]));
   if (r.warnings.size() > kMostWarnings) out += line("", fmt::format("and {} more warnings in the report", r.warnings.size() - kMostWarnings));
   for (const GateResult& g : r.gates) out += line(g.passed ? "gate met" : "NOT MET", printable(g.name + ": " + g.message));

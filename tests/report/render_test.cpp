@@ -192,6 +192,16 @@ TEST(TextReport, SummarizesOnAScreen) {
   EXPECT_THAT(text, HasSubstr("NOT MET     min_speedup: the speedup is 2x, at least 3x is wanted\n"));
 }
 
+TEST(TextReport, TellsTheNodesWhereNothingIsQuantized) {
+  Report r = full_report();
+  ASSERT_FALSE(r.passes.empty());
+  EXPECT_THAT(render_text(r), Not(HasSubstr("nodes ")));
+  r.layers.clear();
+  r.passes.front().nodes_before = 448;
+  r.passes.back().nodes_after = 126;
+  EXPECT_THAT(render_text(r), HasSubstr("nodes       448 → 126\n"));
+}
+
 TEST(TextReport, NamesCannotMoveTheTerminalsCursor) {
   Report r = full_report();
   r.layers[0].node = "\x1b[2Jgone\r\n";
