@@ -25,6 +25,7 @@
 #include "passes/support/recurrent_weights.h"
 #include "passes/support/round_weights.h"
 #include "passes/support/signal_to_noise.h"
+#include "passes/support/tied.h"
 #include "passes/support/weight_tables.h"
 
 namespace infopt {
@@ -132,6 +133,7 @@ class Float8Pass {
         static_(options.text("activations") == "static"), gptq_(context.calibration && options.text("rounding") == "gptq") {}
 
   void run() {
+    const auto transposed = transpose_constants(edit_);
     if (context_.calibration) seen_ = context_.calibration->observe(graph_);
     plan();
     if (static_) collect();
@@ -149,6 +151,7 @@ class Float8Pass {
     std::vector<Layer> stored;
     for (const LayerPlan& l : layers_) stored.push_back(l.layer);
     share_with_bodies(edit_, stored);
+    restore_transposes(edit_, transposed);
     for (LayerReport& r : reports_) context_.report.layers.push_back(std::move(r));
   }
 

@@ -225,7 +225,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& given) {
   WeightsOptions options = WeightsOptions::of(given);
   options.format.signs = options.format.signs && context.profile.negative_scales;
   if (options.needs_data() && !context.calibration) throw Error(ErrorKind::Usage, "the step quantize_weights needs calibration data for " + given.text("algorithm") + ": give --calib DATA");
-  transpose_constants(edit);
+  const auto transposed = transpose_constants(edit);
   std::optional<OutputJudge> judge;
   if (context.calibration) {
     const int64_t judging = judging_samples(edit.graph(), context.calibration->observe(edit.graph()), kFewestJudges);
@@ -266,6 +266,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& given) {
     }
   }
   if (judge) Widener(edit, *original, plan, reports, context).run(*judge, tied, given.number("min_sqnr_db"));
+  restore_transposes(edit, transposed);
   for (LayerReport& report : reports) context.report.layers.push_back(std::move(report));
 }
 

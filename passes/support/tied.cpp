@@ -51,6 +51,17 @@ std::map<ValueId, ValueId> transpose_constants(GraphEdit& edit) {
   return of;
 }
 
+void restore_transposes(GraphEdit& edit, const std::map<ValueId, ValueId>& made) {
+  for (const auto& [copy, table] : made) {
+    const Graph& graph = edit.graph();
+    if (!graph.value_alive(copy) || graph.value(copy).uses.empty() || !graph.value_alive(table) || graph.value(table).uses.empty()) continue;
+    const ValueId again = edit.add({.op = "Transpose", .attributes = {{"perm", std::vector<int64_t>{1, 0}, {}}}}, {table});
+    edit.replace_uses(copy, again);
+    edit.remove_value(copy);
+  }
+  edit.finish();
+}
+
 bool reads_table(const Graph& graph, const Layer& layer, ValueId table) {
   const Tensor& t = *graph.constant(table);
   if (layer.convolution || layer.out != t.dim(0) || layer.in != t.dim(1)) return false;

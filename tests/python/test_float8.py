@@ -53,6 +53,25 @@ def test_the_recipe_fp8_and_its_file_validate(tmp_path):
     infopt("validate", q.source, q.path, "--data", tmp_path / "calib.npz")
 
 
+@pytest.mark.parametrize("recipe", ["fp8", "int4-gptq"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_table_that_the_head_reads_transposed_is_stored_in_few_bits_or_once(tmp_path, recipe, kept):
+    text = "g (int64[N,6] i) => (float[N,6,400] y) { e = Gather(t, i) h = MatMul(e, w1) r = Relu(h) k = MatMul(r, w2) s = Transpose<perm=[1,0]>(t) y = MatMul(k, s) }"
+    net = build(text, t=normal(400, 96, seed=1), w1=normal(96, 96, scale=0.1, seed=2), w2=normal(96, 96, scale=0.1, seed=3))
+    ids = np.random.default_rng(4).integers(0, 400, (32, 6))
+    options = ["--recipe", recipe]
+    if kept:  # the table and what reads it in float
+        step = {"fp8": "quantize_float8", "int4-gptq": "quantize_weights"}[recipe]
+        rules = "[{name: tied, ops: [Gather], weights: float32}, {name: head, roles: [head], weights: float32}]"
+        (tmp_path / "r.yaml").write_text(f"version: 1\nsteps:\n  - fold_constants\n  - {step}:\n      embeddings: float\n  - remove_dead\ngroups: {rules}\n")
+        options = ["--recipe", tmp_path / "r.yaml"]
+    q = Quantized(tmp_path, net, {"i": ids}, *options)
+    bytes_of = {kind: sum(len(t.raw_data) for t in q.constants.values() if t.data_type == kind) for kind in {t.data_type for t in q.constants.values()}}
+    table = 4 * 400 * 96
+    assert bytes_of[onnx.TensorProto.FLOAT] < (1.3 * table if kept else 0.2 * table)
+    assert q.sqnr({"i": ids}) > 10
+
+
 def test_the_recipe_dynamic_takes_ranges_at_run_time(tmp_path):
     q = Quantized(tmp_path, model(), {"x": normal(8, 8, 12, 12, seed=5)}, "--recipe", "dynamic")
     ops = [n.op_type for n in q.nodes]
