@@ -15,6 +15,7 @@ Model unpacked(const Model& model) {
   Options options;
   for (const OptionDef& o : fold->options) options.set(o.name, o.otherwise);
   options.set("max_bytes", std::numeric_limits<int64_t>::max());
+  options.set("max_growth", 1e6);
   Report ignored;
   static const std::vector<GroupRule> kNoGroups;
   run_pipeline(copy, {{fold->name, options}}, {.profile = find_profile("generic"), .groups = kNoGroups}, ignored);
