@@ -5,8 +5,8 @@
 // after      y an initializer with what f gives on the CPU;  n the same;  the branch's nodes in If's place;
 //            Reshape(x, [0, -1, 12, 64]);  x
 // conditions f is deterministic, has no body, and infopt can run it. y is no graph output. y takes no more bytes than those of its inputs
-//            that nobody else reads, or at most max_bytes. Floats that restate a constant which others still read (tied embeddings transposed)
-//            make the file larger by at most max_growth together: the engine folds the others when it loads. Never decoded: DequantizeLinear of constants, integers of 8 bits or fewer cast to
+//            that nobody else reads, or at most max_bytes. Transposes of matrices that others still read (tied embeddings) make the file
+//            larger by at most max_growth together: the engine folds the others when it loads. Never decoded: DequantizeLinear of constants, integers of 8 bits or fewer cast to
 //            floats (storage form), and (half_weights: keep) large float16 or bfloat16 weights cast to something wider: they were
 //            stored so to save bytes. Shapes of what standard operators make are inferred, never believed because the file declares
 //            them. In a Reshape one dimension at most may be open, besides those that are the input's own; where the target's last is -1,
@@ -29,7 +29,6 @@ namespace {
 /// Half-stored tensors up to this size are decoded: scales, biases.
 constexpr int64_t kSmall = 1024;
 constexpr size_t kSmallGrowth = 64 << 10;  ///< bytes that any model may grow by
-constexpr size_t kRestating = 4;           ///< a result is made of a constant that stays where that has a fourth of its bytes
 constexpr int kRounds = 8;
 
 /// A graph and those around it: a body sees its parents' constants.
@@ -57,18 +56,15 @@ bool decodes(const Scope& scope, const Node& n, bool keep_half) {
   return keep_half && is_float(x->dtype()) && bits <= 16 && x->size() > kSmall && (n.is("CastLike") || bits_of(to) > bits);
 }
 
-/// Bytes of the constants that the node reads: of those that vanish with it, and of the largest that stays.
-struct Operands {
-  size_t freed = 0, kept = 0;
-};
-Operands operands_of(const Scope& scope, const Node& n) {
-  Operands bytes;
+/// Bytes of the constants that vanish with the node.
+size_t freed(const Scope& scope, const Node& n) {
+  size_t bytes = 0;
   for (size_t i = 0; i < n.inputs.size(); ++i) {
     const ValueId v = n.inputs[i];
     if (v == kNone || std::find(n.inputs.begin(), n.inputs.begin() + static_cast<std::ptrdiff_t>(i), v) != n.inputs.begin() + static_cast<std::ptrdiff_t>(i)) continue;
     const auto& uses = scope.graph.value(v).uses;
     const bool mine = std::all_of(uses.begin(), uses.end(), [&](const Use& u) { return u.node == n.id && u.index >= 0; });
-    if (const Tensor* t = scope.graph.constant(v)) mine ? bytes.freed += t->bytes() : bytes.kept = std::max(bytes.kept, t->bytes());
+    if (const Tensor* t = scope.graph.constant(v); t && mine) bytes += t->bytes();
   }
   return bytes;
 }
@@ -76,7 +72,7 @@ Operands operands_of(const Scope& scope, const Node& n) {
 struct Limits {
   size_t max_bytes;
   bool keep_half;
-  size_t& growth;  ///< bytes by which what restates other constants may still make the file larger
+  size_t& growth;  ///< bytes by which copies in another order may still make the file larger
 };
 
 class Folder {
@@ -114,14 +110,13 @@ class Folder {
     if (std::any_of(n.inputs.begin(), n.inputs.end(), [&](ValueId v) { return v != kNone && !constant_of(scope_, v); })) return false;
     if (is_random(n, graph().opset(n.domain)) || decodes(scope_, n, limits_.keep_half)) return false;
     const bool decoding = !limits_.keep_half && n.is("Cast") && n.input(0) != kNone && bits_of(constant_of(scope_, n.input(0))->dtype()) == 16;
-    const Operands operands = operands_of(scope_, n);
-    const size_t free = operands.freed * (decoding ? 2 : 1), limit = std::max(limits_.max_bytes, free);
+    const size_t free = freed(scope_, n) * (decoding ? 2 : 1), limit = std::max(limits_.max_bytes, free);
     if (surely_larger(n, limit)) return false;
     std::vector<Tensor> results = evaluate(n);
     size_t bytes = 0;
     for (const Tensor& t : results) bytes += t.bytes();
     if (results.empty() || bytes > limit) return false;
-    if (is_float(results[0].dtype()) && operands.kept >= bytes / kRestating && bytes > free) {
+    if (n.is("Transpose") && bytes > free) {
       if (bytes - free > limits_.growth) return false;
       limits_.growth -= bytes - free;
     }
@@ -391,7 +386,7 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
 PassDef pass_fold_constants() {
   return {"fold_constants", "computes what depends on constants and known shapes only", Contract::Rounding,
           {{"max_bytes", "largest constant that may be made, unless it replaces larger ones", int64_t{1} << 20, {}, 0.0},
-           {"max_growth", "share of the constants' bytes by which copies of constants that stay may make the file larger (64 KiB in any case)", 0.02, {}, 0.0},
+           {"max_growth", "share of the constants' bytes by which transposed copies may make the file larger (64 KiB in any case)", 0.02, {}, 0.0},
            {"half_weights", "large float16 and bfloat16 weights behind a Cast: kept as they are stored, or decoded", std::string("keep"), {"keep", "decode"}}},
           false, 0, run};
 }
