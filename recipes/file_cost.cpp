@@ -18,7 +18,7 @@ Model unpacked(const Model& model) {
   options.set("max_growth", 1e6);
   Report ignored;
   static const std::vector<GroupRule> kNoGroups;
-  run_pipeline(copy, {{fold->name, options}}, {.profile = find_profile("generic"), .groups = kNoGroups}, ignored);
+  run_pipeline(copy, {{fold->name, options}, {"share_constants", {}}, {"remove_dead", {}}}, {.profile = find_profile("generic"), .groups = kNoGroups}, ignored);
   return copy;
 }
 

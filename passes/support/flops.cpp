@@ -80,6 +80,12 @@ class Counter {
         cost.parameters += n.op == "MatMulNBits" && i == 1 ? n.i("N", 0) * n.i("K", 0) : t->size();
         costs.parameter_bytes += static_cast<int64_t>(t->bytes());
       }
+      for (ValueId v : n.captures) {  // what bodies read of this graph
+        const Tensor* t = graph.constant(v);
+        if (!t || !is_float(t->dtype()) || !met.insert(v).second) continue;
+        cost.parameters += t->size();
+        costs.parameter_bytes += static_cast<int64_t>(t->bytes());
+      }
       costs.macs += cost.macs;
       costs.parameters += cost.parameters;
       if (cost.macs || cost.parameters) costs.nodes.push_back(cost);

@@ -53,6 +53,26 @@ TEST(ShareConstants, TellsLongOnesApartThatBeginAlike) {
   EXPECT_EQ(difference(before, result), 0);
 }
 
+TEST(ShareConstants, MovesWhatSeveralBodiesHaveAroundThem) {
+  const std::string inner = "If (d) <then_branch = t2 () => (float[N,32] p) { p = MatMul(x, w) }, else_branch = e2 () => (float[N,32] q) { r = MatMul(x, w) q = Relu(r) }>";
+  Model before = graph_of("g (bool c, bool d, float[N,32] x, float[32,32] w) => (float[N,32] y) { y = If (c) <then_branch = t () => (float[N,32] a) { a = " + inner + " }, else_branch = e () => (float[N,32] b) { m = MatMul(x, w) b = Neg(m) }> }");
+  // Each body gets a copy of its own, as folding in bodies leaves them.
+  const auto copies = [](auto&& self, Graph& g, const Tensor& w) -> void {
+    GraphEdit edit(g);
+    for (NodeId id : g.order()) {
+      for (const auto& body : g.node(id).bodies()) self(self, *body, w);
+      if (g.node(id).is("MatMul")) edit.set_input(id, 1, edit.add_constant(w.clone()));
+    }
+  };
+  copies(copies, *before.graph, before.graph->value(before.graph->find_value("w")).constant);
+  before = after(before, "remove_dead");
+  ASSERT_GT(serialize_model(before).size(), 3u * 4096);
+  const Model result = after(before, "share_constants");
+  EXPECT_EQ(ops(result), ops(before));
+  EXPECT_LT(serialize_model(result).size(), 4096u + 2048u);
+  EXPECT_EQ(difference(before, result), 0);
+}
+
 TEST(ShareConstants, LeavesDefaultsOfInputs) {
   const Model before = graph_of("g (float[N] x, float d = {2.0}) => (float[N] y) <float c = {2.0}> { p = Add(x, c) y = Mul(p, d) }");
   EXPECT_NE(node_of(after(before, "share_constants"), "Add").input(1), node_of(after(before, "share_constants"), "Mul").input(1));
