@@ -75,7 +75,7 @@ RemovalCosts::RemovalCosts(const Dimensions& dimensions, const GraphCosts& costs
   if (unit == Unit::Macs || unit == Unit::Time) {
     for (NodeId id : graph.order()) {
       const Node& n = graph.node(id);
-      const auto cost = std::find_if(costs.nodes.begin(), costs.nodes.end(), [&](const NodeCost& c) { return c.node == id; });
+      const auto cost = std::find_if(costs.nodes.begin(), costs.nodes.end(), [&](const CountedNode& c) { return c.node == id; });
       Term t{unit == Unit::Time ? weights[static_cast<size_t>(id)] : cost == costs.nodes.end() ? 0 : static_cast<double>(cost->macs), {}};
       if (t.cost <= 0) continue;
       for (int64_t a = 0; !n.outputs.empty() && a < dimensions.rank(n.outputs[0]); ++a)

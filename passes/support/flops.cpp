@@ -61,7 +61,7 @@ class Counter {
     for (NodeId id : graph.order()) {
       const Node& n = graph.node(id);
       if (n.is("Constant")) continue;
-      NodeCost cost{owner == kNone ? id : owner, 0, 0};
+      CountedNode cost{owner == kNone ? id : owner, 0, 0};
       Product p;
       const bool multiplies = product_of(n, p);
       if (multiplies) {

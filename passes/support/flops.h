@@ -7,7 +7,7 @@
 
 namespace infopt {
 
-struct NodeCost {
+struct CountedNode {
   NodeId node = kNone;
   int64_t macs = 0;        ///< of one run; 0 where shapes aren't known
   int64_t parameters = 0;  ///< elements of the constants that no node before it in the list reads
@@ -17,7 +17,7 @@ struct GraphCosts {
   int64_t macs = 0, parameters = 0;
   int64_t parameter_bytes = 0;     ///< as stored, blocks' scales and zero points included
   int64_t unknown = 0;             ///< operators that multiply, of unknown shapes
-  std::vector<NodeCost> nodes;     ///< those with MACs or parameters, in the graph's order
+  std::vector<CountedNode> nodes;     ///< those with MACs or parameters, in the graph's order
   int64_t flops() const { return 2 * macs; }
 };
 
