@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <condition_variable>
 #include <mutex>
 
 #include "calibration/finite_watch.h"
 #include "calibration/sample_findings.h"
+#include "calibration/sample_order.h"
 #include "lib/base/error.h"
 #include "lib/base/finite.h"
 #include "lib/base/threads.h"
@@ -42,8 +42,8 @@ void check_outputs(const Graph& graph, const Sample& sample, const std::vector<T
   throw Error(ErrorKind::Malformed, "an output has a NaN");
 }
 
-/// Takes samples' results in any order and merges them in the order of the samples. Histograms, which are large and don't depend on an
-/// order, are merged at once: what waits for an earlier sample is small.
+/// Merges samples' results in the order of the samples. Histograms, which are large and don't depend on an order, are merged at once: what waits
+/// for an earlier sample is small.
 class OrderedMerge {
  public:
   explicit OrderedMerge(StatisticsSet& into) : into_(into) {}
@@ -54,12 +54,7 @@ class OrderedMerge {
     histogram = {};
   }
 
-  void add(int64_t index, std::map<ValueId, TensorStatistics> part) {
-    std::lock_guard lock(mutex_);
-    waiting_.emplace(index, std::move(part));
-    for (auto it = waiting_.begin(); it != waiting_.end() && it->first == next_; it = waiting_.erase(it), ++next_)
-      for (auto& [id, t] : it->second) into_.tensors[id].merge(t);
-  }
+  void add(int64_t sample, std::map<ValueId, TensorStatistics> part) { order_.take(sample, std::move(part)); }
 
   void finish() {
     for (auto& [id, t] : into_.tensors) t.histogram = std::move(histograms_[id]);
@@ -68,9 +63,10 @@ class OrderedMerge {
  private:
   StatisticsSet& into_;
   std::mutex mutex_;
-  int64_t next_ = 0;
   std::map<ValueId, Histogram> histograms_;
-  std::map<int64_t, std::map<ValueId, TensorStatistics>> waiting_;
+  SampleOrder<std::map<ValueId, TensorStatistics>> order_{[this](int64_t, auto& part) {
+    for (auto& [id, t] : part) into_.tensors[id].merge(t);
+  }};
 };
 
 /// What isn't finite is named rather than what it led to.

@@ -3,12 +3,12 @@
 #include <algorithm>
 
 #include "calibration/calibration.h"
+#include "calibration/sample_order.h"
 #include "calibration/staged_run.h"
 #include "lib/base/error.h"
 #include "lib/base/finite.h"
 #include "passes/support/dense.h"
 #include "passes/support/live_places.h"
-#include "passes/support/sample_order.h"
 
 namespace infopt {
 namespace {
@@ -101,7 +101,7 @@ std::map<ChannelAxis, ChannelMoments> collect_channel_moments(const Graph& graph
   for (ValueId v : values) {
     std::map<int64_t, Sums> sums;
     for (int64_t a : axes[v]) sums.emplace(a, Sums(a, std::max<int64_t>(1, run.samples())));
-    SampleOrder order([&](int64_t sample, const std::vector<Tensor>& seen) {
+    SampleOrder<std::vector<Tensor>> order([&](int64_t sample, const std::vector<Tensor>& seen) {
       if (first_nonfinite(seen[0]) >= 0) throw Error(ErrorKind::Malformed, "it has a NaN or an infinite element", graph.value(v).name);
       for (auto& [a, s] : sums) s.add(seen[0], live ? live->of({v, a}, sample) : nullptr, context.threads);
     });

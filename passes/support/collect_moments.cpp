@@ -4,10 +4,10 @@
 #include <map>
 
 #include "calibration/staged_run.h"
+#include "calibration/sample_order.h"
 #include "calibration/tensor_store.h"
 #include "lib/base/error.h"
 #include "lib/base/finite.h"
-#include "passes/support/sample_order.h"
 
 namespace infopt {
 namespace {
@@ -116,7 +116,7 @@ void MomentsRun::collect(std::span<SharedInput> inputs) {
   }
   TensorStore originals(kMostHeld);
   std::vector<std::vector<int64_t>> tickets(static_cast<size_t>(impl_->exact->samples()));
-  SampleOrder add([&](int64_t sample, const std::vector<Tensor>& seen) {
+  SampleOrder<std::vector<Tensor>> add([&](int64_t sample, const std::vector<Tensor>& seen) {
     std::vector<Tensor> exact;
     for (int64_t ticket : tickets[static_cast<size_t>(sample)]) exact.push_back(originals.get(ticket)), originals.drop(ticket);
     for (size_t i = 0; i < inputs.size(); ++i) {

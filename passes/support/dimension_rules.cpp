@@ -21,6 +21,12 @@ bool Removal::touches(ValueId value) const {
   return false;
 }
 
+std::optional<std::vector<int64_t>> integers(const Dimensions& d, const Node& n, size_t input, const char* attribute) {
+  if (n.input(input) == kNone) return n.find(attribute) ? std::optional(n.ints(attribute)) : std::nullopt;
+  const Tensor* t = d.graph().constant(n.input(input));
+  return t && is_integer(t->dtype()) ? std::optional(to_vector<int64_t>(*t)) : std::nullopt;
+}
+
 void pass_axes(Dimensions& d, const Node& node, ValueId x, ValueId y, const std::vector<int64_t>& to) {
   for (size_t a = 0; a < to.size(); ++a) {
     const Positions* p = d.axis(x, static_cast<int64_t>(a));
@@ -249,7 +255,7 @@ std::vector<DimensionRule> elementwise_dimension_rules() {
 const DimensionRule* find_dimension_rule(const Node& node) {
   static const auto table = [] {
     std::map<std::string_view, DimensionRule> all;
-    for (const auto& rules : {product_dimension_rules(), elementwise_dimension_rules(), layout_dimension_rules()})
+    for (const auto& rules : {product_dimension_rules(), elementwise_dimension_rules(), layout_dimension_rules(), part_dimension_rules()})
       for (const DimensionRule& r : rules)
         for (std::string_view op : r.ops) all.emplace(op, r);
     return all;

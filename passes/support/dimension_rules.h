@@ -1,5 +1,6 @@
 // How each operator passes on the channels of what it reads. A new operator is one entry of a table.
 #pragma once
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -40,6 +41,10 @@ const DimensionRule* find_dimension_rule(const Node& node);
 std::vector<DimensionRule> product_dimension_rules();      ///< dimension_products.cpp
 std::vector<DimensionRule> elementwise_dimension_rules();  ///< dimension_rules.cpp
 std::vector<DimensionRule> layout_dimension_rules();       ///< dimension_layouts.cpp
+std::vector<DimensionRule> part_dimension_rules();         ///< dimension_parts.cpp
+
+/// The constant integers of an input, or of the attribute where older versions have it.
+std::optional<std::vector<int64_t>> integers(const Dimensions& d, const Node& node, size_t input, const char* attribute);
 
 /// Copies the tracked axes of x to y, each at the place that `to` says; -1: the axis is gone, which locks what is tracked there.
 void pass_axes(Dimensions& d, const Node& node, ValueId x, ValueId y, const std::vector<int64_t>& to);

@@ -7,8 +7,8 @@
 #include <set>
 
 #include "calibration/calibration.h"
+#include "calibration/sample_order.h"
 #include "calibration/staged_run.h"
-#include "passes/support/sample_order.h"
 
 namespace infopt {
 namespace {
@@ -49,7 +49,7 @@ class SumsAhead {
   const Sums& of(ValueId value) {
     for (; !made_.contains(value); ++next_) {
       Sums& out = made_[order_[next_]];
-      SampleOrder order([&](int64_t, const std::vector<Tensor>& seen) { out.add(seen[0]); });
+      SampleOrder<std::vector<Tensor>> order([&](int64_t, const std::vector<Tensor>& seen) { out.add(seen[0]); });
       run_->advance({order_[next_]}, [&](int64_t sample, const std::vector<Tensor>& seen) { order.take(sample, seen); });
     }
     return made_[value];

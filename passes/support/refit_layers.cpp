@@ -10,7 +10,6 @@
 #include "lib/base/memory.h"
 #include "passes/support/layer_bias.h"
 #include "passes/support/ridge.h"
-#include "passes/support/sample_order.h"
 
 namespace infopt {
 namespace {

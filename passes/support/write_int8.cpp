@@ -5,18 +5,13 @@
 
 #include "lib/base/error.h"
 #include "lib/base/threads.h"
+#include "passes/support/layer_bias.h"
 #include "passes/support/qdq_writer.h"
 #include "passes/support/quantize_weights.h"
 #include "passes/support/signal_to_noise.h"
 
 namespace infopt {
 namespace {
-
-/// A bias that follows a MatMul as an Add of a constant vector; and which input of the Add it is.
-struct FollowingBias {
-  const Node* add = nullptr;
-  size_t index = 0;
-};
 
 class Writer {
  public:
@@ -53,8 +48,7 @@ class Writer {
   };
   Prepared prepare(const LayerPlan& p);
   std::vector<float> weights_of(const LayerPlan& p, const std::vector<double>& factors) const;
-  FollowingBias following_bias(const Node& n, int64_t channels) const;
-  std::vector<double> bias_of(const Node& n, const Layer& layer) const;
+  LayerBias bias_of(const LayerPlan& p, const Prepared& z) const;
   Quantization activation(ValueId v);
   DType type_of(ValueId v) const;
   Quantization range_of(ValueId v) const;
@@ -92,9 +86,6 @@ class Writer {
   void replace(ValueId from, ValueId to);
   void write_activation(const Activation& a);
   void quantize_constants(const Node& n);
-  void set_bias(const Node& n, const Layer& layer, const std::vector<double>& bias);
-  void set_following_bias(const FollowingBias& f, const std::vector<double>& shift);
-  bool takes_bias(const Node& n) const { return !n.is("MatMul"); }
   LayerReport& report(const LayerPlan& p) { return plan_.reports[p.report]; }
 
   GraphEdit& edit_;
@@ -138,26 +129,11 @@ Writer::Prepared Writer::prepare(const LayerPlan& p) {
   return z;
 }
 
-FollowingBias Writer::following_bias(const Node& n, int64_t channels) const {
-  const Node* add = graph_.sole_consumer(n.outputs[0]);
-  if (!add || !add->is("Add")) return {};
-  for (size_t i : {0u, 1u}) {
-    const Tensor* c = graph_.constant(add->input(i));
-    if (c && c->dtype() == DType::F32 && c->size() == channels && c->rank() >= 1 && c->dim(-1) == channels) return {add, i};
-  }
-  return {};
-}
-
-/// A Conv's or Gemm's own bias, one for each output channel; empty where it has one of another shape or one that isn't constant.
-std::vector<double> Writer::bias_of(const Node& n, const Layer& layer) const {
-  const auto count = static_cast<size_t>(layer.out);
-  if (n.input(2) == kNone) return std::vector<double>(count, 0);
-  const Tensor* c = graph_.constant(n.input(2));
-  if (!c || (c->size() != 1 && (c->size() != layer.out || c->dim(-1) != layer.out))) return {};
-  auto values = to_vector<double>(*c);
-  if (values.size() == 1) values.assign(count, values[0]);
-  for (double& v : values) v *= static_cast<double>(n.f("beta", 1));
-  return values;
+/// The layer's bias, less what its codes add on average.
+LayerBias Writer::bias_of(const LayerPlan& p, const Prepared& z) const {
+  LayerBias bias = find_bias(graph_, p.layer);
+  for (size_t c = 0; c < z.shift.size(); ++c) bias.values[c] -= z.shift[c];
+  return bias;
 }
 
 Quantization Writer::range_of(ValueId v) const {
@@ -193,37 +169,15 @@ Quantization Writer::activation(ValueId v) {
   return activations_[v] = q;
 }
 
-void Writer::set_bias(const Node& n, const Layer& layer, const std::vector<double>& bias) {
-  std::vector<float> values(bias.begin(), bias.end());
-  edit_.set_input(n.id, 2, edit_.add_constant(cast(Tensor::vector(values), graph_.constant(layer.weights)->dtype())));
-  if (n.find("beta")) edit_.remove_attribute(n.id, "beta");
-}
-
-void Writer::set_following_bias(const FollowingBias& f, const std::vector<double>& shift) {
-  const Tensor& old = *graph_.constant(f.add->input(f.index));
-  Tensor values = old.clone();
-  for (size_t c = 0; c < shift.size(); ++c) values.mutable_data<float>()[c] = static_cast<float>(static_cast<double>(old.data<float>()[c]) - shift[c]);
-  edit_.set_input(f.add->id, f.index, edit_.add_constant(std::move(values)));
-}
-
 void Writer::write_static(const LayerPlan& p, Prepared& z) {
   const Node& n = graph_.node(p.layer.node);
   const float input_scale = activation(n.input(0)).scale;
-  const std::vector<double>& shift = z.shift;
-  const FollowingBias follows = takes_bias(n) ? FollowingBias{} : following_bias(n, p.layer.out);
-  std::vector<double> bias = takes_bias(n) ? bias_of(n, p.layer) : std::vector<double>{};
-  if (follows.add) bias = to_vector<double>(*graph_.constant(follows.add->input(follows.index)));
-  if (!bias.empty()) {
-    const bool had = follows.add || n.input(2) != kNone;
-    for (size_t c = 0; c < shift.size(); ++c) bias[c] -= shift[c];
-    if (had || !shift.empty()) {
-      if (const int64_t widened = fit_bias(p.layer, [&] { return weights_of(p, z.factors); }, bias, input_scale, z.q))
-        edit_.note(graph_.label(n.id) + ": " + std::to_string(widened) + " channels have a wider weight scale, so that their bias fits int32");
-      const ValueId value = qdq_.bias(bias, input_scale, z.q.scales);
-      if (follows.add) edit_.set_input(follows.add->id, follows.index, value);
-      else edit_.set_input(n.id, 2, value);
-      if (n.find("beta")) edit_.remove_attribute(n.id, "beta");
-    }
+  LayerBias bias = bias_of(p, z);
+  const bool had = bias.node != kNone && graph_.node(bias.node).input(bias.input) != kNone;
+  if (had || (bias.node != kNone && !z.shift.empty())) {
+    if (const int64_t widened = fit_bias(p.layer, [&] { return weights_of(p, z.factors); }, bias.values, input_scale, z.q))
+      edit_.note(graph_.label(n.id) + ": " + std::to_string(widened) + " channels have a wider weight scale, so that their bias fits int32");
+    set_bias(edit_, bias, qdq_.bias(bias.values, input_scale, z.q.scales));
   }
   edit_.set_input(n.id, 1, layer_weights(p, z));
 }
@@ -276,22 +230,18 @@ void Writer::write_dynamic(const LayerPlan& p, Prepared& z) {
     it->second = {edit_.add_value(), edit_.add_value(), edit_.add_value()};
     edit_.add_node({.op = "DynamicQuantizeLinear"}, {source}, {it->second.codes, it->second.scale, it->second.zero});
   }
-  const std::vector<double>& shift = z.shift;
   const ValueId sums = integer_product(p, z, it->second.codes, it->second.zero);
   const ValueId wide = edit_.add({.op = "Cast", .attributes = {{"to", static_cast<int64_t>(DType::F32), {}}}}, {sums});
   const ValueId weight_scale = z.q.scales.size() == 1 ? qdq_.scalar(z.q.scales[0]) : by_channel(p.layer, z.q.scales);
   const ValueId scale = edit_.add({.op = "Mul"}, {it->second.scale, weight_scale});
   ValueId y = edit_.add({.op = "Mul"}, {wide, scale});
-  if (takes_bias(n)) {
-    std::vector<double> bias = bias_of(n, p.layer);
-    if (bias.empty()) {  // a bias for each row: added as it is
-      y = edit_.add({.op = "Add"}, {y, n.input(2)});
-    } else if (n.input(2) != kNone || !shift.empty()) {
-      for (size_t c = 0; c < shift.size(); ++c) bias[c] -= shift[c];
-      y = edit_.add({.op = "Add"}, {y, by_channel(p.layer, {bias.begin(), bias.end()})});
-    }
-  } else if (const FollowingBias follows = following_bias(n, p.layer.out); follows.add && !shift.empty()) {
-    set_following_bias(follows, shift);
+  const LayerBias bias = bias_of(p, z);
+  if (n.is("MatMul")) {
+    if (!z.shift.empty()) write_bias(edit_, p.layer, bias, bias.values);
+  } else if (bias.node == kNone) {  // a bias for each row: added as it is
+    y = edit_.add({.op = "Add"}, {y, n.input(2)});
+  } else if (n.input(2) != kNone || !z.shift.empty()) {
+    y = edit_.add({.op = "Add"}, {y, by_channel(p.layer, {bias.values.begin(), bias.values.end()})});
   }
   replace(n.outputs[0], y);
   edit_.remove_node(n.id);
@@ -299,16 +249,8 @@ void Writer::write_dynamic(const LayerPlan& p, Prepared& z) {
 
 void Writer::write_storage(const LayerPlan& p, Prepared& z) {
   const Node& n = graph_.node(p.layer.node);
-  const std::vector<double>& shift = z.shift;
-  if (!shift.empty()) {
-    if (takes_bias(n)) {
-      std::vector<double> bias = bias_of(n, p.layer);
-      for (size_t c = 0; c < bias.size(); ++c) bias[c] -= shift[c];
-      if (!bias.empty()) set_bias(n, p.layer, bias);
-    } else if (const FollowingBias follows = following_bias(n, p.layer.out); follows.add) {
-      set_following_bias(follows, shift);
-    }
-  }
+  const LayerBias bias = bias_of(p, z);
+  if (!z.shift.empty()) write_bias(edit_, p.layer, bias, bias.values);
   auto [it, fresh] = stored_.emplace(std::pair{p.layer.weights, p.layer.out_axis}, kNone);
   if (fresh) it->second = layer_weights(p, z);
   edit_.set_input(n.id, 1, it->second);

@@ -336,6 +336,19 @@ def test_weights_of_two_products_are_stored_once(form, tmp_path):
     assert q.sqnr(feeds) >= 25
 
 
+@pytest.mark.parametrize("form", ["none", "dynamic", "static"])
+@pytest.mark.parametrize("bias", ["channels", "one", "rows", "computed", "left out"])
+def test_the_bias_of_a_gemm_keeps_its_beta(bias, form, tmp_path):
+    value = {"channels": normal(16, scale=3, seed=1), "one": np.float32([2.5]), "rows": normal(8, 16, scale=3, seed=1)}.get(bias)
+    third = {"computed": "c = Mul(b, two) y = Gemm<beta=-0.5>(x, w, c)", "left out": "y = Gemm<beta=-0.5>(x, w)"}.get(bias, "y = Gemm<beta=-0.5>(x, w, b)")
+    inputs = "float[8,32] x, float[8,16] b" if bias == "computed" else "float[8,32] x"
+    model = build(f"net ({inputs}) => (float[8,16] y) {{ {third} }}", w=normal(32, 16, seed=2), **({"two": np.float32(2)} if bias == "computed" else {} if value is None else {"b": value}))
+    feeds = {"x": normal(8, 32, seed=3)} | ({"b": normal(8, 16, seed=4)} if bias == "computed" else {})
+    q = Quantized(tmp_path, model, feeds, recipe=recipe(f"min_weights: 1, activations: {form}"))
+    assert any(t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 2 for t in q.constants.values())
+    assert q.sqnr(feeds) >= 30
+
+
 HEADS = {
     "transposed": "t = Transpose<perm=[1,0]>(table) y = MatMul(g, t)",
     "copied": "y = MatMul(g, copy)",
