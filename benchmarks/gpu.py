@@ -31,16 +31,21 @@ class Bench:
             raise RuntimeError(f"infopt {args[0]} {args[1]}: exit {done.returncode}: {done.stderr.strip()[-400:]}")
         return done.stdout
 
-    def measure(self, model, batches, data=None, seconds=0.3):
+    def measure(self, model, batches, data=None, seconds=0.3, sparse="auto"):
         """The report of `infopt bench`, a dict."""
         given = ["--input", data] if data else []
-        return json.loads(self.run("bench", model, "--device", "cuda", "--batch", ",".join(map(str, batches)), "--seconds", seconds, "--json", *given))
+        return json.loads(self.run("bench", model, "--device", "cuda", "--sparse", sparse, "--batch", ",".join(map(str, batches)), "--seconds", seconds, "--json", *given))
 
-    def device_ms(self, model, batch, data=None):
-        figures = self.measure(model, [batch], data)["batches"][0]
+    def device_ms(self, model, batch, data=None, sparse="auto"):
+        figures = self.measure(model, [batch], data, sparse=sparse)["batches"][0]
         if "device_median_ms" not in figures:
             raise RuntimeError("the run was not recorded: something in it ran on the CPU")
         return figures["device_median_ms"]
+
+    def kernels(self, model, batch, data):
+        """What the plan says of its steps after runs of so many rows."""
+        report = json.loads(self.run("bench", model, "--device", "cuda", "--batch", batch, "--runs", 10, "--profile", "--json", "--input", data))
+        return [node["kernel"] for node in report["profile"]["nodes"] if "kernel" in node]
 
     def steps_on_the_cpu(self, model):
         plan = json.loads(self.run("inspect", model, "--plan", "--json", "--device", "cuda"))
@@ -166,6 +171,49 @@ def int4_product(k, n, block=128):
     return model, {"x": rng.standard_normal((16, k)).astype(np.float16)}
 
 
+def two_of_four(rng, size):
+    """A mask for [size, size] weights: two of each four neighbours of the first axis, which products sum over."""
+    return (rng.random((size // 4, 4, size)).argsort(axis=1).argsort(axis=1) < 2).reshape(size, size)
+
+
+def in_blocks(rng, size, zeros):
+    return np.repeat(rng.random((size, size // 16)) >= zeros, 16, axis=1)
+
+
+def sparse_float_product(size, dtype, mask):
+    weights = (np.random.default_rng(1).standard_normal((size, size)) * mask).astype(dtype)
+    kind = TensorProto.FLOAT16 if dtype == np.float16 else TensorProto.FLOAT
+    model = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], [("x", ["N", size], kind)], [("y", ["N", size], kind)], {"w": weights})
+    return model, {"x": np.random.default_rng(0).standard_normal((size, size)).astype(dtype)}
+
+
+def sparse_int8_product(size, mask):
+    model, data = int8_product(size)
+    for tensor in model.graph.initializer:
+        if tensor.name == "w":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * mask.astype(np.int8), "w"))
+    return model, data
+
+
+def sparse_products(bench, size=4096):
+    """Weights with zeros 2:4 and in blocks: the time of the dense product over that without the zeros, and what the plan chose by itself."""
+    rng = np.random.default_rng(2)
+    cases = {"2:4 float16": sparse_float_product(size, np.float16, two_of_four(rng, size)), "2:4 int8": sparse_int8_product(size, two_of_four(rng, size))}
+    for zeros in (0.7, 0.9):
+        mask = in_blocks(rng, size, zeros)
+        for dtype in (np.float32, np.float16):
+            cases[f"blocks {zeros:.0%} {np.dtype(dtype).name}"] = sparse_float_product(size, dtype, mask)
+    out = {"size": size}
+    for name, (model, data) in cases.items():
+        path = bench.folder / "sparse.onnx"
+        onnx.save(model, path)
+        np.savez(path.with_suffix(".npz"), **data)
+        for rows in (16, size):
+            ms = {use: bench.device_ms(path, rows, path.with_suffix(".npz"), use) for use in ("never", "always", "auto")}
+            out[f"{name}, {rows} rows"] = {"milliseconds": ms, "ratio": ms["never"] / ms["always"], "chosen": bench.kernels(path, rows, path.with_suffix(".npz"))}
+    return out
+
+
 def elementwise(count):
     nodes = [helper.make_node("Mul", ["x", "a"], ["t"]), helper.make_node("Add", ["t", "b"], ["u"]), helper.make_node("Sigmoid", ["u"], ["v"]), helper.make_node("Mul", ["v", "x"], ["y"])]
     return model_of(nodes, [("x", ["N", count])], [("y", ["N", count])], {"a": np.float32(1.5), "b": np.float32(0.5)}), {"x": np.random.default_rng(0).standard_normal((1, count)).astype(np.float32)}
@@ -249,6 +297,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args.infopt, folder)
         attempt(results, "kernels", lambda: kernels(bench, results["card"]))
+        attempt(results, "sparse_products", lambda: sparse_products(bench))
         try:
             import torch
             results["torch"] = torch.__version__

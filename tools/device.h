@@ -11,9 +11,10 @@ namespace infopt {
 struct DeviceChoice {
   std::string name = "auto";
   bool tf32 = false;
+  std::string sparse = "auto";
 };
 
-/// --device and --tf32 of a command.
+/// --device, --tf32 and --sparse of a command.
 void add_device_options(CLI::App& command, DeviceChoice& choice);
 /// Null for the CPU. Throws Error(Unsupported) saying what is missing.
 std::shared_ptr<const Device> open_device(const DeviceChoice& choice);

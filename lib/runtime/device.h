@@ -43,8 +43,14 @@ class DeviceRun {
   virtual std::vector<TensorSummary> summaries() = 0;
 };
 
+/// Whether zeros of constant weights that lie 2:4 or in blocks are left out: where that is faster on the device, wherever it can be done, or nowhere.
+enum class SparseUse { Auto, Always, Never };
+/// Of a kernel's description, until a run has shown which is faster.
+inline constexpr const char* kTimedInFirstRun = "dense or sparse, timed in the first run";
+
 struct DeviceOptions {
   bool tf32 = false;  ///< float32 products and convolutions may round their operands to 10 bits of mantissa
+  SparseUse sparse = SparseUse::Auto;
 };
 
 /// Shared by the sessions that run on it.

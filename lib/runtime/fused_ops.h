@@ -23,6 +23,7 @@ struct FusedConv {
   PostActivation post;         ///< None, Clip or HardSwish, after the residual
   Tensor weights, bias;        ///< bias: one for each output channel, or undefined
   bool residual = false;
+  bool alone = false;          ///< no neighbour joins it: null where the node's own kernel does as well
 };
 
 /// x·W + bias, then the activation. `matrix`: x must have two axes.
@@ -32,6 +33,7 @@ struct FusedProduct {
   Tensor bias;     ///< [1,n], or undefined
   PostActivation post;
   bool matrix = false;
+  bool alone = false;  ///< as in FusedConv
 };
 
 /// 8-bit codes of a result, to the bit those of the QuantizeLinear with one constant scale that stands behind it.

@@ -56,6 +56,44 @@ def test_tf32_is_for_cuda(folder):
     assert "--tf32" in support.expect(support.USAGE, "run", folder.model, "--input", folder.calib, "-o", folder / "o.npz", "--tf32").stderr
 
 
+def test_sparse_is_for_cuda(folder):
+    assert "--sparse" in support.expect(support.USAGE, "run", folder.model, "--input", folder.calib, "-o", folder / "o.npz", "--sparse", "always").stderr
+
+
+@pytest.fixture
+def two_of_four(tmp_path):
+    """x·W in float16, two of each four neighbours of W's inputs zero."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((64, 32)).astype(np.float16)
+    weights[(np.arange(64) % 4 < 2)] = 0
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT16, [16, size]) for name, size in (("x", 64), ("y", 32)))
+    graph = onnx.helper.make_graph([onnx.helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y], [onnx.numpy_helper.from_array(weights, "w")])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10), tmp_path / "m.onnx")
+    np.savez(tmp_path / "x.npz", x=rng.standard_normal((16, 64)).astype(np.float16))
+    return tmp_path, weights
+
+
+def test_plans_say_what_becomes_of_zeros(two_of_four):
+    folder, _ = two_of_four
+    plan = lambda *args, faults="": json.loads(emulated(OK, "inspect", folder / "m.onnx", "--plan", "--json", "--device", "cuda", *args, faults=faults).stdout)["steps"][0]["kernel"]
+    assert "zeros 2:4: dense, as an emulated device has no times to choose by" in plan()
+    assert "zeros 2:4: sparse, as was asked for" in plan("--sparse", "always")
+    assert "2:4" not in plan("--sparse", "never")
+    assert "2:4, dense: built without cuSPARSELt" in plan("--sparse", "always", faults="no_sparse_library")
+    timed = plan(faults="times")
+    assert "2:4, " in timed and "x (16 rows)" in timed  # a run with made-up inputs has shown it
+    report = json.loads(emulated(OK, "bench", folder / "m.onnx", "--device", "cuda", "--runs", 3, "--profile", "--json", faults="times").stdout)
+    assert "x (16 rows)" in report["profile"]["nodes"][0]["kernel"]
+
+
+@pytest.mark.parametrize("sparse", ["auto", "always", "never"])
+def test_zeros_left_out_change_nothing_but_rounding(two_of_four, sparse):
+    folder, weights = two_of_four
+    emulated(OK, "run", folder / "m.onnx", "--input", folder / "x.npz", "-o", folder / "y.npz", "--device", "cuda", "--sparse", sparse)
+    want = np.load(folder / "x.npz")["x"].astype(np.float64) @ weights.astype(np.float64)
+    assert np.abs(np.load(folder / "y.npz")["y"] - want).max() <= 2e-3 * np.abs(want).max()
+
+
 def test_too_little_device_memory_ends_with_6_and_leaves_nothing(folder):
     done, out = run(LIMIT, folder, "memory=1000")
     assert "memory" in done.stderr

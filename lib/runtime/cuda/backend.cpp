@@ -157,6 +157,16 @@ const Tensor& OnDevice::get(CudaRun& run) const {
   return device_;
 }
 
+bool OnDevice::there() const {
+  std::lock_guard lock(mutex_);
+  return device_.defined();
+}
+
+void OnDevice::drop() const {
+  std::lock_guard lock(mutex_);
+  device_ = {};
+}
+
 namespace {
 
 class FunctionKernel : public CudaKernel {
@@ -211,17 +221,17 @@ class CudaDevice : public Device {
     return std::make_unique<CudaRun>(std::move(workspace), [this](std::unique_ptr<Workspace> w) { keep(std::move(w)); });
   }
 
-  std::unique_ptr<Kernel> conv(FusedConv how) const override { return make_fused_conv(std::move(how)); }
-  std::unique_ptr<Kernel> product(FusedProduct how) const override { return make_fused_product(std::move(how)); }
+  std::unique_ptr<Kernel> conv(FusedConv how) const override { return make_fused_conv(std::move(how), options_.sparse); }
+  std::unique_ptr<Kernel> product(FusedProduct how) const override { return make_fused_product(std::move(how), options_.sparse); }
   std::unique_ptr<Kernel> row_norm(FusedRowNorm how) const override { return make_row_norm(std::move(how)); }
   std::unique_ptr<Kernel> softmax(FusedSoftmax how) const override { return make_softmax(std::move(how)); }
   std::unique_ptr<Kernel> attention(FusedAttention how) const override { return make_attention(std::move(how)); }
   std::unique_ptr<Kernel> attention_operator(CodedAttention how) const override { return make_coded_attention(std::move(how)); }
   std::unique_ptr<Kernel> chain(const Graph& graph, FusedChain how) const override { return make_chain(graph, std::move(how)); }
-  std::unique_ptr<Kernel> integer_conv(IntegerConv how) const override { return make_integer_conv(std::move(how)); }
-  std::unique_ptr<Kernel> integer_product(IntegerProduct how) const override { return make_integer_product(std::move(how)); }
-  std::unique_ptr<Kernel> dynamic_product(DynamicProduct how) const override { return make_dynamic_product(std::move(how)); }
-  std::unique_ptr<Kernel> dynamic_conv(DynamicConv how) const override { return make_dynamic_conv(std::move(how)); }
+  std::unique_ptr<Kernel> integer_conv(IntegerConv how) const override { return make_integer_conv(std::move(how), options_.sparse); }
+  std::unique_ptr<Kernel> integer_product(IntegerProduct how) const override { return make_integer_product(std::move(how), options_.sparse); }
+  std::unique_ptr<Kernel> dynamic_product(DynamicProduct how) const override { return make_dynamic_product(std::move(how), options_.sparse); }
+  std::unique_ptr<Kernel> dynamic_conv(DynamicConv how) const override { return make_dynamic_conv(std::move(how), options_.sparse); }
   std::unique_ptr<Kernel> code_product(CodeProduct how) const override { return make_code_product(std::move(how)); }
   std::unique_ptr<Kernel> low_bit_product(LowBitProduct how) const override { return make_low_bit_product(std::move(how)); }
   std::unique_ptr<Kernel> float8_product(Float8Product how) const override { return make_float8_product(std::move(how)); }

@@ -132,6 +132,10 @@ class OnDevice {
   const Tensor& host() const { return host_; }
   /// The device's copy.
   const Tensor& get(CudaRun& run) const;
+  /// Whether it has one.
+  bool there() const;
+  /// Gives the copy's memory back, while no run uses it.
+  void drop() const;
 
  private:
   Tensor host_;

@@ -8,8 +8,8 @@ namespace {
 
 class DynamicProductKernel : public CudaKernel {
  public:
-  DynamicProductKernel(const DynamicProduct& how, const Int8Weights& weights)
-      : k_(weights.channels), n_(weights.columns), has_zero_(how.has_zero), rank_(how.rank), gemm_(weights, {1, 1, 1}, {}, false), ending_(plain_end(how.scales, how.bias, how.bounds), n_, {}, gemm_.weight_zeros()), zero_factor_(Tensor::vector(gemm_.zero_factor())) {}
+  DynamicProductKernel(const DynamicProduct& how, const Int8Weights& weights, SparseUse sparse)
+      : k_(weights.channels), n_(weights.columns), has_zero_(how.has_zero), rank_(how.rank), gemm_(weights, {1, 1, 1}, {}, false, sparse), ending_(plain_end(how.scales, how.bias, how.bounds), n_, {}, gemm_.weight_zeros()), zero_factor_(Tensor::vector(gemm_.zero_factor())) {}
 
   void run_cuda(CudaContext& context) const override {
     const Tensor& x = context.in(0);
@@ -30,7 +30,7 @@ class DynamicProductKernel : public CudaKernel {
     gemm_.run(context, x, rows, end, y.mutable_raw());
   }
 
-  std::string describe() const override { return "CUDA int8 product on tensor cores with dynamic activations, to float32"; }
+  std::string describe() const override { return "CUDA int8 product on tensor cores with dynamic activations, to float32" + gemm_.describe_zeros(); }
 
  private:
   int64_t k_, n_;
@@ -43,7 +43,7 @@ class DynamicProductKernel : public CudaKernel {
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_dynamic_product(DynamicProduct how) {
+std::unique_ptr<Kernel> make_dynamic_product(DynamicProduct how, SparseUse sparse) {
   if (how.weights.rank() != 2) return nullptr;
   Int8Weights w;
   w.codes = how.weights;
@@ -52,7 +52,7 @@ std::unique_ptr<Kernel> make_dynamic_product(DynamicProduct how) {
   w.column_stride = 1;
   w.channel_stride = w.columns;
   w.zeros = how.zeros;
-  return std::make_unique<DynamicProductKernel>(how, w);
+  return std::make_unique<DynamicProductKernel>(how, w, sparse);
 }
 
 }  // namespace infopt::cuda

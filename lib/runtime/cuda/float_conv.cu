@@ -9,6 +9,7 @@
 #include "lib/runtime/cuda/launch.h"
 #include "lib/runtime/cuda/pack.h"
 #include "lib/runtime/cuda/product.h"
+#include "lib/runtime/cuda/sparse_weights.h"
 
 namespace infopt::cuda {
 namespace {
@@ -223,8 +224,8 @@ const std::byte* moved(const void* p, int64_t bytes) { return p ? static_cast<co
 
 class Convolving {
  public:
-  Convolving(CudaRun& run, const Tensor& x, const ConvWeights& weights, const void* packed, const Window& w, Tensor& y, const Finish& finish)
-      : run_(run), x_(x), weights_(weights), packed_(packed), w_(w), y_(y), finish_(finish), taps_(taps_of(w, x)), size_(static_cast<int64_t>(bits_of(x.dtype()) / 8)), m_(weights.shape[0]),
+  Convolving(CudaRun& run, const Tensor& x, const ConvWeights& weights, const void* packed, const Window& w, Tensor& y, const Finish& finish, const SparseWeights* sparse)
+      : run_(run), x_(x), weights_(weights), packed_(packed), w_(w), y_(y), finish_(finish), sparse_(sparse), taps_(taps_of(w, x)), size_(static_cast<int64_t>(bits_of(x.dtype()) / 8)), m_(weights.shape[0]),
         pixels_(product_of(w.out)), image_(x.dim(0) == 0 ? 0 : x.size() / x.dim(0)) {}
 
   void depthwise_of(auto type) {
@@ -260,9 +261,19 @@ class Convolving {
       Tensor columns;
       if (!direct) columns = lay_out<T>(x, first, count, row);
       p.m = count;
-      run_.libraries().multiply(run_.stream(), p, direct ? static_cast<const void*>(x + first * row) : columns.raw(), packed_, y_.mutable_raw() + at, end.bias, moved(end.added, at));
+      const void* rows = direct ? static_cast<const void*>(x + first * row) : columns.raw();
+      std::byte* y = y_.mutable_raw() + at;
+      const auto dense = [&] {
+        run_.libraries().multiply(run_.stream(), p, rows, packed_, y, end.bias, moved(end.added, at));
+        Finish left = end.left;
+        left.residual = moved(left.residual, at);
+        finish_rows(run_.stream(), y_.dtype(), y, count, m_, left);
+      };
+      if (!sparse_) return dense();
+      Finish finish = finish_;
+      finish.residual = moved(finish.residual, at);
+      sparse_->multiply(run_, {.type = p.type, .m = p.m, .n = p.n, .k = p.k, .lda = p.lda}, rows, y, finish, dense);
     });
-    finish_rows(run_.stream(), y_.dtype(), y_.mutable_raw(), x_.dim(0) * pixels_, m_, end.left);
   }
 
  private:
@@ -297,6 +308,7 @@ class Convolving {
   const Window& w_;
   Tensor& y_;
   const Finish& finish_;
+  const SparseWeights* sparse_;
   Taps taps_;
   int64_t size_, m_, pixels_, image_;
 };
@@ -332,13 +344,13 @@ ConvWeights pack_conv_weights(CudaRun& run, const Tensor& weights, int64_t group
   return w;
 }
 
-void convolve(CudaRun& run, const Tensor& x, const ConvWeights& weights, const void* packed, const Window& w, Tensor& y, const Finish& finish) {
+void convolve(CudaRun& run, const Tensor& x, const ConvWeights& weights, const void* packed, const Window& w, Tensor& y, const Finish& finish, const SparseWeights* sparse) {
   if (y.size() == 0) return;
   if (weights.columns == 0 && !weights.depthwise) {
     run.stream().fill(y.mutable_raw(), 0, y.bytes());
     return finish_rows(run.stream(), y.dtype(), y.mutable_raw(), y.size() / y.dim(1), y.dim(1), finish);
   }
-  Convolving convolving(run, x, weights, packed, w, y, finish);
+  Convolving convolving(run, x, weights, packed, w, y, finish, sparse);
   with_float(x.dtype(), [&](auto type) {
     if (weights.depthwise) convolving.depthwise_of(type);
     else convolving.as_product(type);

@@ -6,6 +6,8 @@
 
 namespace infopt::cuda {
 
+class SparseWeights;
+
 /// A convolution's weights in the order in which its kernels read them.
 struct ConvWeights {
   Tensor packed = {};  ///< product: [m, columns]; depthwise: [positions, m]
@@ -20,8 +22,9 @@ ConvWeights pack_conv_weights(const Tensor& weights, int64_t groups);
 ConvWeights pack_conv_weights(CudaRun& run, const Tensor& weights, int64_t groups);
 
 /// y = finish(x * weights): all in the device's memory and of one type; x (images, channels, spatial…) and y (images, m, w.out…) lie channels
-/// last. `packed` are the weights' elements there. Pads may be larger than the windows, and negative.
-void convolve(CudaRun& run, const Tensor& x, const ConvWeights& weights, const void* packed, const Window& w, Tensor& y, const Finish& finish);
+/// last. `packed` are the weights' elements there. Pads may be larger than the windows, and negative. `sparse`: the same weights, of one group,
+/// as those of a product that may leave zeros out; null: none.
+void convolve(CudaRun& run, const Tensor& x, const ConvWeights& weights, const void* packed, const Window& w, Tensor& y, const Finish& finish, const SparseWeights* sparse = nullptr);
 
 /// A transposed convolution's weights (channels, m of a group, kernel…) as (channels, kernel…, m of a group).
 Tensor pack_transposed_weights(const Tensor& weights);

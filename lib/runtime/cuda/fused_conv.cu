@@ -6,6 +6,7 @@
 #include "lib/runtime/cuda/float_conv.h"
 #include "lib/runtime/cuda/indexing.h"
 #include "lib/runtime/cuda/launch.h"
+#include "lib/runtime/cuda/sparse_weights.h"
 
 namespace infopt::cuda {
 namespace {
@@ -22,7 +23,8 @@ template <class T> __global__ void add_broadcast(const T* a, const T* b, T* y, u
 
 class FusedConvKernel : public CudaKernel {
  public:
-  explicit FusedConvKernel(FusedConv how) : how_(std::move(how)), packed_(pack_conv_weights(how_.weights, how_.groups)), weights_(packed_.packed), bias_(how_.bias) {
+  FusedConvKernel(FusedConv how, ConvWeights packed, std::unique_ptr<SparseWeights> sparse)
+      : how_(std::move(how)), packed_(std::move(packed)), weights_(packed_.packed), bias_(how_.bias), sparse_(std::move(sparse)) {
     how_.weights = packed_.packed = {};
   }
 
@@ -41,24 +43,25 @@ class FusedConvKernel : public CudaKernel {
     Finish finish{.post = how_.post};
     if (bias_.defined()) finish.bias = bias_.get(context.run()).raw();
     const void* weights = weights_.get(context.run()).raw();
-    if (!how_.residual) return convolve(context.run(), x, packed_, weights, w, context.out(0, type, result, Layout::ChannelsLast), finish);
+    const SparseWeights* sparse = sparse_ && sparse_->has_choice() ? sparse_.get() : nullptr;
+    if (!how_.residual) return convolve(context.run(), x, packed_, weights, w, context.out(0, type, result, Layout::ChannelsLast), finish, sparse);
     const Tensor& other = context.in_any(1, layout);
     if (other.dtype() != type) throw Error(ErrorKind::Malformed, "a sum of " + std::string(name_of(type)) + " and " + std::string(name_of(other.dtype())));
     if (other.shape() == result) {
       const Tensor residual = context.run().convert_layout(other, layout, Layout::ChannelsLast);
       finish.residual = residual.raw();
-      return convolve(context.run(), x, packed_, weights, w, context.out(0, type, result, Layout::ChannelsLast), finish);
+      return convolve(context.run(), x, packed_, weights, w, context.out(0, type, result, Layout::ChannelsLast), finish, sparse);
     }
     finish.post = {};
     Tensor first = context.scratch(type, result);
-    convolve(context.run(), x, packed_, weights, w, first, finish);
+    convolve(context.run(), x, packed_, weights, w, first, finish, sparse);
     first = context.run().convert_layout(first, Layout::ChannelsLast, Layout::Plain);
     add(context, first, context.in(1));
   }
 
   std::string describe() const override {
     return std::string(name_of(weights_.host().dtype())) + (packed_.depthwise ? " depthwise convolution" : " convolution as a product, cuBLASLt") + ", channels last" + (how_.residual ? ", with the residual" : "") +
-           (how_.post.kind != PostActivation::None ? ", with the activation" : "");
+           (how_.post.kind != PostActivation::None ? ", with the activation" : "") + (sparse_ ? "; " + sparse_->describe() : "");
   }
 
  private:
@@ -90,13 +93,21 @@ class FusedConvKernel : public CudaKernel {
   FusedConv how_;
   ConvWeights packed_;
   OnDevice weights_, bias_;
+  std::unique_ptr<SparseWeights> sparse_;  ///< null: nothing to choose, nothing to say
 };
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_fused_conv(FusedConv how) {
+std::unique_ptr<Kernel> make_fused_conv(FusedConv how, SparseUse use) {
   if (how.groups < 1 || how.weights.rank() < 3) return nullptr;
-  return std::make_unique<FusedConvKernel>(std::move(how));
+  const int64_t m = how.weights.dim(0), each = m == 0 ? 0 : how.weights.size() / m;
+  if (how.alone && (use == SparseUse::Never || how.groups > 1 || !many_zeros({how.weights, m, each, each, 1}))) return nullptr;
+  ConvWeights packed = pack_conv_weights(how.weights, how.groups);
+  std::unique_ptr<SparseWeights> sparse;
+  if (how.groups == 1) sparse = std::make_unique<SparseWeights>(WeightMatrix{packed.packed, packed.shape[0], packed.columns, packed.columns, 1}, use);
+  if (sparse && !sparse->worth_saying()) sparse = nullptr;
+  if (how.alone && !sparse) return nullptr;
+  return std::make_unique<FusedConvKernel>(std::move(how), std::move(packed), std::move(sparse));
 }
 
 }  // namespace infopt::cuda

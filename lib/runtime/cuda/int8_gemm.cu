@@ -53,7 +53,7 @@ Int8Places int8_places(int64_t images, const Shape& spatial, const Window& windo
   return p;
 }
 
-Int8Gemm::Int8Gemm(const Int8Weights& w, std::array<int64_t, 3> dilations, CodeStep input, bool known_zero)
+Int8Gemm::Int8Gemm(const Int8Weights& w, std::array<int64_t, 3> dilations, CodeStep input, bool known_zero, SparseUse sparse)
     : columns_(w.columns), groups_(w.groups), channels_(w.channels), padded_channels_(rounded_up(w.channels, 4)), granule_(padded_channels_ % 16 == 0 ? 16 : 4),
       pad_(known_zero ? static_cast<uint8_t>(input.zero) : 0), taps_per_column_(w.taps()) {
   const int64_t taps = w.taps(), depth = taps * padded_channels_;
@@ -93,6 +93,11 @@ Int8Gemm::Int8Gemm(const Int8Weights& w, std::array<int64_t, 3> dilations, CodeS
   }
   Tensor pads = Tensor::zeros(DType::U8, {32});
   std::fill_n(pads.mutable_data<uint8_t>(), 16, pad_);
+  if (groups_ == 1 && zeros_.empty() && columns_ > 0) {
+    // Windows of several pixels are one row here, of which the channels that fill it up are no part.
+    sparse_ = std::make_unique<Int8Sparse>(WeightMatrix{packed, columns_, taps > 1 ? depth : channels_, row_bytes, 1}, taps == 1, sparse);
+    if (!sparse_->worth_saying()) sparse_ = nullptr;
+  }
   weights_.set(std::move(packed));
   taps_.set(std::move(table));
   pads_.set(std::move(pads));
@@ -100,6 +105,12 @@ Int8Gemm::Int8Gemm(const Int8Weights& w, std::array<int64_t, 3> dilations, CodeS
 }
 
 void Int8Gemm::run(CudaContext& context, const Tensor& x, const Int8Places& places, const Int8End& end, void* y) const {
+  const bool rows_as_they_lie = places.in == places.out && places.before == std::array<int64_t, 3>{0, 0, 0};
+  if (!sparse_ || !sparse_->has_choice() || !rows_as_they_lie) return run_dense(context, x, places, end, y);
+  sparse_->multiply(context, x, places.rows(), end, y, [&] { run_dense(context, x, places, end, y); });
+}
+
+void Int8Gemm::run_dense(CudaContext& context, const Tensor& x, const Int8Places& places, const Int8End& end, void* y) const {
   Int8Product p{};
   p.rows = places.rows();
   p.columns = static_cast<int>(columns_ / groups_);

@@ -1,9 +1,12 @@
 // Products of 8-bit codes on the tensor cores: convolutions in any number of groups, and matrix products as those of one pixel an image.
 #pragma once
 #include <array>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "lib/runtime/cuda/int8_finish.h"
+#include "lib/runtime/cuda/int8_sparse.h"
 
 namespace infopt::cuda {
 
@@ -31,12 +34,14 @@ Int8Places int8_places(int64_t images, const Shape& spatial, const Window& windo
 class Int8Gemm {
  public:
   /// `input`: the activations' codes. `known_zero`: input.zero is so in every run; else Int8End::run_zero says it, 0 where that is null.
-  Int8Gemm(const Int8Weights& weights, std::array<int64_t, 3> dilations, CodeStep input, bool known_zero);
+  Int8Gemm(const Int8Weights& weights, std::array<int64_t, 3> dilations, CodeStep input, bool known_zero, SparseUse sparse);
   /// What goes into Int8Ending.
   const std::vector<int32_t>& shift() const { return shift_; }        ///< 0 for each column unless known_zero
   const std::vector<int32_t>& weight_zeros() const { return zeros_; }
   /// What Int8End::run_zero_factor is to hold where the zero point isn't known.
   const std::vector<int32_t>& zero_factor() const { return factor_; }
+  /// What plans say of the weights' zeros: "; zeros 2:4: …", or nothing.
+  std::string describe_zeros() const { return sparse_ ? "; " + sparse_->describe() : std::string(); }
   /// x: channels last, U8 or I8, of groups·channels channels; y: of the kind that the end says, one row of all columns for each output pixel.
   void run(CudaContext& context, const Tensor& x, const Int8Places& places, const Int8End& end, void* y) const;
 
@@ -45,7 +50,10 @@ class Int8Gemm {
   uint8_t pad_;
   int64_t taps_per_column_;
   std::vector<int32_t> shift_, zeros_, factor_;
+  void run_dense(CudaContext& context, const Tensor& x, const Int8Places& places, const Int8End& end, void* y) const;
+
   OnDevice weights_, taps_, pads_;
+  std::unique_ptr<Int8Sparse> sparse_;  ///< null: nothing to choose, nothing to say
 };
 
 /// Few channels in many groups, depthwise convolutions above all: sums straight from memory, no tensor cores.

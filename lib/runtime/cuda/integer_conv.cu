@@ -99,14 +99,14 @@ struct Geometry {
 
 class IntegerConvKernel : public CudaKernel {
  public:
-  explicit IntegerConvKernel(IntegerConv how) : window_(how.window), groups_(how.groups), input_(how.input), shape_(how.weights.shape()) {
+  IntegerConvKernel(IntegerConv how, SparseUse sparse) : window_(how.window), groups_(how.groups), input_(how.input), shape_(how.weights.shape()) {
     const Int8Weights weights = weights_of(how.weights, how.groups, how.zeros);
     const auto dilations = behind(window_.dilations, static_cast<size_t>(how.weights.rank() - 2));
     if (goes_directly(weights)) {
       direct_.emplace(weights, dilations, input_);
       ending_.emplace(how.end, weights.columns, std::vector<int32_t>{}, std::vector<int32_t>{});
     } else {
-      gemm_.emplace(weights, dilations, input_, true);
+      gemm_.emplace(weights, dilations, input_, true, sparse);
       ending_.emplace(how.end, weights.columns, gemm_->shift(), gemm_->weight_zeros());
     }
   }
@@ -134,7 +134,7 @@ class IntegerConvKernel : public CudaKernel {
   }
 
   std::string describe() const override {
-    return std::string(direct_ ? "CUDA int8 grouped convolution" : "CUDA int8 convolution on tensor cores") + ", channels last, to " + std::string(name_of(ending_->output())) + (ending_->epilogue().residual ? ", with the residual" : "");
+    return std::string(direct_ ? "CUDA int8 grouped convolution" : "CUDA int8 convolution on tensor cores") + ", channels last, to " + std::string(name_of(ending_->output())) + (ending_->epilogue().residual ? ", with the residual" : "") + (gemm_ ? gemm_->describe_zeros() : "");
   }
 
  private:
@@ -183,7 +183,7 @@ class IntegerConvKernel : public CudaKernel {
 /// To float32 with a scale that the run computes, or the int32 sums.
 class DynamicConvKernel : public CudaKernel {
  public:
-  explicit DynamicConvKernel(const DynamicConv& how) : window_(how.window), groups_(how.groups), sums_(how.scales.empty()), has_zero_(how.has_zero), shape_(how.weights.shape()) {
+  DynamicConvKernel(const DynamicConv& how, SparseUse sparse) : window_(how.window), groups_(how.groups), sums_(how.scales.empty()), has_zero_(how.has_zero), shape_(how.weights.shape()) {
     const Int8Weights weights = weights_of(how.weights, how.groups, how.zeros);
     const auto dilations = behind(window_.dilations, static_cast<size_t>(how.weights.rank() - 2));
     const auto end = plain_end(how.scales, how.bias, how.bounds);
@@ -191,7 +191,7 @@ class DynamicConvKernel : public CudaKernel {
       direct_.emplace(weights, dilations, CodeStep{});
       ending_.emplace(end, weights.columns, std::vector<int32_t>{}, std::vector<int32_t>{});
     } else {
-      gemm_.emplace(weights, dilations, CodeStep{}, false);
+      gemm_.emplace(weights, dilations, CodeStep{}, false, sparse);
       ending_.emplace(end, weights.columns, std::vector<int32_t>{}, gemm_->weight_zeros());
       zero_factor_.set(Tensor::vector(gemm_->zero_factor()));
     }
@@ -218,7 +218,7 @@ class DynamicConvKernel : public CudaKernel {
   }
 
   std::string describe() const override {
-    return std::string(direct_ ? "CUDA int8 grouped convolution" : "CUDA int8 convolution on tensor cores") + ", channels last, to " + (sums_ ? "int32" : "float32, with dynamic activations");
+    return std::string(direct_ ? "CUDA int8 grouped convolution" : "CUDA int8 convolution on tensor cores") + ", channels last, to " + (sums_ ? "int32" : "float32, with dynamic activations") + (gemm_ ? gemm_->describe_zeros() : "");
   }
 
  private:
@@ -239,14 +239,14 @@ bool fits_kernels(const Tensor& weights, int64_t groups, const WindowAttributes&
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_dynamic_conv(DynamicConv how) {
+std::unique_ptr<Kernel> make_dynamic_conv(DynamicConv how, SparseUse sparse) {
   if (!fits_kernels(how.weights, how.groups, how.window)) return nullptr;
-  return std::make_unique<DynamicConvKernel>(how);
+  return std::make_unique<DynamicConvKernel>(how, sparse);
 }
 
-std::unique_ptr<Kernel> make_integer_conv(IntegerConv how) {
+std::unique_ptr<Kernel> make_integer_conv(IntegerConv how, SparseUse sparse) {
   if (!fits_kernels(how.weights, how.groups, how.window)) return nullptr;
-  return std::make_unique<IntegerConvKernel>(std::move(how));
+  return std::make_unique<IntegerConvKernel>(std::move(how), sparse);
 }
 
 }  // namespace infopt::cuda

@@ -10,8 +10,8 @@ namespace {
 
 class IntegerProductKernel : public CudaKernel {
  public:
-  IntegerProductKernel(const IntegerProduct& how, const Int8Weights& weights)
-      : input_(how.input), k_(weights.channels), n_(weights.columns), matrix_(how.matrix), gemm_(weights, {1, 1, 1}, how.input, true), ending_(how.end, n_, gemm_.shift(), gemm_.weight_zeros()) {}
+  IntegerProductKernel(const IntegerProduct& how, const Int8Weights& weights, SparseUse sparse)
+      : input_(how.input), k_(weights.channels), n_(weights.columns), matrix_(how.matrix), gemm_(weights, {1, 1, 1}, how.input, true, sparse), ending_(how.end, n_, gemm_.shift(), gemm_.weight_zeros()) {}
 
   void run_cuda(CudaContext& context) const override {
     const Tensor& x = context.in(0);
@@ -27,7 +27,7 @@ class IntegerProductKernel : public CudaKernel {
     gemm_.run(context, x, rows, end, y.mutable_raw());
   }
 
-  std::string describe() const override { return "CUDA int8 product on tensor cores, to " + std::string(name_of(ending_.output())); }
+  std::string describe() const override { return "CUDA int8 product on tensor cores, to " + std::string(name_of(ending_.output())) + gemm_.describe_zeros(); }
 
  private:
   CodeStep input_;
@@ -39,7 +39,7 @@ class IntegerProductKernel : public CudaKernel {
 
 }  // namespace
 
-std::unique_ptr<Kernel> make_integer_product(IntegerProduct how) {
+std::unique_ptr<Kernel> make_integer_product(IntegerProduct how, SparseUse sparse) {
   if (how.weights.rank() != 2) return nullptr;
   Int8Weights w;
   w.codes = how.weights;
@@ -48,7 +48,7 @@ std::unique_ptr<Kernel> make_integer_product(IntegerProduct how) {
   w.column_stride = how.transposed ? w.channels : 1;
   w.channel_stride = how.transposed ? 1 : w.columns;
   w.zeros = how.zeros;
-  return std::make_unique<IntegerProductKernel>(how, w);
+  return std::make_unique<IntegerProductKernel>(how, w, sparse);
 }
 
 }  // namespace infopt::cuda

@@ -3,8 +3,16 @@
 #include <string>
 
 #include "lib/base/error.h"
+#include "lib/runtime/cuda/sparse_library.h"
 
 namespace infopt::cuda {
+
+Libraries::Libraries() = default;
+Libraries::~Libraries() = default;
+SparseLibrary& Libraries::sparse() {
+  if (!sparse_) sparse_ = SparseLibrary::open();
+  return *sparse_;
+}
 
 void check_limits(const MatrixProduct& p, const void* a, const void* b, const void* c, const void* bias, const void* added) {
   const auto need = [](bool holds, const char* what) {

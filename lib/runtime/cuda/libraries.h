@@ -26,14 +26,22 @@ struct MatrixProduct {
   bool bias = false;                  ///< of C's type, n elements
 };
 
+class SparseLibrary;
+
 class Libraries {
  public:
-  virtual ~Libraries() = default;
+  Libraries();
+  virtual ~Libraries();
   /// Throws Error(Unsupported) naming the library that is missing. One for each stream at a time.
   static std::unique_ptr<Libraries> open(const DeviceFacts& device, bool tf32);
   virtual std::string versions() const = 0;
   /// Throws Error(Defect) where the product breaks a limit above. Products of no results do nothing. `added` is D; null: C.
   virtual void multiply(Stream& stream, const MatrixProduct& product, const void* a, const void* b, void* c, const void* bias = nullptr, const void* added = nullptr) = 0;
+  /// 2:4 products (sparse_library.h), opened at the first call. Throws Error(Unsupported) where there are none.
+  SparseLibrary& sparse();
+
+ private:
+  std::unique_ptr<SparseLibrary> sparse_;
 };
 
 /// Throws Error(Defect) naming the limit that the product breaks.

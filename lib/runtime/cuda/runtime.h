@@ -76,4 +76,7 @@ class Event {
   double time_ = 0;
 };
 
+/// Whether the times between events are a device's: not in the emulation.
+bool events_have_times();
+
 }  // namespace infopt::cuda

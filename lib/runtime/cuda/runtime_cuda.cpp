@@ -18,6 +18,7 @@ class Recording {
 const bool kKeepBlocks = true;
 
 void note_launch(const char*) {}
+bool events_have_times() { return true; }
 
 namespace {
 

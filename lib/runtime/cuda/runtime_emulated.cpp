@@ -43,6 +43,8 @@ Faults from_environment() {
   if (!text) return f;
   const std::string s = text;
   f.no_device = s.find("no_device") != std::string::npos;
+  f.takes_times = s.find("times") != std::string::npos;
+  f.no_sparse_library = s.find("no_sparse_library") != std::string::npos;
   if (const size_t at = s.find("memory="); at != std::string::npos) f.memory_limit = std::strtoull(s.c_str() + at + 7, nullptr, 10);
   if (const size_t at = s.find("launch="); at != std::string::npos) f.fail_launch_after = std::strtoll(s.c_str() + at + 7, nullptr, 10);
   return f;
@@ -62,6 +64,8 @@ size_t device_bytes_used() { return used; }
 size_t device_bytes_peak() { return peak; }
 size_t bytes_to_host() { return copied_back; }
 int64_t launches() { return launched; }
+
+bool events_have_times() { return faults().takes_times; }
 
 void note_launch(const char* name) {
   ++launched;

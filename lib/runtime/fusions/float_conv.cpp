@@ -248,7 +248,6 @@ std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node) {
   Found f;
   if (!find_pattern(view, node, f)) return std::nullopt;
   const bool joins = f.bounds || f.add || f.norm || f.pad;
-  if (!joins && view.device()) return std::nullopt;
   Tensor weights = *view.constant(f.conv->input(1));
   Tensor bias = f.conv->input(2) == kNone ? Tensor() : *view.constant(f.conv->input(2));
   if (f.norm) {
@@ -276,7 +275,8 @@ std::optional<FusedStep> fuse_float_conv(PlanView& view, const Node& node) {
   for (const Node* covered : f.pieces) step.covers.push_back(covered->id);
   step.named = f.conv->id;
   if (const Device* device = view.device()) {
-    step.kernel = device->conv({WindowAttributes::of(*f.conv), f.extra, f.conv->i("group", 1), f.post, weights, bias, f.residual != kNone});
+    step.kernel = device->conv({WindowAttributes::of(*f.conv), f.extra, f.conv->i("group", 1), f.post, weights, bias, f.residual != kNone, !joins});
+    if (!step.kernel) return std::nullopt;
     return step;
   }
   auto sparse = sparse_product(view, f, weights);

@@ -77,7 +77,6 @@ std::optional<FusedStep> fuse_float_product(PlanView& view, const Node& node) {
   const bool gemm = at && at->is("Gemm");
   if (!at || !(at->is("MatMul") || gemm)) return std::nullopt;
   const bool alone = at == &node;
-  if (alone && view.device()) return std::nullopt;
   const Tensor* weights = view.constant(at->input(1));
   if (!weights || weights->rank() != 2 || weights->size() == 0) return std::nullopt;
   const DType type = weights->dtype();
@@ -99,7 +98,8 @@ std::optional<FusedStep> fuse_float_product(PlanView& view, const Node& node) {
   step.inputs = {at->input(0)};
   step.named = at->id;
   if (const Device* device = view.device()) {
-    step.kernel = device->product({*weights, transposed, bias, activation ? activation->post : PostActivation{}, gemm});
+    step.kernel = device->product({*weights, transposed, bias, activation ? activation->post : PostActivation{}, gemm, alone});
+    if (!step.kernel) return std::nullopt;
     return step;
   }
   std::string why;
