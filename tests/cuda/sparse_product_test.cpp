@@ -101,9 +101,9 @@ PostActivation random_post(Random& r) {
 }
 
 /// SparseWeights with its ways forced, against sums in double; the dense way must not be taken where another must.
-void check_weights(Random& r, DType type, int64_t m, int64_t n, int64_t k, Zeros zeros, int64_t percent, bool must_be_sparse) {
+void check_weights(Random& r, DType type, int64_t m, int64_t n, int64_t k, const std::vector<bool>& kept, bool must_be_sparse) {
   const bool turned = r.chance(2);
-  const Tensor w = masked(r, type, n, k, random_mask(r, n, k, zeros, percent), turned), x = random_reals(r, type, {m, k});
+  const Tensor w = masked(r, type, n, k, kept, turned), x = random_reals(r, type, {m, k});
   const Tensor bias = r.chance(2) ? random_reals(r, type, {n}) : Tensor(), residual = r.chance(3) ? random_reals(r, type, {m, n}) : Tensor();
   const PostActivation post = random_post(r);
   SCOPED_TRACE(testing::Message() << name_of(type) << " " << m << "x" << k << "x" << n << (bias.defined() ? " bias" : "") << (residual.defined() ? " residual" : "") << " post " << post.kind);
@@ -122,10 +122,26 @@ void check_weights(Random& r, DType type, int64_t m, int64_t n, int64_t k, Zeros
   if (must_be_sparse) expect_near(run.to_host(y), reference(x, w, turned, bias, residual, post), rounding_of(type));
 }
 
+void check_weights(Random& r, DType type, int64_t m, int64_t n, int64_t k, Zeros zeros, int64_t percent, bool must_be_sparse) {
+  check_weights(r, type, m, n, k, random_mask(r, n, k, zeros, percent), must_be_sparse);
+}
+
 TEST(CudaSparseWeights, BlocksOfAnyShapeAreLeftOut) {
   for (unsigned seed = 0; seed < 60 && !testing::Test::HasFatalFailure(); ++seed) {
     Random r(seed);
     check_weights(r, r.pick({DType::F32, DType::F16, DType::BF16}), r.chance(4) ? 1 : r.in(1, 150), r.in(1, 90), r.in(8, 300), Zeros::Blocks, r.in(0, 60), true);
+  }
+}
+
+TEST(CudaSparseWeights, PiecesThatNobodyReadsAreSkippedAndOthersAreNot) {
+  constexpr int64_t kN = 40, kK = 600;
+  for (const DType type : kFloats) {
+    Random r(8);
+    std::vector<bool> kept(kN * kK);
+    for (int64_t j = 0; j < kN; ++j)
+      for (int64_t i = 0; i < kK; ++i) kept[static_cast<size_t>(j * kK + i)] = (i >= 140 && i < 150) || i >= 590;
+    check_weights(r, type, 70, kN, kK, kept, true);
+    check_weights(r, type, 3, kN, kK, kept, true);
   }
 }
 
@@ -276,7 +292,16 @@ TEST(CudaSparseNets, IntegerProductsHaveTheDenseBits) {
       const ValueId x = net.input(in.type, xs);
       feeds[x] = random_codes(r, in.type, xs);
       const ValueId w = net.add("DequantizeLinear", {net.constant(codes), net.constant(Tensor::vector(scales))}, {{"axis", int64_t{conv ? 0 : 1}, {}}});
-      net.output(net.quantize(net.add(conv ? "Conv" : "MatMul", {net.dequantize(x, in), w}), out));
+      ValueId y = net.add(conv ? "Conv" : "MatMul", {net.dequantize(x, in), w});
+      if (conv && r.chance(2)) {
+        const Step other = random_step(r, 0.2f);
+        const Shape ys{1, n, side, side};
+        const ValueId residual = net.input(other.type, ys);
+        feeds[residual] = random_codes(r, other.type, ys);
+        const Step first = random_step(r, 0.3f);
+        y = net.add("Add", {net.dequantize(net.quantize(y, first), first), net.dequantize(residual, other)});
+      }
+      net.output(net.quantize(y, out));
     }
     SCOPED_TRACE(testing::Message() << seed << " " << n << "x" << k << (conv ? " conv" : dynamic ? " dynamic" : " product"));
     std::string said;
