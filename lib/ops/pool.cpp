@@ -10,7 +10,7 @@
 #include "lib/base/simd.h"
 #include "lib/ops/op.h"
 #include "lib/runtime/layout.h"
-#include "lib/runtime/window.h"
+#include "lib/runtime/pool_window.h"
 
 namespace infopt {
 namespace {
@@ -43,27 +43,6 @@ INFOPT_SIMD double sum_of(const float* in, int64_t n) {
   return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
-/// Up to three spatial axes, missing ones in front as size 1.
-struct Pool3 {
-  int64_t in[3], out[3], kernel[3], stride[3], dilation[3], begin[3], end[3];
-};
-
-Pool3 widen(const Window& w, const Shape& spatial) {
-  Pool3 p;
-  const size_t n = spatial.size();
-  for (size_t i = 0; i < 3; ++i) {
-    if (i + n < 3) {
-      p.in[i] = p.out[i] = p.kernel[i] = p.stride[i] = p.dilation[i] = 1;
-      p.begin[i] = p.end[i] = 0;
-      continue;
-    }
-    const size_t a = i + n - 3;
-    p.in[i] = spatial[a], p.out[i] = w.out[a], p.kernel[i] = w.kernel[a], p.stride[i] = w.strides[a], p.dilation[i] = w.dilations[a];
-    p.begin[i] = w.pads_begin[a], p.end[i] = w.pads_end[a];
-  }
-  return p;
-}
-
 /// Calls f(offset) for each input position (in D×H×W order) under the window of one output position.
 template <class F> void each_under(const Pool3& p, const int64_t o[3], F f) {
   int64_t at[3];
@@ -81,16 +60,6 @@ template <class F> void each_under(const Pool3& p, const int64_t o[3], F f) {
   }
 }
 
-/// The window's places along an axis that are inside the input, or inside the input and its pads.
-int64_t places(const Pool3& p, int i, int64_t o, bool count_pads) {
-  int64_t n = 0;
-  for (int64_t k = 0; k < p.kernel[i]; ++k) {
-    const int64_t at = o * p.stride[i] - p.begin[i] + k * p.dilation[i];
-    n += count_pads ? at < p.in[i] + p.end[i] : at >= 0 && at < p.in[i];
-  }
-  return n;
-}
-
 /// What an average is divided by.
 int64_t divisor(const Pool3& p, const int64_t o[3], bool count_pads) {
   return std::max<int64_t>(1, places(p, 0, o[0], count_pads) * places(p, 1, o[1], count_pads) * places(p, 2, o[2], count_pads));
@@ -106,22 +75,12 @@ template <class F> void each_output(const Pool3& p, F f) {
       }
 }
 
-int64_t volume(const int64_t d[3]) { return d[0] * d[1] * d[2]; }
-
 struct PoolOptions {
   PoolKind kind;
   WindowAttributes window;
   bool global = false, count_pads = false, column_major = false;
   int64_t p = 2;
 };
-
-/// The outputs [first, last) whose tap at `offset` from the window's begin lies inside the input, along the last axis.
-std::pair<int64_t, int64_t> outputs_inside(const Pool3& p, int64_t offset) {
-  const int64_t shift = offset - p.begin[2], s = p.stride[2];
-  const int64_t first = shift >= 0 ? 0 : (-shift + s - 1) / s;
-  const int64_t last = p.in[2] - shift <= 0 ? 0 : (p.in[2] - shift + s - 1) / s;
-  return {std::min(first, p.out[2]), std::clamp(last, std::min(first, p.out[2]), p.out[2])};
-}
 
 /// One row of outputs, tap by tap of the window's rows: float32, channels last. `across`: places() of each output along the last axis.
 void pool_row(const PoolOptions& options, const Pool3& p, const std::vector<int64_t>& across, const float* in, float* out, int64_t channels, int64_t a, int64_t b) {

@@ -16,6 +16,7 @@ struct Case {
   std::vector<Tensor> inputs;
   double step = 1e-4;  ///< of the differences; wide steps run in float32
   double bound = 2e-4;
+  Layout layout = Layout::Plain;  ///< of what comes and of the loss's gradient, where they have channels
 };
 
 Attribute ints(std::string name, std::vector<int64_t> v) { return {std::move(name), std::move(v), {}}; }
@@ -79,12 +80,12 @@ void check(const Case& c) {
   Tape tape(piece);
   std::unordered_map<ValueId, infopt::Laid> feeds, by_outputs;
   for (size_t i = 0; i < ins.size(); ++i)
-    if (ins[i] != kNone) feeds[ins[i]] = c.inputs[i];
+    if (ins[i] != kNone) feeds[ins[i]] = {infopt::Laid(c.inputs[i]).as(c.layout), c.layout};
   tape.forward(feeds);
   for (size_t o = 0; o < outs.size(); ++o) {
     Tensor dy(DType::F32, tape.value(outs[o]).shape());
     for (int64_t i = 0; i < dy.size(); ++i) dy.mutable_data<float>()[i] = static_cast<float>(weight(o, i));
-    by_outputs[outs[o]] = dy;
+    by_outputs[outs[o]] = {infopt::Laid(dy).as(c.layout), c.layout};
   }
   tape.backward(by_outputs);
   for (size_t i = 0; i < ins.size(); ++i) {
@@ -223,8 +224,15 @@ TEST(Gradients, Poolings) {
   std::vector<Attribute> counting = window, ceiling = window;
   counting.push_back(number("count_include_pad", 1));
   ceiling.push_back(number("ceil_mode", 1));
+  const std::vector<Attribute> line{ints("kernel_shape", {4}), ints("strides", {2}), ints("pads", {2, 1}), ints("dilations", {2})}, cube{ints("kernel_shape", {2, 3, 2}), ints("strides", {1, 2, 2})};
+  std::vector<Case> last{{"maximum", {"MaxPool", window}, {x}}, {"maximum, ceiling", {"MaxPool", ceiling}, {x}}, {"average over pads", {"AveragePool", counting}, {x}}, {"average, ceiling", {"AveragePool", ceiling}, {x}}};
+  for (Case& c : last) c.what += ", channels last", c.layout = Layout::ChannelsLast;
+  check_all(last);
   check_all({
       {"maximum", {"MaxPool", window}, {x}},
+      {"maximum of a line", {"MaxPool", line}, {floats({2, 3, 11})}},
+      {"maximum of a cube", {"MaxPool", cube}, {floats({1, 2, 4, 5, 6})}},
+      {"average of a cube", {"AveragePool", cube}, {floats({1, 2, 4, 5, 6})}},
       {"maximum, ceiling", {"MaxPool", ceiling}, {x}},
       {"average", {"AveragePool", window}, {x}},
       {"average over pads", {"AveragePool", counting}, {x}},
@@ -232,6 +240,23 @@ TEST(Gradients, Poolings) {
       {"global average", {"GlobalAveragePool"}, {x}},
       {"global maximum", {"GlobalMaxPool"}, {x}},
   });
+}
+
+TEST(Gradients, AMaximumSendsToTheFirstElementThatHasIt) {
+  Graph graph;
+  graph.opsets[""] = 21;
+  ValueId x, y;
+  {
+    GraphEdit edit(graph);
+    x = edit.add_input("x", Type::tensor(DType::F32, {1, 1, 2, 5}));
+    y = edit.add_value("y");
+    edit.add_node({.op = "MaxPool", .attributes = {ints("kernel_shape", {2, 3}), ints("strides", {1, 2})}}, {x}, {y});
+  }
+  const Piece piece(graph, {{x}, {y}, {x}});
+  Tape tape(piece);
+  tape.forward({{x, Tensor::vector<float>({1, 2, 3, 0, 3, 3, 0, 2, 3, 3}).reshaped({1, 1, 2, 5})}});
+  tape.backward({{y, Tensor::vector<float>({10, 100}).reshaped({1, 1, 1, 2})}});
+  EXPECT_EQ(to_vector<double>(tape.gradient(x)), (std::vector<double>{0, 0, 110, 0, 0, 0, 0, 0, 0, 0}));
 }
 
 TEST(Gradients, ResizesOfEveryKind) {

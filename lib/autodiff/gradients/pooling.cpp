@@ -2,83 +2,86 @@
 #include <algorithm>
 
 #include "lib/autodiff/gradient.h"
+#include "lib/base/simd.h"
 #include "lib/ops/kernel_util.h"
-#include "lib/runtime/window.h"
+#include "lib/runtime/pool_window.h"
 
 namespace infopt {
 namespace {
 
-/// Calls f(input's place, whether inside) for each element of the window of one output place; places within one channel.
-template <class F> void each_in_window(const Window& w, const Shape& spatial, const Shape& at, F f) {
-  const size_t n = spatial.size();
-  Shape k(n, 0);
-  for (;;) {
-    int64_t place = 0;
-    bool inside = true, counted = true;
-    for (size_t d = 0; d < n; ++d) {
-      const int64_t i = at[d] * w.strides[d] - w.pads_begin[d] + k[d] * w.dilations[d];
-      inside = inside && i >= 0 && i < spatial[d];
-      counted = counted && i < spatial[d] + w.pads_end[d];  // what only ceil_mode reaches doesn't count
-      place = place * spatial[d] + i;
+/// A row of outputs: what of dy hasn't met its maximum yet goes to where x has y.
+INFOPT_SIMD void give_to_equal(const float* x, float* dx, int64_t step, const float* y, float* left, int64_t outputs, int64_t channels) {
+  for (int64_t o = 0; o < outputs; ++o, x += step, dx += step, y += channels, left += channels)
+    for (int64_t c = 0; c < channels; ++c) {
+      const bool here = x[c] == y[c];
+      dx[c] += here ? left[c] : 0.0f;
+      left[c] = here ? 0.0f : left[c];
     }
-    f(place, inside, counted);
-    size_t d = n;
-    while (d > 0 && ++k[d - 1] == w.kernel[d - 1]) k[--d] = 0;
-    if (d == 0) return;
-  }
 }
 
-/// Calls f(place of the channel in x, in y, window, position) for each output place.
-template <class F> void each_output(const GradientContext& c, const Window& w, F f) {
-  const Shape& x = c.shape(0);
-  const Shape spatial(x.begin() + 2, x.end());
-  const int64_t in = product(spatial, 0, spatial.size()), out = product(w.out, 0, w.out.size());
-  for (int64_t o = 0; o < x[0] * x[1]; ++o) {
-    Shape at(spatial.size(), 0);
-    for (int64_t y = 0; y < out; ++y) {
-      f(o * in, o * out + y, spatial, at);
-      for (size_t d = at.size(); d > 0 && ++at[d - 1] == w.out[d - 1];) at[--d] = 0;
-    }
-  }
+INFOPT_SIMD void give_to_all(float* dx, int64_t step, const float* dy, int64_t outputs, int64_t channels) {
+  for (int64_t o = 0; o < outputs; ++o, dx += step, dy += channels)
+    for (int64_t c = 0; c < channels; ++c) dx[c] += dy[c];
 }
 
-Window window_of(const GradientContext& c, const WindowAttributes& attributes) {
-  const Shape spatial(c.shape(0).begin() + 2, c.shape(0).end());
-  return resolve_window(attributes, spatial, attributes.kernel);
-}
+/// Images of pixels that lie together: a whole tensor with channels last, or each plane of a plain one.
+struct Images {
+  Pool3 p;
+  int64_t count, channels;
+  Images(const GradientContext& c, const WindowAttributes& attributes, Layout layout) {
+    const Shape& x = c.shape(0);
+    const Shape spatial(x.begin() + 2, x.end());
+    p = widen(resolve_window(attributes, spatial, attributes.kernel), spatial);
+    count = layout == Layout::Plain ? x[0] * x[1] : x[0];
+    channels = layout == Layout::Plain ? 1 : x[1];
+  }
+  int64_t row() const { return p.out[2] * channels; }
+  int64_t step() const { return p.stride[2] * channels; }
+  /// Calls f(place of the image in x, of the row in y, a, b) for each row of outputs.
+  template <class F> void each_row(F f) const {
+    const int64_t rows = p.out[0] * p.out[1];
+    for (int64_t r = 0; r < count * rows; ++r) f(r / rows * volume(p.in) * channels, r * row(), r % rows / p.out[1], r % p.out[1]);
+  }
+};
 
 GradientFunction max_pool(const KernelSpec& spec) {
   return [attributes = WindowAttributes::of(spec.node)](GradientContext& c) {
-    const Window w = window_of(c, attributes);
-    const Tensor x = c.in(0), y = c.out(0), dy = c.dy();
+    const Layout layout = c.layout();
+    const Images images(c, attributes, layout);
+    const Tensor x = c.in(0, layout), y = c.out(0, layout), dy = c.dy(0, layout);
     Tensor dx = Tensor::zeros(DType::F32, x.shape());
-    each_output(c, w, [&](int64_t channel, int64_t out, const Shape& spatial, const Shape& at) {
-      bool found = false;
-      each_in_window(w, spatial, at, [&](int64_t place, bool inside, bool) {
-        if (found || !inside || x.data<float>()[channel + place] != y.data<float>()[out]) return;
-        dx.mutable_data<float>()[channel + place] += dy.data<float>()[out];
-        found = true;
+    std::vector<float> left(static_cast<size_t>(images.row()));
+    images.each_row([&](int64_t image, int64_t row, int64_t a, int64_t b) {
+      std::copy_n(dy.data<float>() + row, left.size(), left.begin());
+      each_tap(images.p, a, b, [&](int64_t place, int64_t first, int64_t last) {
+        const int64_t at = image + place * images.channels, from = first * images.channels;
+        give_to_equal(x.data<float>() + at, dx.mutable_data<float>() + at, images.step(), y.data<float>() + row + from, left.data() + from, last - first, images.channels);
       });
     });
-    c.give(0, dx);
+    c.give(0, dx, layout);
   };
 }
 
 GradientFunction average_pool(const KernelSpec& spec) {
   const bool pads_count = spec.node.i("count_include_pad", 0) != 0;
   return [attributes = WindowAttributes::of(spec.node), pads_count](GradientContext& c) {
-    const Window w = window_of(c, attributes);
-    const Tensor dy = c.dy();
+    const Layout layout = c.layout();
+    const Images images(c, attributes, layout);
+    const Pool3& p = images.p;
+    const Tensor dy = c.dy(0, layout);
     Tensor dx = Tensor::zeros(DType::F32, c.shape(0));
-    each_output(c, w, [&](int64_t channel, int64_t out, const Shape& spatial, const Shape& at) {
-      int64_t count = 0;
-      each_in_window(w, spatial, at, [&](int64_t, bool inside, bool counted) { count += inside || (pads_count && counted); });
-      const float share = dy.data<float>()[out] / static_cast<float>(std::max<int64_t>(1, count));
-      each_in_window(w, spatial, at, [&](int64_t place, bool inside, bool) {
-        if (inside) dx.mutable_data<float>()[channel + place] += share;
+    std::vector<float> shares(static_cast<size_t>(images.row()));
+    images.each_row([&](int64_t image, int64_t row, int64_t a, int64_t b) {
+      const int64_t others = places(p, 0, a, pads_count) * places(p, 1, b, pads_count);
+      for (int64_t o = 0, i = 0; o < p.out[2]; ++o) {
+        const auto count = static_cast<float>(std::max<int64_t>(1, others * places(p, 2, o, pads_count)));
+        for (int64_t k = 0; k < images.channels; ++k, ++i) shares[static_cast<size_t>(i)] = dy.data<float>()[row + i] / count;
+      }
+      each_tap(p, a, b, [&](int64_t place, int64_t first, int64_t last) {
+        give_to_all(dx.mutable_data<float>() + image + place * images.channels, images.step(), shares.data() + first * images.channels, last - first, images.channels);
       });
     });
-    c.give(0, dx);
+    c.give(0, dx, layout);
   };
 }
 
