@@ -31,7 +31,7 @@ from ort_turns import session
 def rows_of(s, data, count):
     """One feed for each row, of the rank that the model takes."""
     def of_rank(value, wanted):
-        return value[0] if value.ndim == wanted + 1 else value
+        return np.asarray(value[0]) if value.ndim == wanted + 1 else value
 
     inputs = s.get_inputs()
     count = min(count, len(data[inputs[0].name]))
@@ -50,8 +50,8 @@ def decibels(reference, actual):
                 return float("nan")
             signal += np.sum(np.square(a[output], dtype=np.float64))
             noise += np.sum(np.square(a[output].astype(np.float64) - b[output]))
-        if noise > 0:
-            worst = min(worst, 10 * np.log10(signal / noise) if signal > 0 else -np.inf)
+        if not noise <= 0:  # nan, too
+            worst = np.minimum(worst, 10 * np.log10(signal / noise) if signal > 0 else -np.inf)
     return worst
 
 
@@ -96,12 +96,12 @@ class Judge:
         return self.infopt(command, self.model, "--calib", self.folder / "calib.npz", "--recipe", recipe, "-o", file, "--report", file.with_suffix(""))
 
     def runtime(self, model, expected):
-        np.savez(self.scratch / "in.npz", **self.feeds[0])
+        np.savez(self.scratch / "in.npz", **{name: value[None] for name, value in self.feeds[0].items()})
         _, failure = self.infopt("run", model, "--input", self.scratch / "in.npz", "-o", self.scratch / "out.npz")
         if failure:
             return failure
         out = np.load(self.scratch / "out.npz")
-        return f"{decibels([expected], [[out[o.name] for o in self.session.get_outputs()]]):.0f}"
+        return f"{decibels([expected], [[out[o.name].reshape(e.shape) if out[o.name].size == e.size else out[o.name] for o, e in zip(self.session.get_outputs(), expected)]]):.0f}"
 
     def row(self):
         cells = [self.folder.name, self.runtime(self.model, self.reference[0])]

@@ -34,6 +34,7 @@ namespace {
 
 constexpr int64_t kReadBackSamples = 2;
 constexpr int64_t kLatencyRuns = 20;
+constexpr double kFarDecibels = 10;  ///< outputs with less of the original's signal are worth a warning
 constexpr double kFloatTolerance = 1e-2;  ///< of an output's largest magnitude; reordered arithmetic of 16 bits is within it
 
 int64_t peak_memory() {
@@ -71,6 +72,7 @@ class Job {
   void list_unknown_operators();
   void read_back();
   void measure_in_engine();
+  void warn_of_noise();
   void compare();
   void note_left_out(const std::vector<std::string>& outputs, const std::vector<std::string>& obstacles);
   void withhold_output();
@@ -202,8 +204,10 @@ void Job::read_back() {
   std::vector<std::string> left_out;
   for (size_t o = 0; o < sums.size(); ++o) {
     const std::string& name = written_.graph->value(written_.graph->outputs()[o]).name;
-    if (outputs[0][o].defined() && expected[0][o].defined()) report_.outputs.push_back(sums[o].result(name));
-    else left_out.push_back("'" + name + "'");
+    if (outputs[0][o].defined() && expected[0][o].defined()) {
+      report_.outputs.push_back(sums[o].result(name));
+      if (std::string text = sums[o].differing(name); !text.empty() && !measures()) report_.warnings.push_back(std::move(text));
+    } else left_out.push_back("'" + name + "'");
   }
   if (!left_out.empty()) note_left_out(left_out, session.obstacles());
 }
@@ -211,6 +215,21 @@ void Job::read_back() {
 void Job::note_left_out(const std::vector<std::string>& outputs, const std::vector<std::string>& obstacles) {
   const std::string text = "not compared: " + listed(outputs) + (obstacles.empty() ? "" : ", because " + listed(obstacles));
   if (std::find(report_.warnings.begin(), report_.warnings.end(), text) == report_.warnings.end()) report_.warnings.push_back(text);
+}
+
+/// Where no gate and no metric judges the outputs, the report says that they are far from the original's.
+void Job::warn_of_noise() {
+  if (!spec_.recipe.gates.empty() || !report_.metrics.empty()) return;
+  const auto is_floating = [&](const std::string& name) {
+    const auto& outputs = written_.graph->outputs();
+    return std::any_of(outputs.begin(), outputs.end(), [&](ValueId v) { return written_.graph->value(v).name == name && is_float(written_.graph->value(v).type.dtype); });
+  };
+  const OutputReport* worst = nullptr;
+  for (const OutputReport& o : report_.outputs)
+    if (is_floating(o.name) && (!worst || o.sqnr_db < worst->sqnr_db)) worst = &o;
+  if (!worst || !(worst->sqnr_db < kFarDecibels)) return;
+  const bool finite = std::isfinite(worst->sqnr_db);
+  report_.warnings.push_back("output '" + worst->name + "' keeps only " + (finite ? std::to_string(std::lround(worst->sqnr_db)) + " dB" : "nothing") + " of the original's: see what that costs the task (eval.metric), or take a milder recipe");
 }
 
 void Job::measure_in_engine() {
@@ -245,6 +264,7 @@ void Job::compare() {
   report_.compared_data = path;
   if (report_.layers.empty()) report_.layers = layers_of_file(prunes(spec_.recipe) ? *unpacked(written_).graph : *written_.graph, *data);
   if (!c.not_compared.empty()) note_left_out(c.not_compared, c.obstacles);
+  report_.warnings.insert(report_.warnings.end(), c.differing.begin(), c.differing.end());
   if (!c.obstacles.empty()) {
     report_.warnings.push_back(std::string(spec_.engine.empty() ? "latency, memory" : "memory") + " and metric were not measured: infopt can't run the whole model");
     return;
@@ -322,6 +342,7 @@ Report Job::run() {
   trim_memory();
   stage("read back", [&] { read_back(); });
   if (measures()) stage("compare", [&] { compare(); });
+  warn_of_noise();
   report_.measured.process_peak_memory = peak_memory();
   report_.gates = evaluate_gates(spec_.recipe.gates, report_);
   if (withhold) release_output();

@@ -126,8 +126,10 @@ Comparison compare_models(const Graph& original, const Graph& optimized, DataSet
   out.obstacles = first.obstacles().empty() ? second.obstacles() : first.obstacles();
   for (size_t i = 0; i < count; ++i) {
     const std::string& name = original.value(original.outputs()[i]).name;
-    if (compared(i)) out.outputs.push_back(sums[i].result(name));
-    else out.not_compared.push_back("'" + name + "'");
+    if (compared(i)) {
+      out.outputs.push_back(sums[i].result(name));
+      if (std::string text = sums[i].differing(name); !text.empty()) out.differing.push_back(std::move(text));
+    } else out.not_compared.push_back("'" + name + "'");
   }
   if (metric) out.metrics.push_back(metric->result());
   return out;

@@ -30,11 +30,12 @@ struct Comparison {
   int64_t samples = 0;
   std::vector<std::string> obstacles;     ///< what can't be run of either model; empty where both run whole
   std::vector<std::string> not_compared;  ///< outputs that lie behind
+  std::vector<std::string> differing;     ///< sentences on outputs whose shapes differ on some samples
 };
 
 /// Runs both models over the data, samples side by side on `threads` threads, and compares outputs by position; the
 /// recipe's metric is taken where `eval` asks for one. Outputs that infopt can't compute are left out, and with them the metric.
-/// Throws Error(Malformed) where the models' outputs differ in number or shape, or a metric's labels are missing.
+/// Throws Error(Malformed) where the models' outputs differ in number or rank, or a metric's labels are missing.
 Comparison compare_models(const Graph& original, const Graph& optimized, DataSet& data, const EvalSpec& eval, int threads, const Progress& progress = {}, const std::string& data_path = {},
                           const std::shared_ptr<const Device>& device = nullptr);
 

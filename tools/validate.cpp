@@ -43,6 +43,7 @@ int validate(const ValidateOptions& o, const Context& context) {
   report.compared_data = o.data;
   report.compared_samples = c.samples;
   report.layers = layers_of_file(*optimized.graph, *data);
+  report.warnings.insert(report.warnings.end(), c.differing.begin(), c.differing.end());
   if (!c.not_compared.empty()) report.warnings.push_back("not compared: " + listed(c.not_compared) + ", because " + listed(c.obstacles));
   const bool whole = c.obstacles.empty();
   if (whole && needs(recipe.gates, GateNeed::Memory)) {

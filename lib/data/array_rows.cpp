@@ -60,7 +60,7 @@ class ArrayRows final : public RowSource {
     if (!columns_.empty() && reader.rows() != columns_.front().reader.rows())
       throw Error(ErrorKind::Malformed,
                   "has " + std::to_string(reader.rows()) + " rows, and " + columns_.front().reader.where() + " has " +
-                      std::to_string(columns_.front().reader.rows()) + ": the first axis must be the samples of all arrays",
+                      std::to_string(columns_.front().reader.rows()) + ": the first axis must be the samples of all arrays; whole inputs get one more, as np.stack makes it",
                   reader.where());
     if (reader.rows() == 0)
       throw Error(ErrorKind::Malformed, "has no samples: its shape is " + to_string(reader.header().shape), reader.where());

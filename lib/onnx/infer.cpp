@@ -65,6 +65,20 @@ Types types_in(const onnx::GraphProto& proto) {
   return types;
 }
 
+/// The bodies of a graph's nodes, each with what was written of it: nodes and attributes were written in order.
+template <class Visit>
+void for_each_body(const Graph& graph, const onnx::GraphProto& proto, const Visit& visit) {
+  for (size_t n = 0; n < graph.order().size(); ++n) {
+    const auto& attributes = graph.node(graph.order()[n]).attributes;
+    for (size_t a = 0; a < attributes.size(); ++a) {
+      const auto& written = proto.node(static_cast<int>(n)).attribute(static_cast<int>(a));
+      if (const auto* one = std::get_if<std::shared_ptr<Graph>>(&attributes[a].data)) visit(*one, written.g());
+      if (const auto* many = std::get_if<std::vector<std::shared_ptr<Graph>>>(&attributes[a].data))
+        for (size_t g = 0; g < many->size(); ++g) visit((*many)[g], written.graphs(static_cast<int>(g)));
+    }
+  }
+}
+
 void store(const std::shared_ptr<Graph>& graph, const onnx::GraphProto& proto, const ValueNames& names) {
   const Types types = types_in(proto);
   GraphEdit edit(*graph);
@@ -75,22 +89,18 @@ void store(const std::shared_ptr<Graph>& graph, const onnx::GraphProto& proto, c
     if (it == types.end()) continue;
     edit.set_type(id, merged(graph->value(id).type, decode_type(*it->second)));
   }
-  // Nodes and attributes were written in order.
-  for (size_t n = 0; n < graph->order().size(); ++n) {
-    const auto& attributes = graph->node(graph->order()[n]).attributes;
-    for (size_t a = 0; a < attributes.size(); ++a) {
-      const auto& written = proto.node(static_cast<int>(n)).attribute(static_cast<int>(a));
-      if (const auto* one = std::get_if<std::shared_ptr<Graph>>(&attributes[a].data)) store(*one, written.g(), names);
-      if (const auto* many = std::get_if<std::vector<std::shared_ptr<Graph>>>(&attributes[a].data))
-        for (size_t g = 0; g < many->size(); ++g) store((*many)[g], written.graphs(static_cast<int>(g)), names);
-    }
-  }
+  for_each_body(*graph, proto, [&](const std::shared_ptr<Graph>& body, const onnx::GraphProto& written) { store(body, written, names); });
 }
 
-/// Without what the file declares of the values that nodes make.
-void drop_declarations(onnx::ModelProto& proto) {
-  proto.mutable_graph()->clear_value_info();
-  for (auto& output : *proto.mutable_graph()->mutable_output()) output.clear_type();
+/// Without what the file declares of the values that nodes make, in bodies too.
+void drop_declarations(onnx::GraphProto& graph) {
+  graph.clear_value_info();
+  for (auto& output : *graph.mutable_output()) output.clear_type();
+  for (auto& node : *graph.mutable_node())
+    for (auto& attribute : *node.mutable_attribute()) {
+      if (attribute.has_g()) drop_declarations(*attribute.mutable_g());
+      for (auto& body : *attribute.mutable_graphs()) drop_declarations(body);
+    }
 }
 
 onnx::ModelProto proto_for_inference(const Model& model, ValueNames& names) {
@@ -101,27 +111,42 @@ onnx::ModelProto proto_for_inference(const Model& model, ValueNames& names) {
   });
 }
 
+/// Calls visit(graph, value, inferred type) for what nodes make, bodies' values too.
+template <class Visit>
+void for_each_made(const std::shared_ptr<Graph>& graph, const onnx::GraphProto& proto, const ValueNames& names, const Visit& visit) {
+  const Types found = types_in(proto);
+  for (size_t i = 0; i < graph->value_capacity(); ++i) {
+    const auto id = static_cast<ValueId>(i);
+    if (!graph->value_alive(id) || graph->value(id).producer == kNone) continue;
+    const auto it = found.find(names.of(*graph, id));
+    if (it != found.end()) visit(graph, id, decode_type(*it->second));
+  }
+  for_each_body(*graph, proto, [&](const std::shared_ptr<Graph>& body, const onnx::GraphProto& written) { for_each_made(body, written, names, visit); });
+}
+
 }  // namespace
 
 std::vector<std::string> correct_declared_types(Model& model) {
   ValueNames names(*model.graph);
   onnx::ModelProto bare = proto_for_inference(model, names);
-  drop_declarations(bare);
+  drop_declarations(*bare.mutable_graph());
   if (!infer(bare)) return {};
-  const Types found = types_in(bare.graph());
   std::vector<std::string> corrected;
-  GraphEdit edit(*model.graph);
-  for (size_t i = 0; i < model.graph->value_capacity(); ++i) {
-    const auto id = static_cast<ValueId>(i);
-    if (!model.graph->value_alive(id) || model.graph->value(id).producer == kNone) continue;
-    const auto it = found.find(names.of(*model.graph, id));
-    if (it == found.end()) continue;
-    const Type declared = model.graph->value(id).type;
-    const Type inferred = decode_type(*it->second);
-    if (!contradict(declared, inferred)) continue;
-    edit.set_type(id, inferred);
-    if (model.graph->is_output(id)) corrected.push_back("output '" + model.graph->value(id).name + "' was declared as " + to_string(declared) + ", and its operators make " + to_string(inferred) + ": so the written file says");
-  }
+  bool any = false;
+  for_each_made(model.graph, bare.graph(), names, [&](const std::shared_ptr<Graph>& graph, ValueId id, const Type& inferred) {
+    const Type declared = graph->value(id).type;
+    if (!contradict(declared, inferred)) return;
+    any = true;
+    GraphEdit(*graph).set_type(id, inferred);
+    if (graph == model.graph && graph->is_output(id)) corrected.push_back("output '" + graph->value(id).name + "' was declared as " + to_string(declared) + ", and its operators make " + to_string(inferred) + ": so the written file says");
+  });
+  if (!any) return corrected;
+  // What lies behind was found from the wrong declarations; only what the operators alone give is right for sure.
+  for_each_made(model.graph, bare.graph(), names, [&](const std::shared_ptr<Graph>& graph, ValueId id, const Type& inferred) {
+    const Node& n = *graph->producer(id);
+    const bool kept = (graph == model.graph && graph->is_output(id)) || inferred.dtype == DType::Undefined || inferred.has_shape || !graph->value(id).type.opaque.empty();
+    if (!kept && onnx::OpSchemaRegistry::Schema(n.op, static_cast<int>(graph->opset(n.domain)), n.domain)) GraphEdit(*graph).set_type(id, inferred);
+  });
   return corrected;
 }
 
@@ -134,7 +159,7 @@ void infer_types(Model& model, bool afresh) {
   onnx::ModelProto bare = proto;
   bool inferred = infer(proto);
   if (!inferred) {
-    drop_declarations(bare);
+    drop_declarations(*bare.mutable_graph());
     inferred = infer(bare);
     if (inferred) proto = std::move(bare);
   }

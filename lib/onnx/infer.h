@@ -10,7 +10,7 @@ namespace infopt {
 void infer_types(Model& model, bool afresh = false);
 
 /// Exports declare shapes that their operators contradict (a rank is off, a fixed size is another), which ONNX's check finds once constants are
-/// folded: such values get the inferred types. Returns a sentence for each of the graph's outputs that was corrected.
+/// folded: such values, in bodies too, get the inferred types. Returns a sentence for each of the graph's outputs that was corrected.
 std::vector<std::string> correct_declared_types(Model& model);
 
 }  // namespace infopt

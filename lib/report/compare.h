@@ -12,11 +12,14 @@ double relative_error(const Tensor& reference, const Tensor& other);
 /// Sums over samples from which SQNR, cosine and largest error follow. Samples may differ in shape.
 class OutputComparison {
  public:
-  /// Throws Error(Malformed) where the two differ in shape.
+  /// Where the two differ in size (outputs whose length the values decide), what one lacks counts as zeros. Throws Error(Malformed) where they differ in rank.
   void add(const Tensor& reference, const Tensor& other);
   OutputReport result(const std::string& name) const;
+  /// A sentence on the samples whose two shapes differed; empty where none did.
+  std::string differing(const std::string& name) const;
 
  private:
+  int64_t samples_ = 0, differing_ = 0;
   double signal_ = 0, noise_ = 0, other_ = 0, product_ = 0, max_error_ = 0;
 };
 

@@ -10,6 +10,7 @@
 #include "lib/base/error.h"
 #include "lib/base/memory.h"
 #include "passes/pass.h"
+#include "passes/support/body_weights.h"
 #include "passes/support/measure_layers.h"
 #include "passes/support/measured_bias.h"
 #include "passes/support/output_judge.h"
@@ -21,12 +22,11 @@
 namespace infopt {
 namespace {
 
-constexpr int64_t kRounds = 4;  ///< attempts of a large net, the last without integers; a small one gets more
+constexpr int64_t kRounds = 10;        ///< attempts, the last without integers
 constexpr int64_t kWidenings = 4;      ///< rounds in which 4-bit weights get 8 bits again, in the last one all of them
 constexpr int64_t kStorageRounds = 4;  ///< then, in which weights kept as int8 go back to float
 constexpr int64_t kFewestJudges = 2;
-constexpr int64_t kMoreRounds = 6;  ///< that small nets get
-constexpr double kClearly = 1;      ///< decibels by which outputs must be better without corrected biases
+constexpr double kClearly = 1;         ///< decibels by which outputs must be better without corrected biases
 
 /// Samples that say what the outputs have left: few of a large net, more of a small one.
 int64_t judges(const Int8Plan& plan) {
@@ -39,7 +39,7 @@ int64_t judges(const Int8Plan& plan) {
 void widen_narrow(GraphEdit& edit, const Graph& original, Int8Plan& plan, PassContext& context, double enough) {
   for (int64_t round = 0;; ++round) {
     edit.finish();
-    const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads, judges(plan));
+    const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads, judges(plan)).worst_db;
     if (!db || *db >= enough) return;
     const std::string has = std::to_string(static_cast<int>(std::lround(*db))) + " dB";
     std::vector<size_t> narrow;
@@ -79,15 +79,30 @@ bool widen(const Graph& graph, Int8Plan& plan, const LayerPlan& p, DType type) {
   return reads || gives;
 }
 
-/// Gives an eighth of the integer layers, those that add most noise, activations of 16 bits if quantize_int8.fallback says so, or gives them back to
-/// float arithmetic (`all`: every one), with the reason in their reports. False where none is left to give up.
-bool demote(const Graph& graph, Int8Plan& plan, const LayerNoise& noise, double output_db, bool all, const PassContext& context, const Options& options) {
+void to_float(Int8Plan& plan, LayerPlan& p, const std::string& reason, const PassContext& context, const Options& options) {
+  LayerReport& r = plan.reports[p.report];
+  const bool stored = options.flag("storage") && context.profile.storage_form && r.weight_elements >= options.integer("min_weights");
+  r.form = p.form = stored ? LayerForm::Int8Storage : LayerForm::Float32;
+  r.reason = reason;
+  r.cost = "float's time for its products";
+}
+
+/// The regions once more, now that layers went back to float: what lies between such layers may not gain any longer.
+void choose_again(const Graph& graph, Int8Plan& plan, const PassContext& context, const Options& options) {
+  const Regions now = choose_regions(graph, plan.seen, CostModel(graph, plan.seen, context.profile), plan.keep_float, plan.keep_integer);
+  for (size_t n = 0; n < plan.regions.integer.size(); ++n) plan.regions.integer[n] = plan.regions.integer[n] && now.integer[n];
+  for (LayerPlan& p : plan.layers)
+    if (p.form == LayerForm::Int8Static && !plan.regions.is_integer(p.layer.node)) to_float(plan, p, "its integer kernel no longer gains beside layers that went back to float", context, options);
+}
+
+/// Gives an eighth of the integer layers that `noisy` names, those that add most noise, activations of 16 bits if quantize_int8.fallback says so, or gives them
+/// back to float arithmetic (`all`: every one of the net), with the reason in their reports. False where none is left to give up.
+bool demote(const Graph& graph, Int8Plan& plan, const LayerNoise& noise, const std::vector<bool>& noisy, double output_db, bool all, const PassContext& context, const Options& options) {
   std::vector<size_t> integer;
   for (size_t i = 0; i < plan.layers.size(); ++i)
-    if (is_integer(plan.layers[i].form)) integer.push_back(i);
+    if (is_integer(plan.layers[i].form) && (all || noisy[static_cast<size_t>(plan.layers[i].layer.node)])) integer.push_back(i);
   if (integer.empty()) return false;
-  if (all) plan.regions.integer.assign(plan.regions.integer.size(), false);
-  else integer = noisiest(noise, std::move(integer));
+  if (!all) integer = noisiest(noise, std::move(integer));
   const std::string reason = "it was among those that added most noise while the outputs had only " + std::to_string(static_cast<int>(std::lround(output_db))) + " dB";
   const DType wide = all ? DType::Undefined : wide_type(options.text("fallback"));
   for (size_t i : integer) {
@@ -97,21 +112,21 @@ bool demote(const Graph& graph, Int8Plan& plan, const LayerNoise& noise, double 
       r.reason = "activations of 16 bits: in 8 " + reason;
       continue;
     }
-    plan.regions.integer[static_cast<size_t>(p.layer.node)] = false;
-    const bool stored = options.flag("storage") && context.profile.storage_form && r.weight_elements >= options.integer("min_weights");
-    r.form = p.form = stored ? LayerForm::Int8Storage : LayerForm::Float32;
-    r.reason = "in integers " + reason;
-    r.cost = "float's time for its products";
+    const auto node = static_cast<size_t>(p.layer.node);
+    plan.keep_float[node] = true, plan.keep_integer[node] = false;
+    to_float(plan, p, "in integers " + reason, context, options);
   }
+  if (all) plan.regions.integer.assign(plan.regions.integer.size(), false);
+  else choose_again(graph, plan, context, options);
   return true;
 }
 
 /// Where no integers are left, and weights alone cost too much: those kept as int8 that add most noise go back to float, those of recurrent layers last.
 /// False where there are none.
-bool widen_storage(Int8Plan& plan, const LayerNoise& noise, double output_db, double enough) {
+bool widen_storage(Int8Plan& plan, const LayerNoise& noise, const std::vector<bool>& noisy, double output_db, double enough) {
   std::vector<size_t> stored;
   for (size_t i = 0; i < plan.layers.size(); ++i)
-    if (plan.layers[i].form == LayerForm::Int8Storage) stored.push_back(i);
+    if (plan.layers[i].form == LayerForm::Int8Storage && noisy[static_cast<size_t>(plan.layers[i].layer.node)]) stored.push_back(i);
   if (stored.empty()) {
     const bool any = !plan.stored.empty() || !plan.captured.empty();
     plan.stored.clear();
@@ -143,6 +158,7 @@ bool other_biases(Int8Plan& plan, double& corrected_db, double db, bool enough) 
 
 void run(GraphEdit& edit, PassContext& context, const Options& options) {
   if (!context.calibration) throw Error(ErrorKind::Usage, "the step quantize_int8 needs calibration data: give --calib DATA");
+  if (options.flag("storage")) hoist_body_weights(edit, options.integer("min_weights"));
   auto transposed = transpose_constants(edit);
   Int8Plan plan = plan_int8(edit.graph(), context, options);
   plan.transposed = std::move(transposed);
@@ -150,7 +166,8 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
   const std::shared_ptr<Graph> original = edit.graph().clone();
   const EditLog log = edit.log();
   trim_memory();
-  const int64_t judged = judges(plan), rounds = kRounds + std::min(judged - kFewestJudges, kMoreRounds);
+  const int64_t judged = judges(plan);
+  const double least = options.number("min_sqnr_db");
   const auto again = [&] {
     edit.restore(*original);
     edit.log() = log;
@@ -160,15 +177,17 @@ void run(GraphEdit& edit, PassContext& context, const Options& options) {
     Int8Plan attempt = plan;
     write_int8(edit, attempt, context, options);
     edit.finish();
-    const auto db = output_sqnr(edit.graph(), *context.calibration, context.threads, judged);
-    const bool enough = !db || *db >= options.number("min_sqnr_db");
+    const OutputNoise outputs = output_sqnr(edit.graph(), *context.calibration, context.threads, judged);
+    const auto db = outputs.worst_db;
+    const bool enough = !db || *db >= least;
     if (db && other_biases(plan, corrected_db, *db, enough)) {
       again();
       continue;
     }
-    if (!enough && round < rounds + kStorageRounds) {
+    if (!enough && round < kRounds + kStorageRounds) {
       const LayerNoise noise = measure_layers(*original, edit.graph(), attempt.layers, attempt.became, *context.calibration);
-      if ((round < rounds && demote(*original, plan, noise, *db, round == rounds - 1, context, options)) || widen_storage(plan, noise, *db, options.number("min_sqnr_db"))) {
+      const std::vector<bool> noisy = behind_noisy_outputs(*original, outputs, least);
+      if ((round < kRounds && demote(*original, plan, noise, noisy, *db, round == kRounds - 1, context, options)) || widen_storage(plan, noise, noisy, *db, least)) {
         ++round;
         again();
         continue;

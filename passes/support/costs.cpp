@@ -74,17 +74,15 @@ bool CostModel::after_convolution(const Node& node) const {
 }
 
 double CostModel::plain_pool(const Node& pool) const {
+  if (!profile_.weigh_cost) return 0;
   double taps = 1;
   for (int64_t k : pool.ints("kernel_shape")) taps *= static_cast<double>(k);
   return 2.1 * taps * static_cast<double>(elements(pool.outputs[0]));
 }
 
-double CostModel::pools_beside(ValueId value) const {
-  double ns = 0;
-  for (const Use& u : graph_.value(value).uses)
-    if (u.index >= 0 && graph_.node(u.node).is("MaxPool")) ns += plain_pool(graph_.node(u.node));
+double CostModel::pool_before(ValueId value) const {
   const Node* p = graph_.producer(value);
-  return p && p->is("MaxPool") && graph_.value(value).uses.size() == 1 ? ns + plain_pool(*p) : ns;
+  return p && p->is("MaxPool") && graph_.value(value).uses.size() == 1 ? plain_pool(*p) : 0;
 }
 
 NodeCost CostModel::convolution(const Node& node, const Layer& layer) const {
@@ -161,7 +159,7 @@ double CostModel::quantize(ValueId value) const {
   if (!profile_.weigh_cost) return 5;
   const auto n = static_cast<double>(elements(value));
   const double large = n * 4 > 1 << 20 ? 1.5 : 1.0;
-  return pools_beside(value) + 1.2 * (300 + n * 0.22 * large + n * (blocked(graph_.producer(value)) ? 0.2 * large : 0.15 * large));
+  return pool_before(value) + 1.2 * (300 + n * 0.22 * large + n * (blocked(graph_.producer(value)) ? 0.2 * large : 0.15 * large));
 }
 
 double CostModel::dequantize(ValueId value) const {

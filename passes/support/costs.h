@@ -25,6 +25,8 @@ class CostModel {
   /// Making a float tensor integer, and an integer tensor float, between those neighbours.
   double quantize(ValueId value) const;
   double dequantize(ValueId value) const;
+  /// What a MaxPool of 8-bit codes takes more where they come channels first; behind an integer convolution they come channels last.
+  double plain_pool(const Node& pool) const;
   /// Whether the figures are times, and integer must gain by a margin.
   bool weighs() const { return profile_.weigh_cost; }
 
@@ -34,10 +36,8 @@ class CostModel {
   NodeCost convolution(const Node& node, const Layer& layer) const;
   NodeCost product(const Node& node, const Layer& layer) const;
   NodeCost elementwise(const Node& node) const;
-  /// A MaxPool of 8-bit codes in channels-first order, which is slow; behind an integer convolution they come channels last.
-  double plain_pool(const Node& pool) const;
-  /// The pools that codes quantized there go through in that order: ONNX Runtime moves a QuantizeLinear behind a MaxPool in front of it.
-  double pools_beside(ValueId value) const;
+  /// The pool that makes the value, if codes go through it in that order: ONNX Runtime moves a QuantizeLinear behind a MaxPool in front of it.
+  double pool_before(ValueId value) const;
   bool after_convolution(const Node& node) const;
   bool blocked(const Node* node) const;
 

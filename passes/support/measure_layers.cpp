@@ -146,7 +146,7 @@ class Measurement {
 
 }  // namespace
 
-std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibration, int threads, int64_t most) {
+OutputNoise output_sqnr(const Graph& quantized, Calibration& calibration, int threads, int64_t most) {
   const auto& expected = calibration.reference_outputs();
   SessionOptions options;
   options.fold = false;
@@ -158,10 +158,28 @@ std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibrati
   for (size_t i = 0; i < samples.size(); ++i)
     for (size_t o = 0; o < sums.size() && o < expected[i].size(); ++o)
       if (outputs[i][o].defined() && expected[i][o].defined() && is_float(outputs[i][o].dtype())) sums[o].add(expected[i][o], outputs[i][o]);
-  std::optional<double> worst;
-  for (const NoiseSums& s : sums)
-    if (const auto db = s.decibels(); db && (!worst || *db < *worst)) worst = db;
-  return worst;
+  OutputNoise out;
+  for (const NoiseSums& s : sums) {
+    out.output_db.push_back(s.decibels());
+    if (const auto db = out.output_db.back(); db && (!out.worst_db || *db < *out.worst_db)) out.worst_db = db;
+  }
+  return out;
+}
+
+std::vector<bool> behind_noisy_outputs(const Graph& graph, const OutputNoise& noise, double enough) {
+  std::vector<bool> found(graph.node_capacity());
+  std::vector<ValueId> open;
+  for (size_t o = 0; o < noise.output_db.size(); ++o)
+    if (noise.output_db[o] && *noise.output_db[o] < enough) open.push_back(graph.outputs()[o]);
+  while (!open.empty()) {
+    const Node* n = open.back() == kNone ? nullptr : graph.producer(open.back());
+    open.pop_back();
+    if (!n || found[static_cast<size_t>(n->id)]) continue;
+    found[static_cast<size_t>(n->id)] = true;
+    open.insert(open.end(), n->inputs.begin(), n->inputs.end());
+    open.insert(open.end(), n->captures.begin(), n->captures.end());
+  }
+  return found;
 }
 
 LayerNoise measure_layers(const Graph& graph, const Graph& quantized, const std::vector<LayerPlan>& layers, const Became& became, Calibration& calibration, bool local) {

@@ -7,8 +7,17 @@
 
 namespace infopt {
 
-/// The worst floating output's SQNR beside what calibration saw on its first samples; empty where there is nothing to compare.
-std::optional<double> output_sqnr(const Graph& quantized, Calibration& calibration, int threads, int64_t samples = 2);
+/// What the floating outputs have left of the signal.
+struct OutputNoise {
+  std::vector<std::optional<double>> output_db;  ///< of each output; empty where there is nothing to compare
+  std::optional<double> worst_db;
+};
+
+/// SQNR beside what calibration saw on its first samples.
+OutputNoise output_sqnr(const Graph& quantized, Calibration& calibration, int threads, int64_t samples = 2);
+
+/// By NodeId: whether an output of the graph that has less than `enough` is computed from the node.
+std::vector<bool> behind_noisy_outputs(const Graph& graph, const OutputNoise& noise, double enough);
 
 struct LayerNoise {
   std::vector<std::optional<double>> layer_db;  ///< of each layer's output in the whole quantized graph, in the order of the layers

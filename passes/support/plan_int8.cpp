@@ -5,6 +5,7 @@
 #include <set>
 
 #include "lib/base/threads.h"
+#include "passes/support/body_weights.h"
 #include "passes/support/captured_weights.h"
 #include "passes/support/equalize.h"
 #include "passes/support/groups.h"
@@ -88,6 +89,7 @@ void Planner::choose_static() {
     forced = forced || keep_integer[static_cast<size_t>(id)];
   }
   plan_.regions = choose_regions(graph_, plan_.seen, costs, keep_float, keep_integer);
+  plan_.keep_float = std::move(keep_float), plan_.keep_integer = std::move(keep_integer);
   if (context_.profile.weigh_cost && !forced && plan_.regions.mixed_ns > kWorthwhile * plan_.regions.float_ns) plan_.regions.integer.assign(graph_.node_capacity(), false);
 }
 
@@ -189,13 +191,16 @@ void Planner::choose_tables() {
         plan_.embeddings.push_back({id, n.input(0), tied_layer(n.input(0))});
     }
     for (const auto& [weights, axis] : captured_weights(graph_, n))
-      if (stores(graph_.constant(weights)->size())) plan_.captured.emplace(weights, axis);
+      if (const Tensor& t = *graph_.constant(weights); stores(t.size())) plan_.captured.emplace(weights, Layer{.out_axis = axis, .out = t.dim(axis), .in = t.dim(1 - axis)});
     if (n.is("LSTM") || n.is("GRU") || n.is("RNN"))
       for (size_t input : {1u, 2u}) {
         const Tensor* weights = graph_.constant(n.input(input));
-        if (weights && weights->dtype() == DType::F32 && weights->rank() == 3 && stores(weights->size())) plan_.stored.push_back({id, input, 1});
+        if (weights && weights->dtype() == DType::F32 && weights->rank() == 3 && stores(weights->size())) plan_.stored.push_back({id, input});
       }
   }
+  if (!options_.flag("storage")) return;
+  for (const Layer& layer : find_body_weights(graph_, options_.integer("min_weights")))
+    if (const Wish w = wish(layer.node); w.weights && w.form != "float" && !(layer.transposed && layer.groups > 1) && graph_.constant(layer.weights)->dtype() == DType::F32) plan_.captured.emplace(layer.weights, layer);
 }
 
 void Planner::collect_statistics() {

@@ -22,7 +22,6 @@ struct EmbeddingPlan {
 struct StoredWeights {
   NodeId node = kNone;
   size_t input = 0;
-  int64_t axis = 0;
 };
 
 struct LayerPlan {
@@ -40,10 +39,11 @@ struct WideWeights {
 struct Int8Plan {
   std::vector<Observed> seen;
   Regions regions;
+  std::vector<bool> keep_float, keep_integer;  ///< by NodeId: what choose_regions was told
   std::vector<LayerPlan> layers;
   std::vector<EmbeddingPlan> embeddings;
   std::vector<StoredWeights> stored;
-  std::map<ValueId, int64_t> captured;  ///< weights that products in bodies read, and their output channels' axis
+  std::map<ValueId, Layer> captured;  ///< weights that bodies multiply by, seen as those of a layer
   std::map<ValueId, std::vector<double>> equalize;  ///< factors by a dynamic product's input
   std::map<ValueId, TensorStatistics> statistics;
   std::map<ValueId, DType> wide;  ///< values whose codes have 16 bits, and the type: I16 or U16

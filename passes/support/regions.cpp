@@ -21,6 +21,7 @@ class Chooser {
   void add_node(const Node& node, bool never_integer, bool always_integer);
   void add_value(ValueId value);
   void add_output(ValueId value);
+  void add_pool(const Node& pool);
   bool float_tensor(ValueId v) const { return v != kNone && seen_[static_cast<size_t>(v)].dtype == DType::F32; }
   /// The node whose label a value has: its producer, or the producer's own where that is absorbed.
   const Node* owner(ValueId value) const {
@@ -88,6 +89,28 @@ void Chooser::add_output(ValueId value) {
     cut_.label_cost(number_[static_cast<size_t>(p->id)], 0, costs_.dequantize(value));
 }
 
+/// Codes come channels last out of an integer convolution, and stay so through integer operators; a pool of codes in any other order is slow.
+void Chooser::add_pool(const Node& pool) {
+  const size_t label = number_[static_cast<size_t>(pool.id)];
+  std::vector<size_t> before;
+  const Node* n = owner(pool.input(0));
+  while (n && (n->is("MaxPool") || n->is("LeakyRelu") || n->is("Sigmoid") || n->is("Add") || n->is("Mul") || n->is("Concat"))) {
+    before.push_back(number_[static_cast<size_t>(n->id)]);
+    const auto inputs = data_inputs(graph_, *n, seen_);
+    n = inputs.empty() ? nullptr : owner(inputs[0]);
+  }
+  if (!n || !n->is("Conv")) {
+    cut_.label_cost(label, 0, costs_.plain_pool(pool));
+    return;
+  }
+  before.push_back(number_[static_cast<size_t>(n->id)]);
+  const size_t last = cut_.add();  // whether they come channels last: where all of these are integer
+  node_.push_back(kNone);
+  cost_.emplace_back();
+  for (size_t b : before) cut_.conflict_cost(b, last, kNever);
+  cut_.conflict_cost(last, label, costs_.plain_pool(pool));
+}
+
 Regions Chooser::choose(const std::vector<bool>& keep_float, const std::vector<bool>& keep_integer) {
   for (NodeId id : graph_.order()) {
     const Node& n = graph_.node(id);
@@ -99,6 +122,8 @@ Regions Chooser::choose(const std::vector<bool>& keep_float, const std::vector<b
   for (size_t v = 0; v < graph_.value_capacity(); ++v)
     if (graph_.value_alive(static_cast<ValueId>(v)) && !graph_.value(static_cast<ValueId>(v)).constant.defined() && float_tensor(static_cast<ValueId>(v))) add_value(static_cast<ValueId>(v));
   for (ValueId id : graph_.outputs()) add_output(id);
+  for (NodeId id : graph_.order())
+    if (graph_.node(id).is("MaxPool") && graph_.node(id).outputs.size() == 1) add_pool(graph_.node(id));
   const std::vector<bool> labels = cut_.solve();
   Regions out;
   out.integer.assign(graph_.node_capacity(), false);

@@ -44,7 +44,7 @@ void add_divergence(Difference& d, const float* a, const float* b, int64_t rows,
 Difference difference(const Tensor& reference, const Tensor& other, bool divergence) {
   Difference out;
   out.sums.add(reference, other);
-  if (!divergence || out.sums.broken || reference.rank() < 1 || reference.dim(-1) < 2 || !std::isfinite(out.sums.noise)) return out;
+  if (!divergence || reference.shape() != other.shape() || reference.rank() < 1 || reference.dim(-1) < 2 || !std::isfinite(out.sums.noise)) return out;
   const Tensor a = cast(reference, DType::F32), b = cast(other, DType::F32);
   add_divergence(out, a.data<float>(), b.data<float>(), a.size() / a.dim(-1), a.dim(-1));
   return out;

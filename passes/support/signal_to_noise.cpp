@@ -6,10 +6,7 @@
 namespace infopt {
 
 void NoiseSums::add(const Tensor& reference, const Tensor& other) {
-  if (reference.shape() != other.shape()) {
-    broken = true;
-    return;
-  }
+  if (reference.shape() != other.shape()) return;
   const Tensor a = cast(reference, DType::F32), b = cast(other, DType::F32);
   const float* x = a.data<float>();
   const float* y = b.data<float>();
@@ -24,7 +21,6 @@ void NoiseSums::add(const Tensor& reference, const Tensor& other) {
 void NoiseSums::add(const NoiseSums& later) {
   signal += later.signal;
   noise += later.noise;
-  broken = broken || later.broken;
 }
 
 std::optional<double> NoiseSums::decibels() const {

@@ -7,15 +7,15 @@
 
 namespace infopt {
 
-/// Sums over tensors and what they should have been. What isn't finite, and equal in both, doesn't count.
+/// Sums over tensors and what they should have been. What isn't finite, and equal in both, doesn't count, nor do pairs of different shapes (outputs
+/// whose length the values decide).
 struct NoiseSums {
   double signal = 0, noise = 0;
-  bool broken = false;  ///< shapes differed
 
   void add(const Tensor& reference, const Tensor& other);
   void add(const NoiseSums& later);
-  /// Noise over signal; empty where there is no signal, or the sums are broken.
-  std::optional<double> ratio() const { return signal > 0 && !broken ? std::optional(noise / signal) : std::nullopt; }
+  /// Noise over signal; empty where there is no signal.
+  std::optional<double> ratio() const { return signal > 0 ? std::optional(noise / signal) : std::nullopt; }
   /// 300 at most; -300 where the noise isn't finite; empty as ratio() is.
   std::optional<double> decibels() const;
 };

@@ -36,7 +36,7 @@ class Writer {
     }
     for (const EmbeddingPlan& e : plan_.embeddings) write_embedding(e);
     for (const StoredWeights& s : plan_.stored) write_stored(s);
-    for (const auto& [value, axis] : plan_.captured) write_captured(value, axis);
+    for (const auto& [value, layer] : plan_.captured) write_captured(value, layer);
     write_activations();
   }
 
@@ -72,7 +72,8 @@ class Writer {
   ValueId tied_rows(const Node& n, const Tied& t);
   void write_stored(const StoredWeights& s);
   ValueId decoded_apart(ValueId value);
-  void write_captured(ValueId value, int64_t axis);
+  void write_captured(ValueId value, const Layer& layer);
+  ValueId recurrent_codes(const Tensor& w, const std::string& label);
   /// A value to quantize: what makes it (the operator before an absorbed activation), and the integer operators that read it.
   struct Activation {
     ValueId value = kNone;
@@ -334,8 +335,13 @@ void Writer::write_embedding(const EmbeddingPlan& e) {
 }
 
 void Writer::write_stored(const StoredWeights& s) {
-  const Node& n = graph_.node(s.node);
-  const Tensor& w = *graph_.constant(n.input(s.input));
+  const Tensor& w = *graph_.constant(graph_.node(s.node).input(s.input));
+  edit_.note(graph_.label(s.node) + ": weights of " + to_string(w.shape()) + " kept as int8");
+  edit_.set_input(s.node, s.input, recurrent_codes(w, graph_.label(s.node)));
+}
+
+/// Weights of LSTM, GRU or RNN, decoded from int8.
+ValueId Writer::recurrent_codes(const Tensor& w, const std::string& label) {
   Layer layer;  // (directions, rows, columns): a scale for each row, the same in all directions
   layer.out = w.dim(1), layer.in = w.dim(2), layer.out_axis = 0;
   const auto values = to_vector<float>(w);
@@ -343,32 +349,31 @@ void Writer::write_stored(const StoredWeights& s) {
   const auto columns = static_cast<size_t>(layer.in);
   auto row = [&](size_t i) { return i / columns % scales.size(); };
   for (size_t i = 0; i < values.size(); ++i) {
-    if (!std::isfinite(values[i])) throw Error(ErrorKind::Malformed, "its weights have a NaN or an infinity", graph_.label(s.node));
+    if (!std::isfinite(values[i])) throw Error(ErrorKind::Malformed, "its weights have a NaN or an infinity", label);
     scales[row(i)] = std::max(scales[row(i)], std::fabs(values[i]) / 127.0f);
   }
   for (float& f : scales) f = f > 0 ? f : 1.0f;
   Tensor codes(DType::I8, w.shape());
   for (size_t i = 0; i < values.size(); ++i) codes.mutable_data<int8_t>()[i] = static_cast<int8_t>(std::clamp(std::nearbyint(static_cast<double>(values[i]) / static_cast<double>(scales[row(i)])), -127.0, 127.0));
   const ValueId zero = edit_.add_constant(Tensor::zeros(DType::I8, {layer.out}));
-  edit_.note(graph_.label(s.node) + ": weights of " + to_string(w.shape()) + " kept as int8");
-  edit_.set_input(s.node, s.input, qdq_.dequantize(edit_.add_constant(std::move(codes)), qdq_.vector(scales), zero, s.axis, true));
+  return qdq_.dequantize(edit_.add_constant(std::move(codes)), qdq_.vector(scales), zero, 1, true);
 }
 
 /// Whoever still reads the float weights, bodies among them, reads int8 codes: those of a layer that multiplies by them too, where there is one.
-void Writer::write_captured(ValueId value, int64_t axis) {
+void Writer::write_captured(ValueId value, const Layer& layer) {
   if (graph_.value(value).uses.empty() || graph_.is_output(value)) return;
   for (const LayerPlan& p : plan_.layers)
     if (p.form == LayerForm::Float32 && p.layer.weights == value) return;
+  const int64_t axis = layer.out_axis;
   ValueId stored = kNone;
   if (const auto it = stored_.find({value, axis}); it != stored_.end()) stored = it->second;
   if (stored == kNone) stored = decoded_apart(value);
   if (stored == kNone) {
     const Tensor& w = *graph_.constant(value);
-    Layer layer;
-    layer.out = w.dim(axis), layer.in = w.dim(1 - axis), layer.out_axis = axis;
     const QuantizedWeights q = quantize_weights(layer, read_weights(layer, w), options_.flag("per_channel") && context_.profile.weights_per_channel);
     const auto product = axis == 1 ? products_.find({value, axis}) : products_.end();
-    stored = product == products_.end() ? qdq_.weights(layer, w.shape(), q) : qdq_.weights(layer, product->second, q);
+    const bool recurrent = layer.convolution && !layer.transposed && axis == 1;
+    stored = recurrent ? recurrent_codes(w, graph_.value(value).name) : product == products_.end() ? qdq_.weights(layer, w.shape(), q) : qdq_.weights(layer, product->second, q);
     edit_.note(graph_.value(value).name + ": weights of " + to_string(w.shape()) + " that a body reads kept as int8");
   }
   edit_.replace_uses(value, stored);

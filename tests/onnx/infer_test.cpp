@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "lib/ir/edit.h"
 #include "lib/ir/type_text.h"
 #include "tests/support/model_text.h"
 
@@ -23,6 +24,27 @@ TEST(CorrectDeclaredTypes, KeepsWhatNothingContradicts) {
   Model model = model_of("g (float[n,3] x) => (float[rows,3] y) { y = Relu(x) }", 17);
   EXPECT_TRUE(correct_declared_types(model).empty());
   EXPECT_EQ(type_of_output(model), "float32[rows,3]");
+}
+
+TEST(CorrectDeclaredTypes, CorrectsWhatBodiesDeclareToo) {
+  Model model = model_of(R"(g (bool c, float x) => (float[1] y) <float[1] one = {1}> {
+    y = If(c) <then_branch = t () => (float a) { a = Add(x, one) }, else_branch = e () => (float[1] b) { b = Sub(x, one) }> })", 17);
+  EXPECT_TRUE(correct_declared_types(model).empty());
+  const Graph& then_branch = *model.graph->node(model.graph->order()[0]).bodies()[0];
+  EXPECT_EQ(to_string(then_branch.value(then_branch.outputs()[0]).type), "float32[1]");
+}
+
+TEST(CorrectDeclaredTypes, ForgetsWhatFollowedFromAWrongDeclaration) {
+  // The branches' ranks differ, so that nothing is known of r; its declared rank came from the wrong one of b.
+  Model model = model_of(R"(g (bool c, float x) => (float y) <float[1] one = {1}> {
+    r = If(c) <then_branch = t () => (float a) { a = Neg(x) }, else_branch = e () => (float b) { b = Sub(x, one) }>
+    y = Neg(r) })", 17);
+  Graph& graph = *model.graph;
+  const ValueId r = graph.node(graph.order()[0]).outputs[0];
+  GraphEdit(graph).set_type(r, Type::tensor(DType::F32, Shape{}));
+  correct_declared_types(model);
+  EXPECT_FALSE(graph.value(r).type.has_shape);
+  EXPECT_EQ(type_of_output(model), "float32[]");
 }
 
 TEST(InferTypesAfresh, KeepsAnOutputsDeclaredShapeWhereNoneIsFound) {

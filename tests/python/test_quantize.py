@@ -194,6 +194,32 @@ def test_bodies_with_outer_references_are_kept(tmp_path):
         assert q.sqnr({"x": calib["x"], "c": np.array(c)}) >= 28
 
 
+def test_weights_inside_of_branches_are_stored_as_int8(tmp_path):
+    model = build(
+        """net (float[N,8,12] x, bool c) => (float[N,16,12] y) {
+             y = If(c) <then_branch = t () => (float[N,16,12] t1) { t0 = Conv<pads = [1,1]>(x, a)  t1 = Relu(t0) },
+                        else_branch = e () => (float[N,16,12] e4) { e0 = Transpose<perm = [2,0,1]>(x)  e1 = LSTM<hidden_size = 16>(e0, w, r)
+                                                                    e3 = Squeeze(e1, one)  e4 = Transpose<perm = [1,2,0]>(e3) }>
+           }""",
+    )  # fmt: skip
+    own = {"t": {"a": normal(16, 8, 3, scale=0.2, seed=1)}, "e": {"w": normal(1, 64, 8, scale=0.3, seed=2), "r": normal(1, 64, 16, scale=0.3, seed=3), "one": np.array([1])}}
+    for branch in model.graph.node[0].attribute:
+        branch.g.initializer.extend(numpy_helper.from_array(v, k) for k, v in own[branch.g.name].items())
+    x = normal(8, 8, 12, seed=4)
+    q = Quantized(tmp_path, model, {"x": x, "c": np.array(True)}, recipe=recipe("min_weights: 100"))
+    assert sorted(list(t.dims) for t in q.constants.values() if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 3) == [[1, 64, 8], [1, 64, 16], [16, 8, 3]]
+    for c in (True, False):  # the second branch was never calibrated
+        assert q.sqnr({"x": x, "c": np.array(c)}) >= 30
+
+
+def test_outputs_whose_length_hangs_on_the_values_are_compared(tmp_path):
+    model = build("net (float[N,16] x) => (float[K] y) { h = MatMul(x, w)  m = Greater(h, zero)  f = Reshape(m, all)  y = Compress(h, f) }",
+                  w=normal(16, 512, scale=0.3), zero=np.float32(0), all=np.array([-1]))  # fmt: skip
+    q = Quantized(tmp_path, model, {"x": normal(16, 16, seed=4)}, recipe=recipe("activations: static"))
+    assert any("'y' has another shape than the original's on" in w for w in q.report["warnings"])
+    assert any("'y' keeps only" in w for w in q.report["warnings"])
+
+
 KERAS_LOOP = """net (float[N,64] x) => (float[N,64] y) {
      first = MatMul(x, w)
      steps = Constant<value = int64 {3}>()
