@@ -87,24 +87,12 @@ void pool_row(const PoolOptions& options, const Pool3& p, const std::vector<int6
   const bool max = options.kind == PoolKind::Max;
   const auto take = max ? max_rows : add_rows;
   std::fill_n(out, p.out[2] * channels, max ? -std::numeric_limits<float>::infinity() : 0.0f);
-  for (int64_t i = 0; i < p.kernel[0]; ++i) {
-    const int64_t z = a * p.stride[0] - p.begin[0] + i * p.dilation[0];
-    if (z < 0 || z >= p.in[0]) continue;
-    for (int64_t j = 0; j < p.kernel[1]; ++j) {
-      const int64_t y = b * p.stride[1] - p.begin[1] + j * p.dilation[1];
-      if (y < 0 || y >= p.in[1]) continue;
-      const float* row = in + (z * p.in[1] + y) * p.in[2] * channels;
-      if (p.out[2] == 1 && p.begin[2] == 0 && (p.kernel[2] - 1) * p.dilation[2] < p.in[2]) {
-        take(out, 0, row, p.dilation[2] * channels, p.kernel[2], channels);
-        continue;
-      }
-      for (int64_t k = 0; k < p.kernel[2]; ++k) {
-        const int64_t offset = k * p.dilation[2];
-        const auto [first, last] = outputs_inside(p, offset);
-        if (first < last) take(out + first * channels, channels, row + (first * p.stride[2] - p.begin[2] + offset) * channels, p.stride[2] * channels, last - first, channels);
-      }
-    }
-  }
+  each_input_row(p, a, b, [&](int64_t above) {
+    const float* row = in + above * p.in[2] * channels;
+    if (p.out[2] == 1 && p.begin[2] == 0 && (p.kernel[2] - 1) * p.dilation[2] < p.in[2])
+      return take(out, 0, row, p.dilation[2] * channels, p.kernel[2], channels);
+    each_tap_of_row(p, [&](int64_t at, int64_t first, int64_t last) { take(out + first * channels, channels, row + at * channels, p.stride[2] * channels, last - first, channels); });
+  });
   if (max) return;
   const int64_t others = places(p, 0, a, options.count_pads) * places(p, 1, b, options.count_pads);
   for (size_t c = 0, end = 0; c < across.size(); c = end) {

@@ -21,5 +21,7 @@ std::vector<Layer> find_body_weights(const Graph& graph, int64_t least);
 
 /// LSTM's, GRU's or RNN's weights, [directions, rows, columns], seen so.
 Layer recurrent_layer(NodeId reader, ValueId weights, const Shape& stored);
+/// Whether recurrent_layer() made it: no convolution has its outputs on axis 1 unless it is transposed.
+inline bool is_recurrent(const Layer& layer) { return layer.convolution && !layer.transposed && layer.out_axis == 1; }
 
 }  // namespace infopt

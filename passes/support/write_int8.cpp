@@ -5,6 +5,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/threads.h"
+#include "passes/support/body_weights.h"
 #include "passes/support/layer_bias.h"
 #include "passes/support/qdq_writer.h"
 #include "passes/support/quantize_weights.h"
@@ -372,8 +373,7 @@ void Writer::write_captured(ValueId value, const Layer& layer) {
     const Tensor& w = *graph_.constant(value);
     const QuantizedWeights q = quantize_weights(layer, read_weights(layer, w), options_.flag("per_channel") && context_.profile.weights_per_channel);
     const auto product = axis == 1 ? products_.find({value, axis}) : products_.end();
-    const bool recurrent = layer.convolution && !layer.transposed && axis == 1;
-    stored = recurrent ? recurrent_codes(w, graph_.value(value).name) : product == products_.end() ? qdq_.weights(layer, w.shape(), q) : qdq_.weights(layer, product->second, q);
+    stored = is_recurrent(layer) ? recurrent_codes(w, graph_.value(value).name) : product == products_.end() ? qdq_.weights(layer, w.shape(), q) : qdq_.weights(layer, product->second, q);
     edit_.note(graph_.value(value).name + ": weights of " + to_string(w.shape()) + " that a body reads kept as int8");
   }
   edit_.replace_uses(value, stored);
